@@ -1,4 +1,4 @@
-//! Training on slices asks for no memory once it is warm.
+//! Training on slices allocates nothing once it is warm.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 #[path = "counting.rs"]
@@ -19,10 +19,10 @@ use tempograph_trainers::{
     TrainingObserver, TrainingRun,
 };
 
-/// Held by the test that counts.
+/// A lock for the test that counts: no other test may run meanwhile.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Allocations while `work` is done.
+/// Allocations during `work`.
 fn allocations(work: impl FnOnce()) -> usize {
     let before = counting::asked();
     work();
@@ -41,7 +41,7 @@ fn assert_asks_for_nothing_once_warm(name: &str, pool: &ThreadPool, mut learner:
     let training_data = training_data(stream(240, 2, 0));
     let batches = [0..100, 100..140, 140..150].map(|range| asked(&training_data, &learner, range));
     let settings = StepSettings { lr: 1e-3, beta_power: 1, weight_decay: 0.01, clip: 1e-3 };
-    // On a thread of the pool: handing work in from outside takes a queue, which grows.
+    // On a thread of the pool: work from outside the pool goes through a queue, which grows.
     pool.install(|| {
         let mut round = || {
             for (queries, view) in &batches {
@@ -51,7 +51,7 @@ fn assert_asks_for_nothing_once_warm(name: &str, pool: &ThreadPool, mut learner:
             }
         };
         assert!(allocations(&mut round) > 0, "the allocator counts");
-        // What layers give, and its gradients, change places with arrays that have not been as large yet.
+        // Outputs of layers and their gradients swap with arrays that were smaller so far.
         (0..20).for_each(|_| round());
         assert_eq!(allocations(|| (0..50).for_each(|_| round())), 0, "{name}");
     });
@@ -60,21 +60,21 @@ fn assert_asks_for_nothing_once_warm(name: &str, pool: &ThreadPool, mut learner:
 #[test]
 fn a_step_an_answer_and_an_advance_ask_for_no_memory_once_the_largest_batch_was_seen() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // Kept to the end: a thread that ends asks for memory, too.
+    // Kept until the end: a thread that ends allocates, too.
     let [one, two] = [1, 2].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
-    // A thread that takes work for the first time asks for memory of its own: each takes one of these.
+    // A thread allocates when it first takes work. The barrier makes each thread take one of these.
     let barrier = Barrier::new(2);
     two.install(|| rayon::join(|| barrier.wait(), || barrier.wait()));
     // Rows wide enough for several tasks of the optimiser.
     assert_asks_for_nothing_once_warm("toy", &two, on_slices(Toy::new(10_000)));
-    // On one thread: of several, each makes room for a root's neighbours when it first takes some, whenever that is.
+    // On one thread: with several, each allocates when it first takes a root's neighbours, at any time.
     for (name, spec) in variants() {
         let model = slices(&TgnSpec { dropout: 0.1, ..spec }, FeatureWidths { edge: 2, node: 0 }, 3);
         assert_asks_for_nothing_once_warm(name, &one, on_slices(model));
     }
 }
 
-/// Notes how much was asked for until the end of each step.
+/// Records the allocations until the end of each step.
 struct Notes(Vec<(usize, usize)>);
 
 impl TrainingObserver for Notes {
@@ -107,7 +107,7 @@ fn of_a_run_only_a_step_larger_than_all_before_asks_for_memory() {
     let last: Vec<usize> =
         notes.0.iter().filter(|(epoch, _)| *epoch == train.epochs).map(|(_, asked)| *asked).collect();
     let each: Vec<usize> = last.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // A walk fits its memory to its batches, which differ a little: the first steps ask, few of the others do.
+    // Buffers grow to the largest batch. Batches differ a little, so the first steps allocate and few of the others do.
     let without = each.iter().filter(|&&asked| asked == 0).count();
     assert!(each.len() > 20 && 4 * without > 3 * each.len(), "allocations from step to step: {each:?}");
 }

@@ -17,7 +17,7 @@ use tempograph_tests::{features, model, small, stream, variants};
 use tempograph_trainers::{EvaluationTask, evaluate, warm_up};
 
 const EVENTS: usize = 300;
-/// Events seen before the first is asked about.
+/// Events observed before the first query.
 const SEEN: usize = 200;
 const BATCH: usize = 30;
 const EACH: usize = 3;
@@ -28,7 +28,7 @@ fn chance() -> tempograph_framework::PurposeDraw {
     Draw::new(0).of(Purpose::Sampling)
 }
 
-/// A world in which scores are asked.
+/// A model with its data, to be queried.
 struct World {
     log: EventLog,
     features: Features,
@@ -90,7 +90,7 @@ impl World {
         (values(forward.scores), forward.update)
     }
 
-    /// One event against `candidates`.
+    /// Queries for one event against `candidates`.
     fn about(&self, event: usize, candidates: &[NodeId]) -> Queries {
         Queries::of_batch(&self.log.batch(event..event + 1), candidates, &[0, candidates.len()])
     }
@@ -101,7 +101,7 @@ fn stream_negatives(event: usize) -> Vec<NodeId> {
     (0..EACH).map(|n| NodeId(14 + ((event * 7 + n * 3) % 10) as u32)).collect()
 }
 
-/// The world with everything from event `from` on put in another order, at other times, with other ends and features.
+/// The same world, but from event `from` on with another order, other times, other ends and other features.
 fn altered(world: &World, from: usize) -> World {
     let log = &world.log;
     let mut numbers = Draw::new(from as u64).of(Purpose::Generator).at(0, 0);
@@ -151,7 +151,7 @@ fn altering_everything_after_an_event_changes_no_score_before_it() {
     for (name, spec) in everything() {
         let world = World::new(&spec);
         let before = world.evaluated();
-        // At the start of a batch, inside one, and in the last.
+        // At the start of a batch, inside one, and in the last one.
         for from in [SEEN + BATCH, SEEN + 47, SEEN + 92] {
             let after = altered(&world, from).evaluated();
             for event in SEEN..from {
@@ -194,7 +194,7 @@ fn a_score_does_not_depend_on_what_else_is_asked() {
     }
 }
 
-/// What observing the batch will write does not depend on what was asked.
+/// The update of the batch does not depend on the queries.
 fn assert_same_writing(what: &str, ours: &Update, theirs: &Update, batch: &Batch<'_>) {
     let rows = |update: &Update| -> BTreeMap<NodeId, Vec<f32>> {
         let width = update.memory.len() / update.nodes.len();
@@ -216,7 +216,7 @@ struct Columns {
 }
 
 impl Columns {
-    /// `batch` with the sources of the events for which `which` holds turned into others, and their destinations likewise.
+    /// `batch` with other sources and destinations in the events for which `which` holds.
     fn altered(batch: &Batch<'_>, which: impl Fn(usize) -> bool) -> Columns {
         let other = |node: &NodeId, i: usize| {
             if which(i) {

@@ -1,14 +1,14 @@
-//! Counts what a test asks of the allocator. A part of every test that counts, by `#[path]`: an allocator belongs to a whole program.
+//! Counts allocations in a test. Tests include it by `#[path]`, since an allocator belongs to a whole program.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The system's allocator, counting what is asked of it on any thread.
+/// The system's allocator, counting the calls of all threads.
 struct Counting;
 
 static ASKED: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call is handed on to the system's allocator as it came.
+// SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ASKED.fetch_add(1, Ordering::Relaxed);

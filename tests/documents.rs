@@ -1,4 +1,5 @@
-//! Links between documents lead somewhere, the book's contents are its pages, and the files and tests that it names exist. Needs no crate.
+//! Links between documents lead somewhere, the book's contents are its pages, and the files and tests that it names
+//! exist. Needs no crate.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};

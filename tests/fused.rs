@@ -1,5 +1,5 @@
-//! The fused memory update against the separate steps. In a file of its own: gradients computed here by hand must have the tape of the
-//! process to themselves.
+//! The fused memory update against the separate steps. In a file of its own: gradients computed here by hand must have
+//! the tape of the process to themselves.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use tempograph_framework::{
@@ -11,7 +11,7 @@ use tempograph_tests::{features, gradients as gradients_of, model, small, stream
 /// Values by name.
 type Named = Vec<(String, Vec<f32>)>;
 
-/// Scores and gradients of every event of a log asked about alone, and the history at the end.
+/// Scores and gradients of every event of a log, each in a batch of its own, and the history at the end.
 fn event_by_event(spec: &TgnSpec, edge: usize) -> (Vec<Vec<f32>>, Named, Store) {
     let set = stream(60, edge, 0);
     let model = model(spec, &set, 4);
@@ -42,7 +42,8 @@ fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
     }
 }
 
-/// With one event a batch no node has two mails, so their mean is the last: the fused kernel and the separate steps compute the same.
+/// With one event a batch no node has two mails, so their mean is the last: the fused kernel and the separate steps
+/// compute the same.
 #[test]
 fn the_fused_memory_update_is_the_stepwise_one() {
     for updater in [Updater::Gru, Updater::Rnn] {

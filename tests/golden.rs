@@ -98,7 +98,7 @@ fn ten_steps_agree_with_pyg() {
         History::new(NODES, model.needs(), Timestamp(0), Features { edges: Some(features), ..Features::default() });
 
     for step in 0..10 {
-        // The weights before each step are PyG's own, so that a step is compared without the drift of those before.
+        // The weights before each step are PyG's, so a step is compared without the drift of earlier steps.
         let mut ours = tempograph_framework::weights::<CpuTape, _>(&model);
         let shapes: Vec<(String, Vec<usize>)> = ours
             .names()

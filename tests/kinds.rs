@@ -1,4 +1,4 @@
-//! Every kind of the registry learns on slices what it learns on the tape.
+//! Every kind of the registry learns the same on slices as on the tape.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use tempograph_framework::{SliceExecutor, TensorExecutor};
@@ -25,7 +25,7 @@ fn fifty_steps_of_every_kind_have_the_same_losses_on_slices_and_on_the_tape() {
         let tensors = spec.on_tensors::<CpuTape>(widths, 3, &Default::default()).unwrap();
         let autodiff = Learner::new(Box::new(TensorExecutor::new(tensors, &Default::default())));
         let [ours, expected] = [on_slices(&spec), autodiff].map(|learner| fifty_steps(&training_data, learner));
-        // Norms are not compared: Adam makes whole steps of gradients that are nothing but rounding.
+        // Norms are not compared: where a gradient is only rounding, Adam still makes whole steps.
         let losses = |steps: &[[f64; 2]]| steps.iter().map(|[loss, _]| *loss).collect::<Vec<_>>().into_iter();
         assert_same_steps(spec.kind(), losses(&ours), losses(&expected), 1e-4);
     }

@@ -1,11 +1,12 @@
-//! The house as its manifests say it is: which crate may know which, and where outside crates come in.
+//! Checks the crates' manifests: which crate may depend on which, and where outside crates may be used.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Whom each crate may depend on: `kernels <- framework <- { models, trainers, serving } <- experiments` and `serving -> models`.
+/// The crates that each crate may depend on: `kernels <- framework <- { models, trainers, serving } <- experiments` and
+/// `serving -> models`.
 const ROOMS: [(&str, &[&str]); 7] = [
     ("kernels", &[]),
     ("framework", &["kernels"]),
@@ -16,7 +17,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
     ("tests", &["kernels", "framework", "models", "trainers", "serving"]),
 ];
 
-/// Outside crates that come in through some rooms only.
+/// Outside crates that only some crates may depend on.
 const DOORS: [(&str, &[&str]); 25] = [
     ("burn-cubecl", &["kernels"]),
     ("burn-cuda", &["kernels"]),
@@ -45,10 +46,10 @@ const DOORS: [(&str, &[&str]); 25] = [
     ("anyhow", &["experiments"]),
 ];
 
-/// Outside crates that are named in one folder or file only: the logs of record, behind one trait.
+/// Outside crates that only one folder or file may name: the logs of record, behind one trait.
 const NAMED_IN: [(&str, &str); 2] = [("fjall", "serving/src/log/"), ("rdkafka", "serving/src/log/kafka.rs")];
 
-/// What lies at the top of the repository; documents, licences and settings of tools may be any of these.
+/// Files that may be at the top of the repository: documents, licences and settings of tools.
 const PAPERS: [&str; 12] = [
     "Cargo.lock",
     "README.md",
@@ -116,7 +117,7 @@ fn crates_know_only_those_below_them() {
 
 #[test]
 fn rooms_and_rules_leave_no_circle() {
-    // Every room may know only rooms that stand before it in the list.
+    // Every crate may depend only on crates before it in the list.
     for (place, (room, below)) in ROOMS.iter().enumerate() {
         let before: Vec<&str> = ROOMS[..place].iter().map(|(room, _)| *room).collect();
         assert!(below.iter().all(|other| before.contains(other)), "{room} knows a room beside or above it");
@@ -202,7 +203,7 @@ fn every_version_is_named_once_in_the_workspace() {
 
 #[test]
 fn the_top_level_holds_the_rooms_and_the_papers_and_nothing_else() {
-    // What git tracks, where there is git: a working tree also holds builds and runs.
+    // What git tracks, if git is present: a working tree also holds builds and runs.
     let listed =
         Command::new("git").arg("ls-files").current_dir(root()).output().ok().filter(|output| output.status.success());
     let Some(listed) = listed.and_then(|output| String::from_utf8(output.stdout).ok()) else {
@@ -215,8 +216,9 @@ fn the_top_level_holds_the_rooms_and_the_papers_and_nothing_else() {
     assert_eq!(entries, expected);
 }
 
-/// The folders of each crate from the ground up: a file may name what is in its own folder, in folders before it, and in no other. `.` is the
-/// files beside `lib.rs`. The operations, programs and executors of `models` still know each other, so its folders stand in no order yet.
+/// The folders of each crate from the lowest layer up. A file may name its own folder and folders before it, and no
+/// other. `.` is the files next to `lib.rs`. The operations, programs and executors of `models` still use each other,
+/// so its folders have no order yet.
 const FLOORS: [(&str, &[&str]); 5] = [
     (
         "kernels",
@@ -307,13 +309,13 @@ const FLOORS: [(&str, &[&str]); 5] = [
     ("experiments", &["setup", "terminal", "bench/numbers", "bench", "fetch", "load", "command/pretrain", "command"]),
 ];
 
-/// Most files and folders in one folder, tests and the crate's own `lib.rs` and `main.rs` not counted.
+/// The largest number of files and folders in one folder, without tests and the crate's own `lib.rs` and `main.rs`.
 const SIBLINGS: usize = 12;
 
 /// The sources of one crate, and what its paths mean.
 struct Sources {
     src: PathBuf,
-    /// Where names lie that `lib.rs` hands on: the path behind `crate::`.
+    /// Names that `lib.rs` re-exports: the path behind `crate::`.
     handed_on: BTreeMap<String, Vec<String>>,
 }
 
@@ -331,13 +333,13 @@ impl Sources {
         Sources { src, handed_on }
     }
 
-    /// The folder that `path`, named in a file of `folder`, leads to; nothing for what is not of the crate.
+    /// The folder that `path`, named in a file of `folder`, leads to. None for a path outside the crate.
     fn folder(&self, file: &Path, path: &[String]) -> Option<String> {
         let own = file.parent().unwrap();
         let mut here = match path[0].as_str() {
             "crate" => PathBuf::new(),
             "self" | "super" if file.ends_with("mod.rs") => own.to_path_buf(),
-            // The module of a file is one step further in than its folder.
+            // The module of a file is one level deeper than its folder.
             "self" | "super" => own.join(file.file_stem().unwrap()),
             _ => return None,
         };
@@ -359,7 +361,7 @@ impl Sources {
                 break;
             }
         }
-        // A path that ends at a file's module is of its folder.
+        // A path that ends at a file's module belongs to its folder.
         while !self.src.join(&here).is_dir() {
             here.pop();
         }
@@ -443,7 +445,7 @@ fn arrows_between_the_folders_of_a_crate_run_one_way() {
             seen.insert(own.to_string());
             for target in own_paths(&code(&std::fs::read_to_string(&path).unwrap())) {
                 let Some(folder) = sources.folder(file, &target).filter(|folder| folder != own) else { continue };
-                // A folder that holds nothing but folders names nothing.
+                // A folder that holds only folders names nothing.
                 if !floors.contains(&folder.as_str()) && target.last().is_some_and(|last| last == "mod") {
                     continue;
                 }

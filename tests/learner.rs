@@ -1,4 +1,4 @@
-//! A model on slices learns what the same model learns on the tape, and either goes on where the other stopped.
+//! A model on slices learns the same as the model on the tape, and either can resume the other's run.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::ops::Range;
@@ -17,7 +17,7 @@ fn data() -> TrainingData {
     training_data(stream(240, 2, 0))
 }
 
-/// Two questions for each event of `range`, and the past they are asked of: all events before.
+/// Two queries for each event of `range`, and their view: all events before.
 fn asked(training_data: &TrainingData, learner: &mut Learner, range: Range<usize>) -> (Queries, View) {
     let mut history = training_data.history(learner.needs());
     let log = &training_data.dataset.log;
@@ -43,7 +43,7 @@ fn moved(name: &str, number: usize, by: f32) -> Learner {
     learner
 }
 
-/// The gradients a first step went down: its first moments, before they decay.
+/// The gradients of a first step: its first moments, before they decay.
 fn gradients(learner: &Learner, name: &str) -> Vec<f32> {
     learner.moments().take::<f32>(&format!("m.{name}")).unwrap().1.iter().map(|m| m / (1.0 - 0.9)).collect()
 }
@@ -96,7 +96,7 @@ fn betas_to_a_power_move_the_moments_as_far_as_so_many_steps_down_the_same_gradi
     let moments = |steps: usize, beta_power: usize| {
         let mut learner = on_slices(Toy::new(WIDTH));
         let (queries, view) = asked(&training_data, &mut learner, 100..140);
-        // Where nothing is learned the gradient is the same in each step.
+        // With a learning rate of 0 the gradient is the same in each step.
         let settings = StepSettings { lr: 0.0, beta_power, ..STEP };
         for _ in 0..steps {
             learner.step(&LaneBatch::single(&queries, &view, 5), &settings).unwrap();

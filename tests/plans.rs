@@ -1,4 +1,4 @@
-//! A plan has one meaning: whoever computes it, and however often it is stopped, it leaves the same weights and histories.
+//! A plan has one result: the same weights and histories, on any number of processes and after any number of stops.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use tempograph_framework::{Combine, History, Sampler, Split, Store};
@@ -48,7 +48,7 @@ fn lanes_in_turn_and_lanes_on_threads_compute_the_same_bits() {
 #[test]
 fn lanes_say_the_mail_of_the_whole_batch_whatever_part_of_it_they_train() {
     let training_data = data();
-    // Weights that stay as they are: then nothing but the update could tell a batch of two shards from one batch.
+    // Weights that do not change: then only the update could differ between a batch of two shards and one batch.
     let still = TrainSpec { lr: 0.0, weight_decay: 0.0, ..training() };
     for (name, needs) in other_needs() {
         let history = |minibatch: usize, batch: usize| {
@@ -131,7 +131,7 @@ fn a_plan_is_examined_when_its_histories_have_been_passed_once_and_at_the_end() 
 #[test]
 fn examination_goes_on_from_the_memories_that_were_trained_on() {
     let (set, spec) = (stream(240, 2, 3), small());
-    // so few events are examined that nothing happens to some nodes meanwhile
+    // so few events are evaluated that some nodes have none meanwhile
     let (split, features) = (Split::by_time(set.log.time(), 0.04, 0.15).unwrap(), features(&set));
     let training_data = TrainingData::new(set, features, split).unwrap();
     let examined = training_data.dataset.log.batch(training_data.split.val.clone());

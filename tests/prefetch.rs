@@ -1,4 +1,4 @@
-//! Batches made ready ahead are the batches, and memories are as stale as was asked for.
+//! Prefetched batches equal batches read in place, and memories are as stale as the setting says.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use tempograph_trainers::{
     TrainingRun,
 };
 
-/// The epochs' reports with what the pipeline did.
+/// The epochs' reports with what the pipeline measured.
 fn reports(
     training_data: &TrainingData,
     maker: &Maker,
@@ -91,7 +91,8 @@ fn a_run_made_ready_ahead_that_is_stopped_and_resumed_is_the_run_that_never_stop
     }
 }
 
-/// One epoch, every batch shown the memories of `staleness` batches before: by the book, with copies of all memories.
+/// The reference: one epoch in which every batch reads the memories of `staleness` batches before, from copies of all
+/// memories.
 fn by_the_book(training_data: &TrainingData, maker: &Maker, train: &TrainSpec, staleness: usize) -> (Store, Store) {
     let (log, draw) = (&training_data.dataset.log, Draw::new(3));
     let negatives =
@@ -147,7 +148,7 @@ fn the_report_counts_how_stale_each_batch_was() {
     let (training_data, train) = (data(), TrainSpec { batch: 12, ..training() });
     let batches = training_data.split.train.len().div_ceil(train.batch) as u64;
     for (staleness, expected) in [(0, vec![batches]), (1, vec![1, batches - 1]), (3, vec![1, 1, 1, batches - 3])] {
-        // A history that starts over begins with no staleness again.
+        // A history that is reset begins with no staleness again.
         for epoch in reports(&training_data, &toy(4), &train, &plan([1; 3], 3, staleness)) {
             assert_eq!(epoch.train.prefetch.staleness, expected);
             assert!(epoch.train.prefetch.sampling > 0.0 && epoch.train.prefetch.reading > 0.0);
@@ -159,7 +160,7 @@ fn the_report_counts_how_stale_each_batch_was() {
 struct NoObserver;
 impl TrainingObserver for NoObserver {}
 
-/// What a traced epoch noted.
+/// The trace of an epoch.
 fn timeline(training_data: &TrainingData, train: &TrainSpec, parallel: &ParallelSpec) -> Timeline {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace.json");
@@ -199,7 +200,7 @@ fn a_trace_has_every_stage_of_every_step_and_shows_that_the_next_batch_is_made_r
         );
         assert!(sample[&step].thread != compute[&step].thread && memory[&step].thread != sample[&step].thread);
     }
-    // The order of threads is the system's, the place in the pipeline is not: memories are read while the batch before is trained.
+    // The system orders the threads, but not the stages: memories are read while the batch before is trained.
     let beside = (1..steps).filter(|step| memory[step].time.start < compute[&(step - 1)].time.end).count();
     assert!(beside > 0, "no batch was read while another was trained");
     let (all, hidden) = found.hidden();

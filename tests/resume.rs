@@ -1,4 +1,4 @@
-//! A run is a function of its spec: stopping it, killing it or giving it other threads changes no bit of what it computes.
+//! The result of a run is a function of its spec. Stopping it, killing it or another number of threads changes no bit.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use tempograph_tests::{
 };
 use tempograph_trainers::{Outcome, ParallelSpec, Schedule, SelectBy, TrainSpec, TrainingData};
 
-/// Models whose state or chance is kept in different places.
+/// Models that store their state or draw random numbers in different places.
 fn kinds() -> Vec<(&'static str, Maker)> {
     vec![
         ("dropout", autodiff(&TgnSpec { dropout: 0.3, ..small() })),
@@ -28,12 +28,12 @@ fn kinds() -> Vec<(&'static str, Maker)> {
     ]
 }
 
-/// One lane, which reads its batches itself.
+/// One lane without prefetch.
 fn one() -> ParallelSpec {
     ParallelSpec::default()
 }
 
-/// Every moment a run can be stopped at.
+/// Every moment at which a run can be stopped.
 fn moments(training_data: &TrainingData, maker: &Maker, train: &TrainSpec) -> Vec<Moment> {
     in_new_folder(training_data, maker, train, &one(), |runner| {
         let mut stopper = Stopper::never();

@@ -1,4 +1,4 @@
-//! The memory of a server is the memory of the trainer, to the last bit.
+//! A server's memory is bit for bit that of the trainer.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::ops::Range;
@@ -11,7 +11,7 @@ use tempograph_serving::{Engine, Export, Granularity, NewEvent};
 use tempograph_tests::{features, on_slices, slices, stream, variants};
 use tempograph_trainers::{StepSettings, warm_up};
 
-/// Events of the log, those of them an artifact has seen, and those of a batch.
+/// Events of the log, events that the artifact has observed, and events of a batch.
 const EVENTS: usize = 260;
 const SEEN: usize = 96;
 const BATCH: usize = 24;
@@ -26,7 +26,7 @@ fn walk(set: &Dataset, model: &mut dyn Scorer, history: &mut History, range: Ran
     assert!(warm_up(model, history, &set.log, range, BATCH, &AtomicBool::new(false)).unwrap());
 }
 
-/// Walks over the log as training does, with steps of no length.
+/// Replays the log as training does, with a learning rate of 0.
 fn train(set: &Dataset, model: SliceProgram) -> History {
     let mut learner = on_slices(model);
     let mut history = fresh(set, &learner);
@@ -42,7 +42,7 @@ fn train(set: &Dataset, model: SliceProgram) -> History {
     history
 }
 
-/// Tells the rest of the log to a server that stands where `history` does.
+/// Submits the rest of the log to a server whose state is `history`.
 fn serve(set: &Dataset, model: &SliceProgram, history: &History, folder: &Path) -> Engine {
     Export { model, history, dataset: set, batch: BATCH, replace: false }.write(folder).unwrap();
     let engine = Engine::open(folder).unwrap();

@@ -1,4 +1,4 @@
-//! A TGN on slices is the TGN: the same scores, the same update, the same gradients as on the tape, to rounding.
+//! A TGN on slices gives the scores, the updates and the gradients of the TGN on the tape, to rounding.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -36,11 +36,11 @@ fn assert_close(what: &str, ours: &[f32], theirs: &[f32], tolerance: f32) {
     assert!(worst <= tolerance * size, "{what}: off by {worst:e} where numbers reach {size:e}");
 }
 
-/// The tensor library keeps the tapes of all threads in one place, and may lose a gradient of one for the sake of another: whoever uses it
-/// takes turns.
+/// The tensor library keeps the tapes of all threads in one place, and may lose a gradient of one for another. So tests
+/// that use it run one at a time.
 static TAPE: Mutex<()> = Mutex::new(());
 
-/// Walks over a stream with both models, weights alike, and compares every step.
+/// Replays a stream with both models, with equal weights, and compares every step.
 fn assert_agrees(name: &str, spec: &TgnSpec, edge: usize, node: usize) {
     assert_agrees_over(&[0..40, 40..80, 80..200, 200..260, 259..260], name, spec, edge, node);
 }
@@ -137,7 +137,7 @@ fn a_hundred_steps_have_the_losses_of_the_tape() {
     let conv = TgnSpec { attention: AttentionForm::TransformerConv, pair_features: true, ..dropped.clone() };
     let fine = TgnSpec { static_memory: tuned(StaticMemoryMode::Concat), ..dropped.clone() };
     let walked = TgnSpec { walks: walks(), ..dropped.clone() };
-    // The fixtures' static memory is made up: there is nothing in it to be learned in a hundred steps.
+    // The fixtures' static memory is arbitrary: a hundred steps learn nothing from it.
     for (spec, learns) in [(dropped, true), (conv, true), (fine, false), (walked, true)] {
         let training_data = training_data(stream(2000, 3, 0));
         let mut autodiff = autodiff(&spec)(&training_data.dataset);

@@ -1,5 +1,5 @@
-//! Processes that train one history: those of one machine have it together, others keep their own, and nothing of that is in the result.
-//! The processes are threads here, each with data of its own, which say what machine they are on.
+//! Processes that train one history. Those on one machine share it, others keep a copy. The result does not depend on
+//! that. The processes are threads here, each with its own data, which name the machine they are on.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -17,14 +17,14 @@ use tempograph_trainers::{
     TrainingSummary, connect_tcp,
 };
 
-/// A process that says where it is; `blind` ones are told addresses that lead nowhere, as across containers.
+/// A process that names its machine. A `blind` one gets addresses that it cannot open, as across containers.
 struct Somewhere {
     inner: Box<dyn Exchange>,
     machine: &'static str,
     blind: bool,
-    /// Sums until one comes out wrong here and nowhere else.
+    /// The number of sums until one is wrong in this process only.
     wrong_after: Option<usize>,
-    /// Checkpoints it tells of, until it dies instead.
+    /// The number of checkpoints it writes before it dies.
     dies_after: Option<usize>,
 }
 
@@ -90,7 +90,7 @@ fn part(
         .unwrap()
 }
 
-/// What each of `world` processes makes of its rank and its exchange with the others.
+/// Runs `work` in each of `world` processes, with its rank and its exchange.
 fn processes<T: Send>(world: usize, work: impl Fn(usize, Box<dyn Exchange>) -> T + Sync) -> Vec<T> {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     thread::scope(|scope| {
@@ -107,7 +107,7 @@ fn processes<T: Send>(world: usize, work: impl Fn(usize, Box<dyn Exchange>) -> T
     })
 }
 
-/// What each of the processes that are on `machines` ends with; those on `?` are blind. The first is stopped at `moment`.
+/// The results of the processes on `machines`; those on `?` are blind. The first is stopped at `moment`.
 fn among(
     machines: &[&'static str],
     maker: &Maker,
@@ -126,7 +126,7 @@ fn among(
     })
 }
 
-/// The hashes one process ends with.
+/// The hashes of a run in one process.
 fn alone(maker: &Maker, parallel: &ParallelSpec) -> [String; 2] {
     let folder = tempfile::tempdir().unwrap();
     match part(&mut SingleProcess, maker, parallel, folder.path(), false, &mut Stopper::never()) {
@@ -151,14 +151,14 @@ fn it_is_the_same_run_wherever_processes_are_and_only_those_of_a_machine_have_a_
             let all = among(&machines, &maker, &spec, folder.path(), false, None);
             for (rank, fitted) in all.iter().enumerate() {
                 assert_eq!(hashes(fitted), expected, "{} on {machines:?}", spec.plan());
-                // Process 2 can open nothing that others made, but what it makes they can.
+                // Process 2 cannot open what others made, but they can open what it makes.
                 let blind = machines[0] == "?" && spec.memory == 1;
                 let group = if spec.memory == 1 { 0..4 } else { rank / 2 * 2..rank / 2 * 2 + 2 };
                 let company = group.filter(|&other| machines[other] == machines[rank]).count() > 1;
                 let together = company && !machines[rank].is_empty() && !blind;
                 let (process, what) =
                     (all[0].processes[rank], format!("process {rank}, {} on {machines:?}", spec.plan()));
-                // Where process 2 cannot open the log by node that others sorted, it has sorted its own, which counts.
+                // If process 2 cannot open the log by node that others sorted, it sorts its own, which counts.
                 let sorted_alone = machines[0] == "?" && spec.memory == 2 && rank == 2;
                 assert!(sorted_alone || (process.own_bytes < fitted.history_bytes) == together, "{what}: {process:?}");
                 assert!(!together || process.shared_bytes > 0, "{what}: {process:?}");
@@ -231,7 +231,7 @@ fn a_process_that_computes_otherwise_is_named_before_anything_is_written() {
                 folder: folder.path(),
             };
             let said = processes(world, |rank, inner| {
-                // Two sums a step: it is the third step's gradients that come out wrong.
+                // Two sums a step: the third step's gradients are wrong.
                 let mut exchange = Somewhere { wrong_after: (rank == wrong).then_some(4), ..Somewhere::on("a", inner) };
                 runner.run_among(&mut exchange, false, &mut Stopper::never()).unwrap_err().to_string()
             });

@@ -1,4 +1,4 @@
-//! Every option of a TGN trains: its loss is finite and falls, and every weight of it is reached by a gradient.
+//! Every option of a TGN trains: the loss is finite and falls, and every weight gets a gradient.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use tempograph_framework::{Draw, History, Model, Purpose, Queries, values};

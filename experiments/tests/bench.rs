@@ -1,4 +1,4 @@
-//! The benchmark as its users run it: what it prints for a program to read.
+//! The benchmark as its users run it: the JSON that it prints.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;

@@ -1,4 +1,5 @@
-//! What the book, the README and the other documents tell a reader to type: subcommands, flags, settings and specs that are there.
+//! Checks what the book, the README and the other documents let a reader type: subcommands, flags, settings and specs
+//! must exist.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,14 +24,14 @@ fn pages(folder: &Path) -> Vec<PathBuf> {
     pages.chain(folders.iter().flat_map(|folder| self::pages(folder))).collect()
 }
 
-/// The commands of a page: what stands behind a `$` in blocks that are marked `console`, continued lines joined.
+/// The commands of a page: the text after `$ ` in blocks that are marked `console`, with continued lines joined.
 fn commands(text: &str) -> Vec<String> {
     let blocks = text.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let joined: Vec<String> = blocks.map(|block| block.replace("\\\n", " ")).collect();
     joined.iter().flat_map(|block| block.lines()).filter_map(|line| line.strip_prefix("$ ").map(String::from)).collect()
 }
 
-/// The words of a call of `tempograph` in a command, from the subcommand on. Nothing where it calls something else.
+/// The arguments of a call of `tempograph` in a command, from the subcommand on. None for another program.
 fn call(command: &str) -> Option<Vec<String>> {
     let words = command.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
     let words: Vec<&str> = words
@@ -63,7 +64,7 @@ fn keys(template: &str) -> BTreeSet<String> {
     keys
 }
 
-/// All keys that `--set` takes, by whether they are a server's.
+/// All keys that `--set` accepts, of experiments and of servers.
 fn settings() -> [BTreeSet<String>; 2] {
     let folder = std::env::temp_dir().join(format!("tempograph-book-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! The program as its users run it: a process, its files, its exit code and what it says.
+//! The program as its users run it: a process, its files, its exit code and its messages.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
@@ -58,7 +58,7 @@ impl Workspace {
         self.command(args).output().unwrap()
     }
 
-    /// Runs what must succeed; gives what it printed.
+    /// Runs a command that must succeed. Gives its output.
     #[track_caller]
     fn succeeds(&self, args: &[&str]) -> String {
         let output = self.run(args);
@@ -66,7 +66,7 @@ impl Workspace {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs what must fail; gives what it complained of.
+    /// Runs a command that must fail. Gives its error message.
     #[track_caller]
     fn fails(&self, args: &[&str]) -> String {
         let output = self.run(args);
@@ -290,7 +290,7 @@ fn start_and_wait_for_an_epoch(place: &Workspace, out: &str) -> Child {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let first = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("epoch")));
     assert!(first.is_some(), "the run ended before its first epoch was complete");
-    // Whoever writes must find a reader.
+    // Reads the rest, so that the child can go on writing.
     std::thread::spawn(move || lines.for_each(drop));
     child
 }
@@ -455,7 +455,7 @@ fn a_plan_is_proposed_with_what_it_was_decided_from() {
     assert!(shares.len() > 2 && shares.is_sorted_by(|smaller, larger| smaller >= larger), "{shares:?}");
     assert!(number(&found, "/bytes/history") > 35.0 * 8.0 * 4.0);
     assert_eq!(number(&found, "/bytes/weights"), 4.0 * number(&found, "/bytes/gradients"));
-    // What is made ready ahead has a graph of its own.
+    // Prefetch has a graph of its own.
     assert!(number(&plan(&["--set", "parallel.prefetch=2"]), "/bytes/history") > number(&found, "/bytes/history"));
 
     // What is printed is a spec and a command that train what was planned for.

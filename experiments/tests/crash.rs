@@ -1,7 +1,8 @@
-//! The server is killed at any moment, again and again, and nothing that was durable is lost or happens twice: no event, no taking back of
-//! events, no forgetting of idle nodes.
+//! The server is killed at any moment, again and again. Nothing durable is lost or applied twice: no event, no
+//! retraction of events, no expiry of idle nodes.
 //!
-//! `TEMPOGRAPH_CRASHES` says how often it is killed (12, times `TEMPOGRAPH_LONG`); `TEMPOGRAPH_CRASH_SEED` repeats a run.
+//! `TEMPOGRAPH_CRASHES` says how often it is killed (12, times `TEMPOGRAPH_LONG`); `TEMPOGRAPH_CRASH_SEED` repeats a
+//! run.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
@@ -23,8 +24,8 @@ use tempograph_serving::{Engine, EngineSpec, Export, Granularity, NewEvent, Requ
 const LONGEST: Duration = Duration::from_millis(1500);
 /// Events of a second, at the most.
 const RATE: f64 = 6_000.0;
-/// Events of the stream for each kill: more than are told in the longest life, and fewer than a server lets pass before it looks for idle
-/// nodes by itself.
+/// Events of the stream for each kill: more than are told in the longest life, and fewer than a server lets pass before
+/// it looks for idle nodes by itself.
 const EVENTS: usize = 10_000;
 /// After every so many events some are taken back, or else idle nodes are forgotten.
 const APART: usize = 90;

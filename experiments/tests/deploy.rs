@@ -1,4 +1,5 @@
-//! The files of `serving/deploy` say what the program takes, and their formats hold, as far as that can be told without the systems themselves.
+//! The files of `serving/deploy` say what the program takes, and their formats hold, as far as that can be told without
+//! the systems themselves.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;

@@ -1,9 +1,9 @@
 //! The book's pages do what they say: every command of the guide is run, and every spec in it is read.
 //!
-//! A page is run from its top to its end in a folder of its own. In a block of `console`, a line that begins with `$ ` is a command for the
-//! shell; a line that ends with `\` goes on in the next, and a here-document ends at its word. All other lines are what the command prints.
-//! `tempograph serve` runs in the background until the page ends or serves again. What must succeed is said to fail, and so on, by a comment on
-//! the line before a block:
+//! A page is run from its top to its end in a folder of its own. In a block of `console`, a line that begins with `$ `
+//! is a command for the shell; a line that ends with `\` goes on in the next, and a here-document ends at its word. All
+//! other lines are what the command prints. `tempograph serve` runs in the background until the page ends or serves
+//! again. What must succeed is said to fail, and so on, by a comment on the line before a block:
 //!
 //! | comment | the block |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! A model from outside the workspace: `models/examples/own` is built as a stranger would, trained, exported and served, and the book's
-//! pages on models, operations and readers show the very lines of the examples.
+//! A model from outside the workspace: `models/examples/own` is built as a stranger would, trained, exported and
+//! served, and the book's pages on models, operations and readers show the very lines of the examples.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
@@ -20,8 +20,8 @@ fn example() -> PathBuf {
     root().join("models/examples/own")
 }
 
-/// Builds the example beside the binary of this workspace, with its features: what both are made of is compiled once. Nothing where cargo
-/// cannot build.
+/// Builds the example beside the binary of this workspace, with its features: what both are made of is compiled once.
+/// Nothing where cargo cannot build.
 fn built() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_BIN_EXE_tempograph")).parent().unwrap();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -1,4 +1,5 @@
-//! One plan in one process and in several: the same weights and histories to the bit, whoever dies on the way.
+//! One plan in one process and in several gives the same weights and histories to the bit, also if processes die on the
+//! way.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
@@ -188,8 +189,8 @@ fn processes_with_a_device_each_compute_what_one_process_with_one_device_or_two_
     }
 }
 
-/// What each of the processes of a run kept in the end: bytes it had together with others, of the same for itself, and of all that it had
-/// for itself.
+/// For each process of a run, at its end: bytes it shared with others, bytes of such tables that it had alone, and all
+/// bytes that it had alone.
 #[cfg(target_os = "linux")]
 fn kept(place: &Workspace, world: usize, plan: [usize; 3], settings: &[&str]) -> Vec<[u64; 3]> {
     let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).chain(["--force"]).collect();
@@ -263,7 +264,7 @@ fn wait_for(path: &Path) {
     wait_until(|| path.exists(), &path.display().to_string());
 }
 
-/// Kills `victim` as `kill -9` does, and sees the others end with its name. Gives the numbers they all had with the system.
+/// Kills `victim` as `kill -9` does, and checks that the others end and name it. Gives their process ids.
 #[track_caller]
 fn kill(mut children: Vec<Child>, victim: usize) -> Vec<u32> {
     children[victim].kill().unwrap();
@@ -401,7 +402,7 @@ fn started_as(launcher: u32, rank: usize) -> Option<u32> {
     pids.filter(|pid| child(pid) && of_rank(pid)).min()
 }
 
-/// Whether a process has neither ended nor been killed.
+/// Whether a process still runs.
 #[cfg(target_os = "linux")]
 fn runs(pid: u32) -> bool {
     // Of one that nobody has asked for yet how it ended, nothing is left to read.

@@ -1,4 +1,5 @@
-//! Train, examine, export, serve: the served model gives the offline scores when the test split is replayed through HTTP.
+//! Train, evaluate, export, serve: the served model gives the offline scores when the test split is replayed through
+//! HTTP.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;

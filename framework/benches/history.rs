@@ -1,8 +1,9 @@
-//! Microseconds a batch of reading the past and of writing it, without a model: over the last tenth of a stream, so that a stream ten times
-//! as long says whether the cost grows with what lies behind.
+//! Microseconds a batch of reading the past and of writing it, without a model, over the last tenth of a stream. A
+//! stream ten times as long shows whether the cost grows with the number of earlier events.
 //!
-//! `cargo bench -p tempograph-framework [-- PATH]` takes the built-in streams, or the prepared dataset at a path. The median is printed: a
-//! batch is too short for the best of its kind to mean much, and other work on the machine spoils the mean.
+//! `cargo bench -p tempograph-framework [-- PATH]` takes the built-in streams, or the prepared dataset at a path. The
+//! median is printed: a batch is too short for the best of its kind to mean much, and other work on the machine spoils
+//! the mean.
 #![allow(clippy::unwrap_used)]
 use std::path::Path;
 use std::time::Instant;
@@ -14,13 +15,13 @@ use tempograph_framework::{
 
 const D: usize = 100;
 
-/// What the TGN authors' model asks for.
+/// The needs of the TGN authors' model.
 fn paper() -> Needs {
     let mail = MailRule::default();
     Needs { memory: D, mail, neighbours: 10, layers: 1, ..Needs::nothing() }
 }
 
-/// What PyG's example asks for.
+/// The needs of PyG's example.
 fn pyg() -> Needs {
     let mail = MailRule { other: OtherMemory::AtRead, update_without_mail: true, ..MailRule::default() };
     Needs { mail, lookup: Lookup::Batch, delta: Delta::SinceUpdate, ..paper() }
@@ -31,7 +32,7 @@ fn median(times: &mut [f64]) -> f64 {
     times[times.len() / 2]
 }
 
-/// Seconds until a history can draw from a log that nobody has sorted by node yet, the median of five times.
+/// Seconds until a history can draw from a log that is not yet sorted by node, the median of five times.
 fn sorting(set: &Dataset) -> f64 {
     let (log, needs) = (&set.log, Needs { sampler: Sampler::Uniform, ..paper() });
     let once = || {
@@ -45,8 +46,8 @@ fn sorting(set: &Dataset) -> f64 {
     median(&mut [(); 5].map(|()| once()))
 }
 
-/// Walks over the log with one negative an event and gives microseconds a batch of asking, viewing and observing in its last tenth, and the
-/// centres and nodes of the last view.
+/// Walks over the log with one negative an event. Returns microseconds a batch of building queries, viewing and
+/// observing in its last tenth, and the centres and nodes of the last view.
 fn walk(set: &Dataset, needs: &Needs, size: usize) -> ([f64; 3], [usize; 2]) {
     let log = &set.log;
     let mut history = History::new(

@@ -1,6 +1,8 @@
-//! Prints the metrics of scores read from a file, as JSON: `cargo run -p tempograph-framework --example metrics_check -- SCORES`.
+//! Prints the metrics of scores read from a file, as JSON: `cargo run -p tempograph-framework --example metrics_check
+//! -- SCORES`.
 //!
-//! The file has a line `negatives BATCH` with the number of negatives and the batch size, then a line for each event: the positive's score, then the negatives'.
+//! The file has a line `negatives BATCH` with the number of negatives and the batch size, then a line for each event:
+//! the positive's score, then the negatives'.
 use tempograph_framework::{EventId, LinkAccumulator, ScoredBatch, TiePolicy};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

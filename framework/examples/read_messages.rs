@@ -1,4 +1,5 @@
-//! Prepares a format that `tempograph prepare` does not read: lines of `TIME SENDER > RECEIVER LENGTH`, where nodes have names.
+//! Prepares a format that `tempograph prepare` does not read: lines of `TIME SENDER > RECEIVER LENGTH`, where nodes
+//! have names.
 //!
 //! `cargo run -p tempograph-framework --example read_messages -- framework/examples/messages.txt data/messages`
 
@@ -29,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [source, out] = &arguments[..] else { return Err("usage: read_messages SOURCE OUT".into()) };
     let text = fs::read_to_string(source).map_err(|error| format!("{source}: {error}"))?;
 
-    // What is wrong is named by file, row and value.
+    // Errors name the file, the row and the value.
     let mut messages = Vec::new();
     for (row, line) in text.lines().enumerate() {
         let wrong = || format!("{source} row {}: `{line}` is not `TIME SENDER > RECEIVER LENGTH`", row + 1);

@@ -1,8 +1,9 @@
 //! Chance as an argument: every random number is a pure function of where it is used.
 //!
-//! The generator is Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011), a keyed bijection of 128-bit counters.
-//! The key is the seed and the purpose; the counter is (epoch, index, block), so two places never share a number and any step can be replayed alone.
-//! Only integer arithmetic and correctly rounded `+ - * / sqrt` are used: the numbers are the same on every platform.
+//! The generator is Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011), a keyed
+//! bijection of 128-bit counters. The key is the seed and the purpose; the counter is (epoch, index, block), so two
+//! positions never share a number and any step can be replayed alone. Only integer arithmetic and correctly rounded `+
+//! - * / sqrt` are used: the numbers are the same on every platform.
 
 /// What a random number is for. Purposes do not share numbers, so drawing more for one never changes another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,7 +55,7 @@ pub struct Draw {
 }
 
 impl Draw {
-    /// The root of all chance under `seed`.
+    /// The root of all random numbers under `seed`.
     pub fn new(seed: u64) -> Self {
         Self { seed }
     }
@@ -65,26 +66,26 @@ impl Draw {
     }
 }
 
-/// The numbers for one purpose, still to be placed.
+/// The numbers for one purpose, before a position is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PurposeDraw {
     key: u64,
 }
 
 impl PurposeDraw {
-    /// What a generator elsewhere needs to draw the same numbers at the same places.
+    /// The key that a generator elsewhere needs to draw the same numbers at the same positions.
     #[cfg(feature = "cube")]
     pub fn key(self) -> u64 {
         self.key
     }
 
-    /// The generator at one place: usually an epoch and an event, or an epoch and a step.
+    /// The generator at one position: usually an epoch and an event, or an epoch and a step.
     pub fn at(self, epoch: u32, index: u64) -> RandomNumbers {
         RandomNumbers { key: [low(self.key), high(self.key)], epoch, index, block: 0, words: [0; 4], left: 0 }
     }
 }
 
-/// A small generator that starts at one place and counts up from there.
+/// A small generator that starts at one position and counts up from there.
 #[derive(Clone, Debug)]
 pub struct RandomNumbers {
     key: [u32; 2],
@@ -112,7 +113,7 @@ impl RandomNumbers {
         u64::from(self.next_u32()) << 32 | u64::from(self.next_u32())
     }
 
-    /// A whole number from `0..n`, every one equally likely (Lemire, "Fast Random Integer Generation in an Interval", 2019).
+    /// A uniform integer from `0..n` (Lemire, "Fast Random Integer Generation in an Interval", 2019).
     ///
     /// # Panics
     /// If `n` is zero: there is nothing to draw from.
@@ -188,7 +189,8 @@ fn mix(word: u64) -> u64 {
     word ^ word >> 31
 }
 
-/// The natural logarithm of a positive normal number, written out because the one of the platform differs in the last bit between platforms.
+/// The natural logarithm of a positive normal number, implemented here because the platform's differs in the last bit
+/// between platforms.
 ///
 /// `ln(2^e * m) = e ln 2 + 2 artanh((m - 1) / (m + 1))` with `m` in `[1, 2)`, so the series' ratio is at most 1/9.
 fn ln(x: f64) -> f64 {
@@ -254,7 +256,7 @@ mod tests {
             by_epoch[first(0, Purpose::Dropout, i, 9)] += 1;
             let here = first(0, Purpose::Negatives, 1, u64::from(i));
             by_index[here] += 1;
-            // What is drawn next door, and for another purpose in the same place, says nothing about what is drawn here.
+            // Numbers at the next position, and for another purpose at the same position, are independent of these.
             pairs[16 * here + first(0, Purpose::Evaluation, 1, u64::from(i) + 1)] += 1;
         }
         assert_even(&by_seed, "seeds");

@@ -1,4 +1,4 @@
-//! The axes of a temporal graph as types, so that a node is never mistaken for an event or a time.
+//! The axes of a temporal graph as types, so that the compiler rejects a node where an event or a time is meant.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct NodeId(pub u32);
 
-/// An event's place in its log. Equal times are ordered by it.
+/// An event's position in its log. Equal times are ordered by it.
 #[derive(
     Clone,
     Copy,
@@ -77,7 +77,8 @@ impl EventId {
 }
 
 impl Timestamp {
-    /// Ticks from `earlier` to `self`, as the kernels want it. The difference is taken in integers first, so no precision is lost to large absolute times.
+    /// Ticks from `earlier` to `self`, as the kernels need it. The difference is computed in integers first, so large
+    /// absolute times lose no precision.
     pub fn since(self, earlier: Timestamp) -> f32 {
         (self.0 - earlier.0) as f32
     }

@@ -1,13 +1,14 @@
 //! The vocabulary and the contracts of temporal graph networks with memory.
 //!
-//! Two nouns, two verbs. A [`Model`] is what was learned; a [`History`] is what has happened. [`History::view`] reads the past of
-//! some nodes, strictly before each query's time; [`History::observe`] lets a batch happen. `view` comes first, always.
+//! Two nouns, two verbs. A [`Model`] is what was learned; a [`History`] is the state that past events left.
+//! [`History::view`] reads the past of some nodes, strictly before each query's time. [`History::observe`] applies a
+//! batch. `view` always comes before `observe`.
 //!
-//! | to | look at |
+//! | to | see |
 //! |---|---|
 //! | read a prepared set, or make one | [`Dataset`], [`EventLog`], [`prepare()`] |
-//! | ask about pairs | [`Queries`], [`View`] |
-//! | keep what has happened | [`History`]: a [`Graph`] and [`Memories`], as a model's [`Needs`] say |
+//! | query pairs | [`Queries`], [`View`] |
+//! | keep the state of past events | [`History`]: a [`Graph`] and [`Memories`], as a model's [`Needs`] say |
 //! | draw a random number | [`Draw`] |
 //! | draw negatives, and measure | [`NegativeSampler`], [`LinkAccumulator`] |
 //! | store arrays | [`Store`] |
@@ -16,8 +17,8 @@
 //! [Determinism](../../../docs/src/design/determinism.md), [Files](../../../docs/src/design/formats.md),
 //! [Read another format](../../../docs/src/extend/reader.md).
 //!
-//! Legend: `B` events of a batch, `R` roots, `P` pairs, `K` neighbours, `U` distinct nodes of a view, `N` nodes, `D` memory,
-//! `E` edge features, `F` node features, `T` time features, `O` embedding.
+//! Legend: `B` events of a batch, `R` roots, `P` pairs, `K` neighbours, `U` distinct nodes of a view, `N` nodes, `D`
+//! memory, `E` edge features, `F` node features, `T` time features, `O` embedding.
 //!
 //! ```
 //! use tempograph_framework::{Dataset, Draw, Features, History, Needs, Purpose, Queries, Update};

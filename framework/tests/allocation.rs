@@ -1,4 +1,4 @@
-//! Walking over a log asks the allocator for nothing once everything has been seen.
+//! A second pass over a log allocates nothing.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../tests/counting.rs"]
@@ -13,7 +13,7 @@ use tempograph_framework::{
 
 const BATCH: usize = 150;
 
-/// What a walk over a log keeps from batch to batch.
+/// The buffers that a pass over a log keeps from batch to batch.
 struct Walk {
     history: History,
     queries: Queries,
@@ -86,16 +86,16 @@ fn variants() -> Vec<Needs> {
     variants
 }
 
-// One test, so that nobody else's memory is counted.
+// One test only, so that no other test's memory is counted.
 #[test]
 fn a_second_walk_over_a_log_asks_for_no_memory() {
     let set = Dataset::from_spec("synthetic:events=6000,users=500,items=300").unwrap();
     let mut draw = Draw::new(1).of(Purpose::Negatives).at(0, 0);
     let negatives: Vec<NodeId> = (0..3 * set.log.len()).map(|_| NodeId(draw.below(set.nodes as u32))).collect();
     let offsets: Vec<usize> = (0..=BATCH).map(|event| 3 * event).collect();
-    // Inside the pool, as training is: handing work to it from outside takes memory now and then.
+    // Inside the pool, as training is: submitting work from outside sometimes allocates.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    // A thread that takes work for the first time asks for memory of its own: each takes one of these.
+    // A thread allocates when it first takes work: each takes one of these.
     let barrier = Barrier::new(2);
     pool.install(|| rayon::join(|| barrier.wait(), || barrier.wait()));
     for needs in variants() {

@@ -1,4 +1,5 @@
-//! A history that a model on a device trains with shows and keeps what a history in host memory does, wherever it is.
+//! A history of a model on a device shows and keeps what a history in host memory does, whether it is on the device or
+//! not.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use tempograph_kernels::Neighbours;
 use tempograph_kernels::cube::{FetchedMail, FetchedView, launches};
 use tempograph_kernels::tensor::{WgpuRuntime, vulkan};
 
-/// When memories count from.
+/// The time that memories start from.
 const ORIGIN: Timestamp = Timestamp(-3);
 
 /// One test at a time: launches are counted for the whole program.
@@ -47,18 +48,18 @@ fn story(seed: u64, nodes: u64, events: usize) -> EventLog {
     EventLog::new(log.0, log.1, log.2, vec![0.0; events], None).unwrap()
 }
 
-/// Memories no two of which are alike: a model's update in this test's world.
+/// Memories that are all different: the model's update in these tests.
 fn written(node: u32, version: u64, width: usize) -> impl Iterator<Item = f32> {
     (0..width).map(move |column| (node as usize * 1000 + version as usize * 10 + column) as f32)
 }
 
-/// What a model in this test's world gives the mail of a batch to say: only where that is wider than memories.
+/// The mail rows that the model of these tests gives: only where they are wider than memories.
 fn given(batch: &Batch<'_>, [width, said]: [usize; 2]) -> Option<Vec<f32>> {
     let row = |end: usize| (0..said).map(move |column| (batch.first.0 as usize * 100 + end * 10 + column) as f32);
     (said > width).then(|| (0..2 * batch.len()).flat_map(row).collect())
 }
 
-/// For every node its stored memory and what mail it reads.
+/// For every node its stored memory and the mail it reads.
 type States = BTreeMap<u32, (Vec<f32>, Option<FetchedMail>)>;
 
 fn rows_of_view(view: &View, [width, said]: [usize; 2]) -> States {
@@ -126,14 +127,14 @@ fn queries(batch: &Batch<'_>, nodes: u64, numbers: &mut Numbers) -> Queries {
     Queries::of_batch(batch, &negatives, &(0..=batch.len()).map(|i| 2 * i).collect::<Vec<_>>())
 }
 
-/// Room for anything here.
+/// A limit in bytes that is large enough for everything here.
 const PLENTY: u64 = 1 << 30;
 
 fn resident(host: &History, log: &EventLog) -> ResidentHistory<WgpuRuntime> {
     ResidentHistory::new(&Default::default(), host, log, PLENTY).unwrap()
 }
 
-/// A history for which there is no room on the device.
+/// A history that does not fit on the device.
 struct Sent(DeviceOrHostHistory<WgpuRuntime>);
 
 impl Sent {
@@ -144,7 +145,7 @@ impl Sent {
         Sent(placed)
     }
 
-    /// What it shows is what `view` shows; then `batch` happens, of which the model makes what [`written`] says.
+    /// What it shows is what `view` shows; then `batch` is observed, with the update of [`written`].
     #[track_caller]
     fn keeps_up(
         &mut self,
@@ -222,7 +223,7 @@ fn replay(seed: u64, nodes: u64, events: usize, size: usize, needs: &Needs) {
         assert_eq!(device.device.memory(), host.memory(), "{told}");
         sent.stands_where(&host, &log, &told);
 
-        // brought home it is the host's, and one that goes on from there sees the same
+        // The returned history is the host's, and a device that goes on from it sees the same.
         if start % (2 * size) == 0 {
             let home = device.leave(&log);
             assert!(home.to_store() == host.to_store(), "{told}");

@@ -1,8 +1,9 @@
-//! Times of the kernels at the shapes of a wikipedia batch of 200 events, without edge features and with 172, on one thread and on two.
+//! Times of the kernels at the shapes of a wikipedia batch of 200 events, without edge features and with 172, on one
+//! thread and on two.
 //!
-//! `cargo bench -p tempograph-kernels [-- PART_OF_A_NAME]`. An item is a floating-point operation of the matrix products and, in the
-//! attention, of its dots and sums; in the gather, the time encoding and Adam it is a number. Other work on the machine only adds to a
-//! time: read the fastest or the median.
+//! `cargo bench -p tempograph-kernels [-- PART_OF_A_NAME]`. An item is a floating-point operation of the matrix
+//! products and, in the attention, of its dots and sums; in the gather, the time encoding and Adam it is a number.
+//! Other work on the machine only adds to a time: read the fastest or the median.
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ fn main() {
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
         println!("{threads} thread(s)");
-        // The caller is a thread of the pool: starting a kernel wakes nobody but its helpers.
+        // The caller is a thread of the pool, so starting a kernel wakes only its helpers.
         pool.install(divan::main);
     }
 }
@@ -93,7 +94,7 @@ impl Time {
     }
 }
 
-/// A memory update with everything it is computed from.
+/// A memory update with its inputs.
 struct Update {
     plan: MailPlan,
     weights: [Vec<f32>; 4],
@@ -124,7 +125,7 @@ impl Update {
         self.kernel.forward(&self.plan, Cell::Gru, weights, self.time.weights(), &mut self.out);
     }
 
-    /// Operations of the forward pass; the backward pass has those of the time columns beside.
+    /// Operations of the forward pass; the backward pass also has those of the time columns.
     fn operations(&self) -> usize {
         2 * MAILS * (self.weights[0].len() + D * D)
     }
@@ -143,7 +144,7 @@ fn memory_update_backward(bencher: Bencher, edge: usize) {
     let [mut w_ih, mut w_hh, mut b_ih, mut b_hh] = update.borrow().weights.clone();
     let (mut freq, mut phase) = (vec![0.0; T], vec![0.0; T]);
     let operations = update.borrow().operations() + 2 * MAILS * 3 * D * T;
-    // The backward pass leaves gradients where the gates stood, so each needs a forward pass of its own, which is not timed.
+    // The backward pass overwrites the gates with gradients, so each needs its own forward pass, which is not timed.
     bencher.counter(ItemsCount::new(operations)).with_inputs(|| update.borrow_mut().forward()).bench_local_values(
         |()| {
             let update = &mut *update.borrow_mut();
@@ -160,7 +161,7 @@ fn memory_update_backward(bencher: Bencher, edge: usize) {
     );
 }
 
-/// An attention with everything it is computed from.
+/// An attention with its inputs.
 struct Attention {
     neighbours: Neighbours,
     features: Option<Arc<dyn Rows>>,
@@ -256,7 +257,7 @@ fn linear_forward(bencher: Bencher, [rows, inputs, outputs]: [usize; 3]) {
     let (mut map, mut y) = (Linear::default(), PaddedRows::default());
     let operations = ItemsCount::new(2 * rows * inputs * outputs);
     bencher.counter(operations).bench_local(|| {
-        // a training step packs its weights anew
+        // each training step packs its weights again
         let weights =
             LinearWeights { weight: &weight, bias: Some(&bias), version: Version::fresh(), precision: Precision::F32 };
         map.forward(&x, weights, Activation::None, &mut y);

@@ -1,20 +1,21 @@
 //! Numeric routines of memory-based temporal graph networks, each with its hand-written backward pass.
 //!
-//! They come in three forms:
+//! They have three forms:
 //!
-//! - [`cpu`]: on slices of host memory, for training, evaluation and serving on the CPU. Nothing is allocated once a routine is warm, and results are the
-//!   same for any number of threads.
-//! - [`TemporalOps`]: on tensors of any backend, the CPU or a GPU, with a tape or without.
+//! - [`cpu`]: on slices of host memory, for training, evaluation and serving on the CPU. A warm routine allocates
+//!   nothing, and results are the same for any number of threads.
+//! - [`TemporalOps`]: on tensors of any backend, on the CPU or a GPU, with or without a tape.
 //! - `cube` (features `cuda` and `wgpu`): kernels for GPUs, CUDA and Vulkan from one source.
 //!
-//! [`mod@reference`] has the slow twin of each, which tests compare the others with. What is constant in a step (stored memories, mails, who neighbours whom) travels
-//! in a plan; what is learned travels in slices or tensors.
+//! [`mod@reference`] has the slow twin of each routine. Tests compare the other forms with it. Constants of a step
+//! (stored memories, mails, neighbours) are passed in a plan; learned numbers are passed in slices or tensors.
 //!
-//! The book says why they are as they are: [Kernels](../../../docs/src/design/kernels.md), [Determinism](../../../docs/src/design/determinism.md). How to
-//! add one is the last part of [Add an operation](../../../docs/src/extend/operation.md#a-kernel).
+//! The book gives the reasons: [Kernels](../../../docs/src/design/kernels.md),
+//! [Determinism](../../../docs/src/design/determinism.md). The last part of [Add an
+//! operation](../../../docs/src/extend/operation.md#a-kernel) shows how to add a kernel.
 //!
-//! Legend: `U` unique nodes, `M` mails, `R` roots, `K` neighbours a root, `N` rows of hidden state, `W` their width, `D` memory,
-//! `E` edge features, `T` time features, `H` heads.
+//! Legend: `U` unique nodes, `M` mails, `R` roots, `K` neighbours a root, `N` rows of hidden state, `W` their width,
+//! `D` memory, `E` edge features, `T` time features, `H` heads.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What this machine can do, measured: the rates a kernel's time is held against.
+//! Measures this machine: the peak rates with which a kernel's time is compared.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -15,11 +15,11 @@ const SHAPE: [usize; 3] = [840, 300, 304];
 const PRODUCTS: usize = 8;
 /// Numbers of each of the triad's arrays: 64 MB, beyond the last cache of most machines.
 const TRIAD: usize = 16 << 20;
-/// Measurements the best of which counts: other work can only slow them down.
+/// Number of measurements. The best one counts, since other work can only slow them down.
 const TRIES: usize = 7;
 
-/// Floating-point operations a second of products of single-precision matrices, `[840, 300] [300, 304]` on every thread of the current
-/// pool at once, the right side packed beforehand as weights are.
+/// Floating-point operations per second of products of single-precision matrices, `[840, 300] [300, 304]`, on every
+/// thread of the current pool at once. The right side is packed beforehand, as weights are.
 pub fn gemm_rate() -> f64 {
     let [rows, inner, columns] = SHAPE;
     let threads = rayon::current_num_threads();
@@ -43,8 +43,8 @@ pub fn gemm_rate() -> f64 {
     (2 * rows * inner * columns * PRODUCTS * threads) as f64 / slowest
 }
 
-/// Bytes a second of `a = b + s c` over arrays larger than the caches, on the threads of the current pool: two reads and a write for each
-/// number.
+/// Bytes per second of `a = b + s c` over arrays larger than the caches, on the threads of the current pool: two reads
+/// and a write per number.
 pub fn bandwidth() -> f64 {
     let (b, c) = (vec![1.0f32; TRIAD], vec![2.0f32; TRIAD]);
     let mut a = vec![0.0f32; TRIAD];

@@ -16,7 +16,7 @@ fn absent() -> bool {
 
 #[test]
 fn a_step_of_adam_is_that_of_the_reference() {
-    // The longest takes several tasks.
+    // The longest needs several tasks.
     for count in [0, 1, 7, 64, 3 * (1 << 14) + 5] {
         let mut ours = [numbers(1, count), vec![0.0; count], vec![0.0; count]];
         let mut expected = ours.each_ref().map(|numbers| constant::<Cpu, 1>(numbers, &[count]));

@@ -1,4 +1,4 @@
-//! The operations on an NVIDIA GPU, where there is one, against their slow twins.
+//! Tests the operations on an NVIDIA GPU, if there is one, against their slow twins.
 mod common;
 mod suite;
 

@@ -13,7 +13,7 @@ fn loss(output: &[f64]) -> f64 {
     output.iter().zip(loss_weights(output.len())).map(|(x, w)| x * f64::from(w)).sum()
 }
 
-/// The function itself, then its loss differentiated in every number of every argument.
+/// The function itself, then the derivative of its loss with respect to every number of every argument.
 fn differentiate<const N: usize>(
     arguments: [Vec<f32>; N],
     function: impl Fn(&[Vec<f64>; N]) -> Vec<f64>,

@@ -1,4 +1,4 @@
-//! Stages that models on a device are put together from, against loops on the host.
+//! Tests the stages of models on a device against loops on the host.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use tempograph_kernels::cube::{
@@ -26,7 +26,7 @@ fn assert_close(what: &str, ours: &[f32], expected: &[f32]) {
     }
 }
 
-/// Weights that stand as they are laid, with these numbers.
+/// Weights in the order of their layout, with these numbers.
 fn weights(layout: WeightLayout, values: &[f32]) -> Weights<Runtime> {
     let mut weights = Weights::new(&Default::default(), layout);
     weights.set_values(values);
@@ -38,7 +38,7 @@ fn found(weights: &Weights<Runtime>) -> Vec<f32> {
     weights.read_gradients(&weights.send(&[0.0], 1)).1
 }
 
-/// Centres among `rows` nodes, idle for so long, of which some are the ends of a batch.
+/// Centres among `rows` nodes with idle times. Some are the ends of a batch.
 fn past(rows: usize, centres: &[u32], idle: &[f32], ends: &[u32]) -> DeviceView<Runtime> {
     let neighbours = Neighbours { roots: centres.len(), count: vec![0; centres.len()], ..Neighbours::default() };
     let nodes: Vec<u32> = (0..rows as u32).collect();
@@ -124,7 +124,7 @@ fn time_projections_and_their_gradients_are_those_of_the_host() {
     }
 }
 
-/// The loss `sum(out * by)` of norms on the host, and what they give.
+/// The loss `sum(out * by)` of norms on the host, and their output.
 fn normed(
     [one, other, values]: [&[f32]; 3],
     (width, stride): (usize, usize),
@@ -174,7 +174,7 @@ fn residual_norms_and_their_gradients_are_those_of_the_host() {
         let mut grad = vec![0.0; n * all];
         (0..n).for_each(|row| grad[row * all..][..width].copy_from_slice(&by[row * width..][..width]));
         let NormGradients { one: of_one, other: of_other } = norm.backward(&kept, &send(&grad, all));
-        // slopes by difference
+        // derivatives by finite differences
         let slope = |which: usize, at: usize| {
             let mut moved = [one.clone(), other.clone(), values.clone()];
             moved[which][at] += 1e-2;

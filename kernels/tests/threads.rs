@@ -1,4 +1,4 @@
-//! The number of threads changes nothing, not even the last bit.
+//! Results do not depend on the number of threads, to the last bit.
 mod common;
 
 use common::slices::{attention_on_slices, map_on_slices};

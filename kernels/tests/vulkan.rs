@@ -1,4 +1,4 @@
-//! The operations on a Vulkan device, Mesa's software device for one, against their slow twins.
+//! Tests the operations on a Vulkan device, such as Mesa's software device, against their slow twins.
 mod common;
 mod suite;
 

@@ -1,10 +1,10 @@
-//! What settings may take from the data.
+//! Statistics of the data from which settings are filled in.
 
 use std::ops::Range;
 
 use tempograph_framework::{EventLog, NodeId, Timestamp};
 
-/// What settings may take from the data.
+/// Statistics of the data from which settings are filled in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DatasetStats {
     /// Nodes of the data.
@@ -15,7 +15,8 @@ pub struct DatasetStats {
     pub idle: [IdleStats; 2],
 }
 
-/// Ticks between a node's events of one role in the training split, the first counted from the log's first event.
+/// Ticks between a node's events of one role in the training split. A node's first interval is counted from the log's
+/// first event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct IdleStats {
     /// Their mean.
@@ -25,7 +26,7 @@ pub struct IdleStats {
 }
 
 impl DatasetStats {
-    /// Those of a log of `nodes` nodes whose training split is `train`.
+    /// The statistics of a log of `nodes` nodes whose training split is `train`.
     pub fn of(log: &EventLog, train: Range<usize>, nodes: usize) -> DatasetStats {
         let origin = log.time().first().copied().unwrap_or(Timestamp(0));
         let gaps = |ends: &[NodeId]| -> (Vec<f64>, Vec<f64>) {

@@ -1,11 +1,11 @@
-//! The floor every learned model has to beat: two rules without a single weight.
+//! The baselines every learned model has to beat: two rules without weights.
 //!
-//! EdgeBank: Poursafaei et al., "Towards Better Evaluation for Dynamic Link Prediction", 2022 (arXiv:2207.10128). A pair that was
-//! seen scores 1, any other 0; with a window, only if it was seen within the last `window` ticks.
-//! Last-K: a destination among the other ends of the source's last `K` events scores 1, any other 0.
+//! EdgeBank: Poursafaei et al., "Towards Better Evaluation for Dynamic Link Prediction", 2022 (arXiv:2207.10128). A
+//! pair that was seen scores 1, any other 0; with a window, only if it was seen within the last `window` ticks. Last-K:
+//! a destination among the other ends of the source's last `K` events scores 1, any other 0.
 //!
-//! Differs: EdgeBank's authors fill the memory with the training edges and, in their online form, add each test batch; here it is
-//! the history's own pairs, exact or by batch as the history's lookup says.
+//! Differs: EdgeBank's authors fill the memory with the training edges and, in their online form, add each test batch.
+//! Here the memory is the history's own pairs, exact or by batch according to the history's lookup.
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Forward, Lookup, Model, Needs, PairFact, Queries, Update, View};
@@ -17,16 +17,16 @@ use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
 pub enum Heuristic {
     /// The pair was seen, within the last `window` ticks if there is a window.
     EdgeBank {
-        /// Ticks a pair is remembered; unlimited if left out.
+        /// Ticks for which a pair is remembered; unlimited if missing.
         window: Option<i64>,
-        /// What a query sees of its own batch.
+        /// Which events of its own batch a query sees.
         history: Lookup,
     },
     /// The destination is among the source's last `k` other ends.
     LastK {
-        /// Events looked at.
+        /// Number of events to compare with.
         k: usize,
-        /// What a query sees of its own batch.
+        /// Which events of its own batch a query sees.
         history: Lookup,
     },
 }

@@ -1,11 +1,13 @@
-//! Models of temporal graphs, one paper a file.
+//! Models of temporal graphs, one paper per file.
 //!
-//! A model is a short list of operations ([`Program`]), recorded once when it is built ([`Builder`]). Executors run the list: on slices of host
-//! memory ([`SliceProgram`]), on tensors with Burn's tape or without ([`ProgramModule`]), on devices (`DeviceProgram`). The [`Registry`] names the kinds. A
-//! [`StaticMemoryTrainer`] learns static memory, which any kind may read; [`Heuristic`] is the baseline that models are measured against.
+//! A model is a short list of operations ([`Program`]), recorded once when it is built ([`Builder`]). Executors run the
+//! list: on slices of host memory ([`SliceProgram`]), on tensors with or without Burn's tape ([`ProgramModule`]), on
+//! devices (`DeviceProgram`). The [`Registry`] names the kinds. A [`StaticMemoryTrainer`] learns static memory, which
+//! any kind may read; [`Heuristic`] is the baseline that models are compared with.
 //!
-//! The book: [Programs of operations](../../../docs/src/design/programs.md) has the kinds and the operations. [Add a model](../../../docs/src/extend/model.md) and
-//! [Add an operation](../../../docs/src/extend/operation.md) add your own; their example is in `models/examples/own`.
+//! The book: [Programs of operations](../../../docs/src/design/programs.md) describes the kinds and the operations.
+//! [Add a model](../../../docs/src/extend/model.md) and [Add an operation](../../../docs/src/extend/operation.md) show
+//! how to add your own; their example is in `models/examples/own`.
 //!
 //! ```
 //! use tempograph_framework::{Dataset, Draw, Features, History, NodeId, Purpose, Queries, SliceModel};
@@ -48,7 +50,7 @@ pub use kinds::static_only::StaticOnlySpec;
 pub use kinds::tgat::TgatSpec;
 pub use kinds::tgn::{Embedding, TgnSpec};
 pub use kinds::tncn::TncnSpec;
-pub use operation::{Context, InputTables, Operation, Stage, TableGradients};
+pub use operation::{Context, Tables, Operation, Stage, TableGradients};
 pub use ops::{
     AnyTimeEncoding, AttentionLayer, AttentionSettings, Centres, CommonNeighbours, EndColumns, FixedTimeEncoding, Head,
     IdleNormalisation, LinkDecoder, MailPayload, MailRows, MailboxAttention, MailboxSettings, MeanOver, MemoryUpdate,
@@ -67,7 +69,7 @@ pub use settings::{
 pub use static_memory::{PretrainSpec, StaticMemoryMode, StaticMemoryTrainer, StaticSpec};
 pub use walks::WalkSpec;
 
-/// What operations of your own are written with.
+/// What custom operations are written with.
 pub use tempograph_kernels::{
     cpu::PaddedRows,
     tensor::{CpuTape, Tensor},

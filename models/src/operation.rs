@@ -1,4 +1,4 @@
-//! What an operation is: a whole stage of a model.
+//! The trait of operations. An operation is a whole stage of a model.
 
 use std::fmt::Debug;
 
@@ -9,50 +9,52 @@ use tempograph_kernels::tensor::{CpuTape, Tensor};
 use crate::executor::TensorContext;
 use crate::program::{Gradients, Products, StepSizes, Value, Weights};
 
-/// With fewer rows than these, what stands side by side is done one after the other: a server's event enters no thread pool.
+/// With fewer rows than this, independent parts run one after the other: a server's single event enters no thread pool.
 pub(crate) const MIN_PARALLEL_ROWS: usize = 64;
 
 /// A whole stage of a model: a memory update, an attention layer, a sum of neighbours.
 ///
-/// It reads tables and gives one. Its parameters were declared with the [`Builder`](crate::program::Builder). It is computed by its
-/// [`Stage`] on slices of host memory, and by [`on_tape`](Self::on_tape) on tensors: that is its slow twin, which tests hold the other to.
+/// It reads tables and gives one. Its parameters were declared with the [`Builder`](crate::program::Builder). Its
+/// [`Stage`] computes it on slices of host memory, and [`on_tape`](Self::on_tape) computes it on tensors. `on_tape` is
+/// the slow twin: tests compare the stage with it.
 pub trait Operation: Debug + Send + Sync + 'static {
-    /// Its name and settings, in a few words.
+    /// A short description: its name and settings.
     fn describe(&self) -> String;
 
-    /// What it computes with on slices. A caller has one of its own, which keeps its memory from call to call.
+    /// Working memory and passes on slices. Each caller has its own stage, which keeps its memory from call to call.
     fn stage(&self) -> Box<dyn Stage>;
 
-    /// Whether its table is another in a training step that drops out or hides than in one that does not.
+    /// Whether its table differs between a training step with dropout (or hidden static memory) and a step without.
     fn has_dropout(&self) -> bool {
         false
     }
 
-    /// Adds its matrix products to `products`: arithmetic that no implementation can do without. What has none says nothing.
+    /// Adds its matrix products to `products`: the arithmetic that every implementation needs. The default adds
+    /// nothing.
     fn cost(&self, sizes: &StepSizes, products: &mut Products) {
         let _ = (sizes, products);
     }
 
-    /// Its table on tensors, from the tables it reads.
+    /// Its table on tensors, computed from the tables it reads.
     fn on_tape(&self, cx: &TensorContext<'_, CpuTape>, reads: &[Tensor<CpuTape, 2>]) -> Tensor<CpuTape, 2>;
 }
 
 /// What a stage reads besides tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// The pairs asked about.
+    /// The queried pairs.
     pub queries: &'a Queries,
-    /// Their past.
+    /// The past of the queries.
     pub view: &'a View,
-    /// Seed of what a training step drops out. Nothing is dropped without one.
+    /// Seed of the dropout of a training step. `None`: nothing is dropped.
     pub dropout: Option<u64>,
     /// All parameters.
     pub weights: Weights<'a>,
 }
 
 impl<'a> Context<'a> {
-    /// Both ends of each pair, `[P]`: rows of the roots' table, [`Axis::Centres(0)`](crate::Axis::Centres). An operation that gives rows of
-    /// pairs gives one for each, in this order.
+    /// Both ends of each pair, `[P]`: rows of the roots' table, [`Axis::Centres(0)`](crate::Axis::Centres). An
+    /// operation that gives rows of pairs gives one row per pair, in this order.
     pub fn pairs(&self) -> impl ExactSizeIterator<Item = [u32; 2]> + Clone + 'a {
         self.view.pair_rows(self.queries)
     }
@@ -60,23 +62,25 @@ impl<'a> Context<'a> {
 
 /// An operation on slices of host memory: its passes and the memory they are computed in.
 ///
-/// Both passes give the same bits for any number of threads and ask for no memory once the largest batch has been seen.
+/// Both passes give the same bits for any number of threads. They allocate no memory once the largest batch has been
+/// seen.
 pub trait Stage: Debug + Send {
-    /// Writes the table it gives, over what `out` held.
-    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows);
+    /// Writes its table into `out`, replacing the old contents.
+    fn forward(&mut self, cx: &Context<'_>, reads: Tables<'_>, out: &mut PaddedRows);
 
-    /// Writes the gradients of its parameters and of the tables it reads, given `grad`, that of its table, which it may use up. Called after
-    /// [`forward`](Self::forward) with the same context and tables. Gradients of shared parameters are added, all others written over.
+    /// Writes the gradients of its parameters and of the tables it reads. `grad` is the gradient of its own table; the
+    /// call may overwrite it. Called after [`forward`](Self::forward) with the same context and tables. Gradients of
+    /// shared parameters are added; all others are overwritten.
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: InputTables<'_>,
+        reads: Tables<'_>,
         grad: &mut PaddedRows,
         into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
     );
 
-    /// How the last forward pass weighed neighbours, `[C, H, K]`. Nothing for an operation that does not attend.
+    /// Attention weights of the last forward pass, `[C, H, K]`. Empty for an operation that does not attend.
     fn attention(&self) -> &[f32] {
         &[]
     }
@@ -84,29 +88,29 @@ pub trait Stage: Debug + Send {
 
 /// The tables an operation reads.
 #[derive(Clone, Copy, Debug)]
-pub struct InputTables<'a> {
+pub struct Tables<'a> {
     pub(crate) tables: &'a [PaddedRows],
     pub(crate) values: &'a [Value],
 }
 
-impl<'a> InputTables<'a> {
+impl<'a> Tables<'a> {
     /// Whether it reads no table.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// How many it reads.
+    /// Number of tables it reads.
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// The `i`-th of them.
+    /// The `i`-th table.
     pub fn table(&self, i: usize) -> &'a PaddedRows {
         &self.tables[self.values[i].index()]
     }
 }
 
-/// Where the gradients of the tables go that an operation reads.
+/// The buffers for the gradients of the tables that an operation reads.
 #[derive(Debug)]
 pub struct TableGradients<'a> {
     pub(crate) tables: &'a mut [PaddedRows],
@@ -114,7 +118,7 @@ pub struct TableGradients<'a> {
 }
 
 impl TableGradients<'_> {
-    /// That of the `i`-th table, which is like `table`: to be written over whole.
+    /// The gradient of the `i`-th table, in the shape of `table`. The caller must overwrite all of it.
     pub fn table(&mut self, i: usize, table: &PaddedRows) -> &mut PaddedRows {
         let gradient = &mut self.tables[self.values[i].index()];
         gradient.resize_like(table);

@@ -1,4 +1,4 @@
-//! The kinds of models: the only list of them.
+//! The registry: the only list of the kinds of models.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -14,28 +14,28 @@ use crate::facts::DatasetStats;
 use crate::program::{Builder, FeatureWidths, Inputs, Outputs, Program};
 use crate::static_memory::StaticSpec;
 
-/// A kind of model: its settings, and how a program is made of them.
+/// A kind of model: its settings, and how they become a program.
 ///
-/// This is all that a new model has to say. See [`Registry`] for how it gets its name in specs.
+/// A new model implements only this. See [`Registry`] for how it gets its name in specs.
 pub trait ModelKind:
     Clone + Debug + PartialEq + Default + Serialize + DeserializeOwned + Send + Sync + 'static
 {
     /// Its name in specs, `model.kind`.
     const KIND: &'static str;
-    /// What it is, in a line.
+    /// A description in one line.
     const ABOUT: &'static str;
-    /// Where it is from.
+    /// Its source.
     const PAPER: &'static str;
     /// The `[model]` table of a new spec, every key explained.
     const TEMPLATE: &'static str;
 
-    /// Says what cannot be built, naming the key and its value.
+    /// Checks the settings. The error names the key and its value.
     ///
     /// # Errors
     /// One sentence.
     fn check(&self) -> Result<(), String>;
 
-    /// Fills in what was left out and depends on the data.
+    /// Fills in missing settings that depend on the data.
     fn complete(&mut self, facts: &DatasetStats) {
         let _ = facts;
     }
@@ -53,7 +53,7 @@ pub trait ModelKind:
 #[derive(Clone, Debug)]
 pub struct ModelSpec(Arc<dyn Settings>);
 
-/// Settings behind a name.
+/// Settings of any kind, as a trait object.
 trait Settings: Debug + Send + Sync {
     fn kind(&self) -> &'static str;
     fn check(&self) -> Result<(), String>;
@@ -107,7 +107,7 @@ impl ModelSpec {
         self.0.as_any().downcast_ref()
     }
 
-    /// Says what cannot be built, naming the key and its value.
+    /// Checks the settings. The error names the key and its value.
     ///
     /// # Errors
     /// One sentence.
@@ -116,7 +116,7 @@ impl ModelSpec {
         self.program(FeatureWidths::default()).map(|_| ())
     }
 
-    /// The same with what was left out filled in from the data.
+    /// The same, with missing settings filled in from the data.
     #[must_use]
     pub fn completed(&self, facts: &DatasetStats) -> ModelSpec {
         self.0.completed(facts)
@@ -130,7 +130,7 @@ impl ModelSpec {
     /// Its program for data of these widths.
     ///
     /// # Errors
-    /// One sentence for what does not fit together.
+    /// One sentence that says what does not fit together.
     pub fn program(&self, features: FeatureWidths) -> Result<Arc<Program>, String> {
         Program::record(self, Inputs { features })
     }
@@ -139,7 +139,7 @@ impl ModelSpec {
         self.0.build(g)
     }
 
-    /// Its program on slices of host memory with fresh parameters, drawn from `seed`.
+    /// Its program on slices of host memory with initial parameters, drawn from `seed`.
     ///
     /// # Errors
     /// As [`program`](Self::program).
@@ -147,7 +147,7 @@ impl ModelSpec {
         Ok(SliceProgram::new(self.program(features)?, seed))
     }
 
-    /// Its program on tensors with fresh parameters, drawn from `seed`.
+    /// Its program on tensors with initial parameters, drawn from `seed`.
     ///
     /// # Errors
     /// As [`program`](Self::program).
@@ -160,7 +160,7 @@ impl ModelSpec {
         Ok(ProgramModule::new(self.program(features)?, seed, device))
     }
 
-    /// Its settings as a table, with its kind.
+    /// Its settings as a table, including its kind.
     fn table(&self) -> Result<toml::Table, toml::ser::Error> {
         let mut table = self.0.table()?;
         table.iter_mut().for_each(|(_, value)| shorten(value));
@@ -169,7 +169,8 @@ impl ModelSpec {
     }
 }
 
-/// Makes 0.1 of 0.10000000149011612: a table has all floats in double precision, those that settings have in single precision, too.
+/// Turns 0.10000000149011612 into 0.1: a table has all floats in double precision, also those that are settings in
+/// single precision.
 fn shorten(value: &mut toml::Value) {
     match value {
         toml::Value::Float(x) if f64::from(*x as f32) == *x => *x = (*x as f32).to_string().parse().unwrap_or(*x),
@@ -197,21 +198,21 @@ impl Serialize for ModelSpec {
 }
 
 impl<'de> Deserialize<'de> for ModelSpec {
-    /// A table whose `kind` is one of the [registry's](Registry::current); what is left out has the kind's default.
+    /// A table whose `kind` is in the [registry](Registry::current). Missing keys get the kind's defaults.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ModelSpec, D::Error> {
         let table = toml::Table::deserialize(deserializer)?;
         Registry::current().read(table).map_err(D::Error::custom)
     }
 }
 
-/// What the registry knows of a kind.
+/// The registry's entry of a kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     /// Its name in specs.
     pub name: &'static str,
-    /// What it is, in a line.
+    /// A description in one line.
     pub about: &'static str,
-    /// Where it is from.
+    /// Its source.
     pub paper: &'static str,
     /// The `[model]` table of a new spec, every key explained.
     pub template: &'static str,
@@ -220,7 +221,7 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// Its settings where nothing is said.
+    /// Its default settings.
     pub fn settings(&self) -> ModelSpec {
         (self.default)()
     }
@@ -232,7 +233,7 @@ pub struct Registry {
     kinds: Vec<Kind>,
 }
 
-/// That of this process, once it was asked for or set.
+/// The registry of this process, once it was read or installed.
 static CURRENT: OnceLock<Registry> = OnceLock::new();
 
 impl Default for Registry {
@@ -251,7 +252,7 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// Adds a kind; it takes the place of one of the same name.
+    /// Adds a kind. It replaces a kind of the same name.
     #[must_use]
     pub fn with<K: ModelKind>(mut self) -> Registry {
         self.kinds.retain(|kind| kind.name != K::KIND);
@@ -284,10 +285,10 @@ impl Registry {
         })
     }
 
-    /// The settings in `table`, whose `kind` says what they are of; `tgn` where it does not.
+    /// The settings in `table`. Its key `kind` selects the kind; `tgn` if it is missing.
     ///
     /// # Errors
-    /// A sentence for an unknown kind or key, with the nearest known one, or for a value that is no such setting.
+    /// A sentence for an unknown kind or key, with the nearest known one, or for an invalid value.
     pub fn read(&self, mut table: toml::Table) -> Result<ModelSpec, String> {
         let kind = match table.remove("kind") {
             None => self.kind(<crate::TgnSpec as ModelKind>::KIND)?,
@@ -297,21 +298,21 @@ impl Registry {
         (kind.read)(table)
     }
 
-    /// Makes this the registry of the process, which reads specs and artifacts.
+    /// Makes this the registry of the process. Specs and artifacts are read with it.
     ///
     /// # Errors
-    /// The registry itself, where another was used or set before.
+    /// The registry itself, if another was used or installed before.
     pub fn install(self) -> Result<(), Registry> {
         CURRENT.set(self)
     }
 
-    /// The registry of the process: the one that was [installed](Self::install), else that of this crate.
+    /// The registry of the process: the [installed](Self::install) one, or else that of this crate.
     pub fn current() -> &'static Registry {
         CURRENT.get_or_init(Registry::default)
     }
 }
 
-/// Says which of some names is nearest to one that is none of them.
+/// A sentence with the known name that is nearest to an unknown one.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     match tempograph_framework::nearest(name, known.clone()) {
         Some(near) => format!("did you mean \"{near}\"?"),

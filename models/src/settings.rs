@@ -3,15 +3,15 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Receivers, Sampler};
 
-/// Precision of the numbers matrix products read; sums are in single precision.
+/// Precision of the inputs of matrix products; sums are in single precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// Single precision.
     F32,
-    /// TF32, 10 bits behind the binary point, on GPUs; single precision on the CPU.
+    /// TF32, 10 bits after the binary point, on GPUs; single precision on the CPU.
     Tf32,
-    /// bfloat16: on the CPU in forward products and gradients of inputs, on GPUs in all.
+    /// bfloat16: on the CPU in forward products and gradients of inputs, on GPUs in all products.
     Bf16,
 }
 
@@ -63,7 +63,8 @@ pub enum AttentionForm {
     Paper,
     /// PyG's `TransformerConv` with a skip connection.
     TransformerConv,
-    /// TGAT's in DyGLib: as wide inside as what it reads of a centre, with a residual connection and a layer norm before the merge layer.
+    /// TGAT's in DyGLib: as wide inside as the row of a centre and its time, with a residual connection and a layer
+    /// norm before the merge layer.
     Residual,
 }
 
@@ -73,11 +74,11 @@ pub enum AttentionForm {
 pub enum EmptyNeighbourhood {
     /// Nothing: its attention is zero.
     Nothing,
-    /// A neighbour of zeros, met at the log's first event: what DyGLib's padding comes to.
+    /// A neighbour of zeros, met at the log's first event: equivalent to DyGLib's padding.
     Padding,
 }
 
-/// What the product of query and key becomes before the softmax.
+/// The function applied to the product of query and key before the softmax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AttentionScores {
@@ -87,7 +88,7 @@ pub enum AttentionScores {
     LeakyRelu,
 }
 
-/// Who gets the mail of an event.
+/// Which nodes get the mail of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "to", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum MailDelivery {
@@ -95,17 +96,17 @@ pub enum MailDelivery {
     Ends,
     /// Its two ends and neighbours of each (DyGNN's propagation, APAN's propagator).
     Neighbours {
-        /// Most neighbours of an end, the newest first.
+        /// Maximum number of neighbours of an end, the newest first.
         count: usize,
-        /// Ticks that count as one in `1 / ln(e + dt)`, by which what mail says is multiplied, `dt` since the neighbour was met. Left out,
-        /// all of it counts.
+        /// Ticks that count as one in `1 / ln(e + dt)`, the factor of the mail's payload, with `dt` the time since the
+        /// neighbour was met. If missing, the factor is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         decay: Option<f64>,
     },
 }
 
 impl MailDelivery {
-    /// As the rule of a history.
+    /// The same as a rule of a history.
     pub fn receivers(self) -> Receivers {
         match self {
             MailDelivery::Ends => Receivers::Ends,
@@ -113,7 +114,7 @@ impl MailDelivery {
         }
     }
 
-    /// Says what makes no sense, naming the key and its value.
+    /// Checks the settings. The error names the key and its value.
     ///
     /// # Errors
     /// A sentence for no neighbours, or a decay that is not positive.
@@ -153,7 +154,7 @@ pub enum Frequencies {
 }
 
 impl Precision {
-    /// Says that this processor has no such products.
+    /// Checks that this processor can compute products of this precision.
     ///
     /// # Errors
     /// A sentence that names the key.
@@ -173,7 +174,7 @@ pub(crate) fn check_at_least_one(widths: &[(&str, usize)]) -> Result<(), String>
     }
 }
 
-/// Refuses more than two layers, or none.
+/// Refuses a number of layers other than 1 or 2.
 pub(crate) fn check_layers(layers: usize) -> Result<(), String> {
     match (1..=2).contains(&layers) {
         true => Ok(()),
@@ -181,7 +182,7 @@ pub(crate) fn check_layers(layers: usize) -> Result<(), String> {
     }
 }
 
-/// Refuses a share that does not lie in `0..1`.
+/// Refuses a share outside `0..1`.
 pub(crate) fn check_share(key: &str, value: f32) -> Result<(), String> {
     match (0.0..1.0).contains(&value) {
         true => Ok(()),

@@ -1,16 +1,18 @@
-//! Walk features: what a link decoder reads of the temporal walks of both ends of a pair.
+//! Walk features: the features of the temporal walks of both ends of a pair, which a link decoder reads.
 //!
-//! TPNet: "Improving Temporal Link Prediction via Temporal Walk Matrix Projection", Lu et al., NeurIPS 2024 (arXiv:2410.04013),
-//! section 4.2. A history keeps the projected rows `P^0 .. P^L` of every node ([`WalkRule`]).
+//! TPNet: "Improving Temporal Link Prediction via Temporal Walk Matrix Projection", Lu et al., NeurIPS 2024
+//! (arXiv:2410.04013), section 4.2. A history keeps the projected rows `P^0 .. P^L` of every node ([`WalkRule`]).
 //!
 //! ```text
 //! F(u, v)  = [P^0_u .. P^L_u, P^0_v .. P^L_v]        2 L + 2 rows of d numbers, at the query's time
 //! walks(u, v) = log(1 + relu(F F'))                  inner products of each two rows
 //! ```
 //!
-//! Differs:
-//! - each product is read once, `(2 L + 2) (2 L + 3) / 2` numbers; the authors' matrix has those of two different rows twice;
-//! - the decoder maps them as it maps facts about pairs, two maps with a ReLU between, in the same maps where it reads both;
+//! - each product is read once, `(2 L + 2) (2 L + 3) / 2` numbers; the authors' matrix contains those of two different
+//!   rows twice;
+//! - the decoder maps them like facts about pairs, by two maps with a ReLU between; if it reads both, the same maps
+//!   read both;
+//! - `d` is a setting; the authors use `10 log(2 E)` for a log of `E` events.
 //! - `d` is a setting; the authors take `10 log(2 E)` of a log of `E` events.
 
 use serde::{Deserialize, Serialize};
@@ -19,11 +21,11 @@ use tempograph_framework::WalkRule;
 use crate::facts::DatasetStats;
 use crate::program::Builder;
 
-/// Share of its weight that a step of a walk loses in the mean time between two events of a source, where no decay is said: about the
-/// authors' 1e-7 a second where sources act daily.
+/// The default decay: the share of its weight that a step of a walk loses in the mean time between two events of a
+/// source. It is about the authors' 1e-7 a second if sources act daily.
 const DECAY_PER_MEAN_GAP: f64 = 0.01;
 
-/// Settings of walk features; what is left out has the default shown.
+/// Settings of walk features. A missing key has the default in parentheses.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WalkSpec {
@@ -31,8 +33,8 @@ pub struct WalkSpec {
     pub layers: usize,
     /// Columns `d` of a row (100).
     pub width: usize,
-    /// `lambda`: a walk's weight falls by `exp(-decay)` for each tick that each of its events is old. Left out, 0.01 divided by the mean time
-    /// between a source's events in the training split.
+    /// `lambda`: a walk's weight falls by `exp(-decay)` for each tick of age of each of its events. If missing, 0.01
+    /// divided by the mean time between a source's events in the training split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decay: Option<f64>,
     /// Seed of the random projection (0).
@@ -46,10 +48,10 @@ impl Default for WalkSpec {
 }
 
 impl WalkSpec {
-    /// Says what makes no sense, naming the key and its value.
+    /// Checks the settings. The error names the key and its value.
     ///
     /// # Errors
-    /// A sentence for walks of no events, rows of no columns, or a decay that is negative or no number.
+    /// A sentence for walks of no events, rows of no columns, or a decay that is negative or not a number.
     pub fn check(&self) -> Result<(), String> {
         let zero = [("layers", self.layers), ("width", self.width)].into_iter().find(|(_, value)| *value == 0);
         if let Some((key, _)) = zero {
@@ -61,18 +63,18 @@ impl WalkSpec {
         }
     }
 
-    /// Fills in what was left out and depends on the data.
+    /// Fills in missing settings that depend on the data.
     pub fn complete(&mut self, facts: &DatasetStats) {
         self.decay.get_or_insert(DECAY_PER_MEAN_GAP / facts.time_scale);
     }
 
-    /// What a history keeps for it.
+    /// The rule by which a history keeps the rows of the walks.
     pub fn rule(&self) -> WalkRule {
         WalkRule { layers: self.layers, width: self.width, decay: self.decay.unwrap_or(0.0), seed: self.seed }
     }
 }
 
-/// Says what makes no sense in settings that may be left out.
+/// Checks optional settings.
 ///
 /// # Errors
 /// As [`WalkSpec::check`].
@@ -80,13 +82,14 @@ pub(crate) fn check(walks: Option<&WalkSpec>) -> Result<(), String> {
     walks.map_or(Ok(()), WalkSpec::check)
 }
 
-/// Fills in what was left out of settings, if there are any.
+/// Fills in missing settings, if there are any settings.
 pub(crate) fn complete(walks: Option<&mut WalkSpec>, facts: &DatasetStats) {
     walks.into_iter().for_each(|walks| walks.complete(facts));
 }
 
 impl Builder {
-    /// Says that the link decoder, which is recorded after this, reads walk features of each pair; nothing where there are no settings.
+    /// Makes the link decoder read walk features of each pair. Call it before the decoder is recorded. Without settings
+    /// it does nothing.
     pub fn walks(&mut self, walks: Option<&WalkSpec>) {
         self.needs.walks = walks.map(WalkSpec::rule);
     }

@@ -1,4 +1,5 @@
-//! A program that trains on a device learns what it learns on slices, with its history there or in host memory, alone or for lanes.
+//! Training on a device gives the same as on slices, with the history on the device or in host memory, alone or in
+//! lanes.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +28,7 @@ fn no_device() -> bool {
     vulkan().inspect_err(|why| println!("skipped: {why}")).is_err()
 }
 
-/// As much room as anything here takes.
+/// Enough bytes for every test here.
 const PLENTY: u64 = 1 << 30;
 /// Width of static memory.
 const STATIC: usize = 5;
@@ -65,7 +66,7 @@ fn history(set: &Dataset, program: &Program) -> History {
     History::new(set.nodes, program.needs().clone(), set.log.time()[0], features)
 }
 
-/// The batches of a pass, each with what is asked of it: two negatives an event.
+/// The batches of a pass, each with its queries: two negatives per event.
 fn batches(set: &Dataset, size: usize) -> impl Iterator<Item = (Batch<'_>, Queries)> {
     (0..set.log.len()).step_by(size).map(move |first| {
         let batch = set.log.batch(first..set.log.len().min(first + size));
@@ -77,7 +78,7 @@ fn batches(set: &Dataset, size: usize) -> impl Iterator<Item = (Batch<'_>, Queri
 }
 
 fn adam(step: u64) -> AdamStep {
-    // steps so short that rounding, which Adam enlarges where gradients vanish, does not lead far
+    // the steps are short, since Adam enlarges rounding errors where gradients vanish
     AdamStep { lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, step }
 }
 
@@ -165,7 +166,7 @@ fn assert_near(what: &str, ours: [f32; 2], expected: [f32; 2]) {
     assert!(near(0) && near(1), "{what}: loss and norm {ours:?} for {expected:?}");
 }
 
-/// A pass over the stream on a device with that much room, beside one on slices.
+/// A pass over the stream on a device with that much room, and the same on slices.
 fn learns_what_slices_learn(name: &str, program: &Arc<Program>, set: &Dataset, room: u64) {
     let (mut host, mut device) = (SliceTrainer::new(program, set), device_program(program, set, room).unwrap());
     let chance = Draw::new(SEED).of(Purpose::Sampling);
@@ -178,7 +179,7 @@ fn learns_what_slices_learn(name: &str, program: &Arc<Program>, set: &Dataset, r
     for part in host.model.parameters().arrays(&first).names() {
         let range = program_range(&host.model, part);
         let [ours, expected] = [&first, &host.moments[0]].map(|all| all[range.clone()].to_vec());
-        // of frequencies, what is rounded is multiplied by times
+        // gradients of frequencies have rounding errors multiplied by times
         let least = if part.ends_with("freq") { [0.1] } else { [0.0] };
         let [ours, expected] = [ours, expected].map(|numbers| [&numbers[..], &least].concat());
         assert_close(&format!("{name}: {part}"), &ours, &expected, 1e-3);
@@ -197,13 +198,13 @@ fn small() -> TgnSpec {
     TgnSpec { memory: 8, time: 6, width: 8, neighbours: 4, dropout: 0.0, ..TgnSpec::default() }
 }
 
-/// Static memory, now and then hidden; that of all nodes but the last is fine-tuned if it is.
+/// Static memory, hidden in some steps. If it is fine-tuned, that of all nodes but the last is.
 fn vectors(how: StaticMemoryMode, train: bool) -> StaticSpec {
     StaticSpec { how, width: STATIC, hide: 0.2, train, nodes: train.then_some(23), ..StaticSpec::default() }
 }
 
-/// What differs where it is kept: attention, cell, hops, draws, which memory a message carries, what a query sees, what nodes show beside
-/// memory and pairs beside their ends.
+/// The settings that a device implements separately: attention, cell, hops, sampling, the memory that a message
+/// carries, the events that a query sees, inputs of nodes besides memory and of pairs besides their ends.
 fn kinds() -> Vec<(&'static str, TgnSpec)> {
     let conv = TgnSpec { attention: AttentionForm::TransformerConv, ..small() };
     vec![
@@ -246,7 +247,8 @@ fn kinds() -> Vec<(&'static str, TgnSpec)> {
 /// Programs that no kind records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Others {
-    /// Whether there is memory, and a layer that nothing is made of; without memory there are two layers over features, or over zeros.
+    /// Whether there is memory, and a layer whose output is not read. Without memory there are two layers over
+    /// features, or over zeros.
     remembers: bool,
     dropout: f32,
     vectors: StaticSpec,
@@ -283,7 +285,7 @@ impl ModelKind for Others {
     }
 }
 
-/// Kinds beside TGN, each with node features or without.
+/// Kinds other than TGN, each with or without node features.
 fn others(dropout: f32) -> Vec<(&'static str, usize, ModelSpec)> {
     let [source, destination] =
         [(20.0, 30.0), (50.0, 40.0)].map(|(mean, deviation)| Some(IdleSpec { mean, deviation }));
@@ -366,7 +368,7 @@ fn a_pass_on_a_device_learns_what_a_pass_on_slices_learns() {
 fn a_pass_on_a_device_without_room_for_the_history_learns_what_a_pass_on_slices_learns() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if !no_device() {
-        // the host looks, so what is dropped is what the host drops
+        // the host reads the view, so both drop the same numbers
         for (name, program, set) in programs(|spec| TgnSpec { dropout: 0.2, ..spec }) {
             learns_what_slices_learn(name, &program, &set, 0);
         }

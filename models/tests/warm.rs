@@ -1,4 +1,4 @@
-//! A pass of any kind of model asks for no memory once it is warm.
+//! A pass of any kind of model allocates no memory once it is warm.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 #[path = "../../tests/counting.rs"]
@@ -33,7 +33,7 @@ fn passes_ask_for_no_memory_once_the_largest_batch_was_seen() {
         }
         let mut gradients = vec![0.0; model.parameters().values().len()];
         let output_grads = vec![0.1; 3 * 400];
-        // On a thread of the pool: handing work in from outside takes a queue, which grows.
+        // Runs on a thread of the pool: submitting work from outside uses a queue, which grows.
         pool.install(|| {
             let mut round = || {
                 for (queries, view) in &seen {
@@ -47,7 +47,7 @@ fn passes_ask_for_no_memory_once_the_largest_batch_was_seen() {
                     model.advance(queries, view, &mut work);
                 }
             };
-            // Tables and their gradients change places with arrays that have not been as large yet.
+            // Tables and their gradients are swapped with arrays that have not been as large yet.
             (0..20).for_each(|_| round());
             let before = counting::asked();
             (0..5).for_each(|_| round());

@@ -1,4 +1,4 @@
-//! Lanes of a plan on devices: as many as there are, each for itself, and the plan is the plan.
+//! Lanes of a plan on several devices give the same result as on one.
 
 use tempograph_framework::{DeviceExecutor, History, HostViewSource};
 use tempograph_kernels::tensor::WgpuDevice;
@@ -6,7 +6,7 @@ use tempograph_trainers::{BetaScale, LrScale};
 
 use super::*;
 
-/// Two queues of the device that is there: whoever uses them takes them for two devices.
+/// Two queues of one device, which the executor treats as two devices.
 const DEVICES: [WgpuDevice; 2] = [WgpuDevice::DefaultDevice, WgpuDevice::Cpu];
 
 fn of_views(
@@ -20,7 +20,7 @@ fn of_views(
     DeviceProgram::new(program(spec, widths), 3, device, (&history, &set.log), room).unwrap()
 }
 
-/// The model on so many devices with that much room for features.
+/// The model on `devices` devices, with `room` bytes for features.
 fn on_devices(spec: &TgnSpec, devices: usize, room: u64) -> Maker {
     let spec = spec.clone();
     Box::new(move |set| {
@@ -34,7 +34,7 @@ fn plan(minibatch: usize, epoch: usize, memory: usize) -> ParallelSpec {
     ParallelSpec { minibatch, epoch, memory, lr_scale, beta_scale, threads: 2, ..ParallelSpec::default() }
 }
 
-/// Plans, and batches made ready ahead of one lane and of several.
+/// Plans, and prefetch with one lane and with several.
 fn plans() -> Vec<ParallelSpec> {
     let mut plans = [(2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 2)].map(|(i, j, k)| plan(i, j, k)).to_vec();
     plans.push(ParallelSpec { prefetch: 2, ..plan(1, 1, 1) });

@@ -1,4 +1,4 @@
-//! A model that trains on a device learns what it learns on the host, and its history is the host's.
+//! A model that trains on a device learns the same as on the host, and its history is the same.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod kinds;
@@ -22,14 +22,14 @@ use tempograph_tests::{
 };
 use tempograph_trainers::{Learner, Outcome, ParallelSpec, TrainSpec, TrainingData};
 
-/// One test at a time: launches are counted for the whole program, and the device is the processor.
+/// One test at a time: launches are counted for the whole program, and the device may be the processor.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn absent() -> bool {
     vulkan().inspect_err(|why| println!("skipped: {why}")).is_err()
 }
 
-/// As much room as anything here takes.
+/// More bytes than any test here needs.
 const PLENTY: u64 = 1 << 30;
 
 fn device(
@@ -91,8 +91,8 @@ fn assert_close(what: &str, ours: &[f32], expected: &[f32], tolerance: f32) {
     assert!(worst <= tolerance * scale, "{what}: {worst} off, of {scale}");
 }
 
-/// Losses and norms of every step, and the means of all steps' gradients, weight by weight. Where gradients vanish, steps differ by rounding, so weights
-/// are not compared.
+/// Losses and norms of every step, and the means of all steps' gradients, weight by weight. Weights are not compared:
+/// where gradients vanish, steps differ by rounding.
 #[track_caller]
 fn assert_learned_alike(
     name: &str,
@@ -110,8 +110,8 @@ fn assert_learned_alike(
     }
 }
 
-/// What differs where it is kept: attention, cell, hops, draws, which memory a message carries, what a query sees, what nodes show beside memory
-/// and pairs beside their ends.
+/// Variants that the device stores or computes differently: attention, cell, hops, draws, which memory a message
+/// carries, what a query sees, features of nodes and pairs.
 fn kinds() -> Vec<(&'static str, TgnSpec)> {
     let conv = TgnSpec { attention: AttentionForm::TransformerConv, ..small() };
     vec![
@@ -150,9 +150,9 @@ fn kinds() -> Vec<(&'static str, TgnSpec)> {
     ]
 }
 
-/// A pass on a device with that much room for history and features learns what a pass on the host learns.
+/// A pass on a device with `room` bytes for history and features learns the same as a pass on the host.
 fn learns_what_the_host_learns(room: u64, change: impl Fn(TgnSpec) -> TgnSpec) {
-    // steps so short that rounding, which Adam enlarges where gradients vanish, does not lead far
+    // steps so short that rounding, which Adam enlarges where gradients vanish, stays small
     let train = TrainSpec { clip: 0.5, lr: 1e-4, ..training() };
     let [plain, with_node_features] = [0, 3].map(|node| training_data(stream(240, 2, node)));
     let all = kinds().into_iter().map(|(name, spec)| (name, spec, &plain));
@@ -206,7 +206,7 @@ fn features_have_room_on_the_device_where_the_history_has_none_and_nothing_chang
     assert!(none.1 == nodes.1 && none.1 == all.1);
 }
 
-/// A run on a device with that much room that was stopped goes on as if it never had been.
+/// A run on a device with `room` bytes that was stopped and resumed gives the same result.
 fn goes_on(room: u64) {
     // so many steps that their losses are read in the middle of an epoch, too
     let (training_data, train) = (training_data(stream(240, 2, 0)), TrainSpec { epochs: 2, batch: 2, ..training() });

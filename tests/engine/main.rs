@@ -1,4 +1,4 @@
-//! How a server works — what it keeps, what it computes together, who asks meanwhile — shows in no answer and in no bit of its state.
+//! Caches, batching and concurrent readers of a server change no answer and no bit of its state.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod readers;
@@ -18,7 +18,7 @@ const WIDTHS: FeatureWidths = FeatureWidths { edge: 3, node: 2 };
 /// Requests of one stream.
 const REQUESTS: usize = 60;
 
-/// An artifact of a fresh model that has seen nothing.
+/// An artifact of a fresh model with an empty history.
 fn artifact(spec: &TgnSpec, folder: &Path) {
     artifact_of(spec, WIDTHS, folder);
 }
@@ -30,7 +30,7 @@ fn artifact_of(spec: &TgnSpec, widths: FeatureWidths, folder: &Path) {
     Export { model: &model, history: &history, dataset: &set, batch: 24, replace: false }.write(folder).unwrap();
 }
 
-/// What a client does.
+/// A request of a client.
 #[derive(Clone, Debug)]
 enum Request {
     Tell(Vec<NewEvent>, Granularity),
@@ -39,7 +39,7 @@ enum Request {
     Embed(u64, Side),
 }
 
-/// Requests drawn at random: few nodes and many ties, so that events meet; some ids nobody knows yet.
+/// Random requests: few nodes and many equal times, so that events share nodes; some ids are not known yet.
 fn requests(seed: u64, ordered: bool) -> Vec<Request> {
     let mut draw = Draw::new(seed).of(Purpose::Negatives).at(0, 0);
     let (mut now, mut told) = (1000, Vec::<(u64, u64)>::new());
@@ -90,7 +90,7 @@ fn event(src: u64, dst: u64, time: i64, draw: &mut RandomNumbers) -> NewEvent {
     NewEvent { id: None, src, dst, time: time.into(), label: 0.0, features: Some(features) }
 }
 
-/// What a client is answered: numbers to the bit, and as of when.
+/// An answer: the bits of its numbers, and its position.
 type Found = (Vec<u32>, Position);
 
 fn serve(folder: &Path, spec: &EngineSpec, requests: &[Request]) -> (Vec<Found>, Store, EngineStats) {
@@ -153,7 +153,7 @@ fn no_strategy_and_no_wave_shows_in_an_answer_or_in_the_state() {
     }
 }
 
-/// A question of a reader: three kinds, each about known nodes and later than all events.
+/// A reader's query: three kinds, each about known nodes and later than all events.
 fn ask(engine: &Engine, question: usize, later: i64) -> Found {
     let (src, dst) = ((question % 7) as u64, (question % 5) as u64);
     let bits = |numbers: Vec<f32>| numbers.into_iter().map(f32::to_bits).collect();
@@ -179,7 +179,7 @@ fn ask(engine: &Engine, question: usize, later: i64) -> Found {
 
 #[test]
 fn an_event_taken_back_is_as_if_it_had_never_come_but_for_what_was_made_of_it() {
-    // Long lists, so that no event has pushed an older one out.
+    // Long lists, so that no event has replaced an older one.
     let variants = variants().into_iter().map(|(name, spec)| (name, TgnSpec { neighbours: 40, ..spec }));
     for (name, spec) in
         variants.filter(|(name, _)| ["paper, 2 layers", "pair features", "uniform", "conv"].contains(name))
@@ -280,7 +280,7 @@ fn a_node_forgotten_is_a_new_one_and_its_room_is_given_to_the_next() {
     let mut draw = Draw::new(3).of(Purpose::Negatives).at(0, 0);
     let early: Vec<_> = (0..12).map(|i| event(100 + i % 3, i % 4, 1000 + i as i64, &mut draw)).collect();
     let late: Vec<_> = (0..8).map(|i| event(i % 4, i % 4, 2000 + i as i64, &mut draw)).collect();
-    // Where nodes have features their room is not given on.
+    // Where nodes have features, their slots are not reused.
     for (strategy, node) in [(Strategy::Full, 0), (Strategy::Affected, 0), (Strategy::Affected, 2)] {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path().join("artifact");
@@ -325,7 +325,7 @@ fn a_node_forgotten_is_a_new_one_and_its_room_is_given_to_the_next() {
     }
 }
 
-/// Memory of this process in bytes, where the system tells.
+/// Resident memory of this process in bytes, if the system reports it.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line =
@@ -333,7 +333,8 @@ fn resident() -> usize {
     line.unwrap_or(0) << 10
 }
 
-/// `NODES=10000000 WIDTH=100 cargo test --release -p tempograph-tests --test engine -- --ignored --nocapture memory_of_many_nodes`
+/// `NODES=10000000 WIDTH=100 cargo test --release -p tempograph-tests --test engine -- --ignored --nocapture
+/// memory_of_many_nodes`
 #[test]
 #[ignore = "measures, for minutes"]
 fn memory_of_many_nodes_that_all_have_met_somebody() {

@@ -1,4 +1,4 @@
-//! Many ask while one tells: every answer is that of a serial run at the position it names.
+//! Many clients read while one submits. Every answer is that of a serial run at the position it names.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,8 +10,8 @@ use tempograph_tests::{rounds, variants};
 
 use crate::{Found, artifact, ask, event};
 
-/// Answers of readers, by the number of the question, while requests are told one after the other, each once somebody was answered since the
-/// one before.
+/// Answers of readers, by the number of the query. Requests are submitted one after the other, each after at least one
+/// answer since the one before.
 fn answers_while_told(
     engine: &Engine,
     requests: &[&[NewEvent]],
@@ -92,8 +92,8 @@ fn readers_beside_a_writer_are_answered_as_of_the_position_they_are_told() {
     }
 }
 
-/// Holds what readers were answered, in the order of its positions, and where `engine` stands to an engine of the artifact in `folder` that computes
-/// everything for one event after the other. `then` is shown it after each.
+/// Compares the readers' answers, in the order of their positions, and the state of `engine` with an engine of the
+/// artifact in `folder` that computes one event after the other. `then` is called with that engine after each event.
 fn hold_to_one_by_one(
     engine: &Engine,
     folder: &Path,
@@ -120,7 +120,7 @@ fn hold_to_one_by_one(
     assert!(seen.next().is_none() && engine.history().to_store() == serial.history().to_store());
 }
 
-/// A question about a pair of which nobody may have heard as yet, and now and then about all destinations.
+/// A query about a pair that may not be known yet, and now and then about all destinations.
 fn ask_of_newcomers(engine: &Engine, question: usize, pairs: u64, later: i64) -> Result<Found, RequestError> {
     if question.is_multiple_of(40) {
         let found = engine.top_k(0, 5, Some(&later.into()))?;
@@ -137,11 +137,11 @@ fn ask_of_newcomers(engine: &Engine, question: usize, pairs: u64, later: i64) ->
 
 #[test]
 fn readers_are_answered_while_nodes_come_by_the_thousand_and_know_each_from_its_first_event_on() {
-    /// Pairs of new nodes in a request: room for them is made in several goes.
+    /// Pairs of new nodes in a request: enough that tables grow several times.
     const NEW: u64 = 1500;
     let (requests, later) = (6 * rounds() as u64, 100_000_000);
     let mut draw = Draw::new(11).of(Purpose::Negatives).at(0, 0);
-    // Event i names the pair i first; every third one brings an older node back.
+    // Event i names the pair i first; every third one repeats an older node.
     let events: Vec<NewEvent> = (0..requests * NEW)
         .map(|i| {
             let dst = if i % 3 == 2 { u64::from(draw.below(i as u32)) / 3 * 3 } else { i };
@@ -163,7 +163,7 @@ fn readers_are_answered_while_nodes_come_by_the_thousand_and_know_each_from_its_
             match ask_of_newcomers(&engine, question, pairs, later) {
                 Ok(found) => Some(found),
                 Err(RequestError::UnknownNode { id, .. }) => {
-                    // As a source it is named by the event of its number, as a destination by that or not at all.
+                    // As a source a node is named by the event of its number, as a destination by that event or never.
                     assert!(id >= before || id % 3 == 2, "{id} is not known after {before} events");
                     unknown.fetch_add(1, Ordering::SeqCst);
                     None

@@ -1,4 +1,4 @@
-//! Fixtures shared by the tests that no single crate can keep: a small stream, small models, and runs of both.
+//! Fixtures for tests across crates: a small stream, small models, and runs of both.
 #![allow(clippy::unwrap_used, reason = "fixtures of tests")]
 
 pub mod probe;
@@ -54,26 +54,26 @@ pub fn stream(events: usize, edge: usize, node: usize) -> Dataset {
 /// Width of the static memory of all fixtures.
 pub const STATIC: usize = 5;
 
-/// How often a test that lives on chance is done over: `TEMPOGRAPH_LONG` (1) in its long form.
+/// How often a random test is repeated: `TEMPOGRAPH_LONG` (1).
 pub fn rounds() -> usize {
     std::env::var("TEMPOGRAPH_LONG").map_or(1, |rounds| rounds.parse().unwrap())
 }
 
-/// A dataset's features as models read them, and static memory for those that read any: nobody has learned it.
+/// A dataset's features as models read them, with untrained static memory for models that read it.
 pub fn features(set: &Dataset) -> Features {
     let nodes = set.node_features.clone().map(|table| Arc::new(table) as Arc<dyn Rows>);
     let static_memory = Table::new((0..set.nodes * STATIC).map(|i| (i as f32 * 0.7).cos()).collect(), STATIC).unwrap();
     Features { edges: set.log.features().cloned(), nodes, static_memory: Some(Arc::new(static_memory)) }
 }
 
-/// A dataset cut into 70, 15 and 15 per cent.
+/// A dataset split into 70, 15 and 15 per cent.
 pub fn training_data(set: Dataset) -> TrainingData {
     let split = Split::by_time(set.log.time(), 0.15, 0.15).unwrap();
     let features = features(&set);
     TrainingData::new(set, features, split).unwrap()
 }
 
-/// The course of most runs: [`stream`] of 240 events.
+/// The training data of most runs: [`stream`] of 240 events.
 pub fn data() -> TrainingData {
     training_data(stream(240, 2, 3))
 }
@@ -84,7 +84,7 @@ pub fn model(spec: &TgnSpec, set: &Dataset, seed: u64) -> ProgramModule<CpuTape>
     tuned_model(tensors(spec, widths, seed))
 }
 
-/// Every kind of the registry, narrow, with nothing dropped out.
+/// Every kind of the registry, narrow, without dropout.
 pub fn kinds() -> Vec<ModelSpec> {
     let registry = Registry::default();
     let narrow = |kind: &Kind| {
@@ -133,7 +133,7 @@ pub fn slices_of<B: Backend>(model: &ProgramModule<B>) -> SliceProgram {
     slices
 }
 
-/// Fine-tuning of static memory begins at zero: gives it numbers that show.
+/// Fine-tuning of static memory begins at zero. This sets its weights to other numbers, so that errors show.
 fn tuned_model(model: ProgramModule<CpuTape>) -> ProgramModule<CpuTape> {
     let (mut store, name) = (weights::<CpuTape, _>(&model), "static_memory.correction");
     if store.names().any(|known| known == name) {
@@ -143,7 +143,7 @@ fn tuned_model(model: ProgramModule<CpuTape>) -> ProgramModule<CpuTape> {
     with_weights(model, store).unwrap()
 }
 
-/// Makes a learner of a fresh model for a dataset, the same each time.
+/// Builds a learner of a fresh model for a dataset, the same each time.
 pub type Maker = Box<dyn Fn(&Dataset) -> Learner + Sync>;
 
 /// A learner of a model on slices.
@@ -162,13 +162,14 @@ pub fn toy(width: usize) -> Maker {
     Box::new(move |_| on_slices(Toy::new(width)))
 }
 
-/// Tellers of such needs.
+/// [`ProbeModel`]s with these needs.
 pub fn probe(needs: &Needs) -> Maker {
     let needs = needs.clone();
     Box::new(move |_| on_slices(ProbeModel::new(needs.clone())))
 }
 
-/// Needs of models that are no TGN, each with a name for messages: no memory, mail that is given, kept in slots, sent to neighbours.
+/// Needs of models other than TGN, each with a name for messages: no memory, given mail, mail in slots, mail to
+/// neighbours.
 pub fn other_needs() -> Vec<(&'static str, Needs)> {
     let plain = Needs { memory: 3, neighbours: 3, layers: 1, ..Needs::nothing() };
     let with = |mail: MailRule| Needs { mail, ..plain.clone() };
@@ -219,7 +220,7 @@ pub fn walks() -> Option<WalkSpec> {
     Some(WalkSpec { layers: 2, width: 8, decay: Some(0.02), seed: 5 })
 }
 
-/// Static memory as it is, now and then hidden.
+/// Static memory that is not trained, now and then hidden.
 pub fn frozen(how: StaticMemoryMode) -> StaticSpec {
     StaticSpec { how, width: STATIC, hide: 0.2, ..StaticSpec::default() }
 }
@@ -287,12 +288,13 @@ pub fn training() -> TrainSpec {
     TrainSpec { batch: 24, epochs: 2, lr: 1e-2, weight_decay: 0.01, clip: 1.0, warmup: 2, ..TrainSpec::default() }
 }
 
-/// The plan `i x j x k`, which learns at the rate of one lane, with `prefetch` batches made ready ahead and memories `staleness` batches old.
+/// The plan `i x j x k` with the learning rate of one lane, `prefetch` batches prepared ahead and memories `staleness`
+/// batches old.
 pub fn plan([minibatch, epoch, memory]: [usize; 3], prefetch: usize, staleness: usize) -> ParallelSpec {
     ParallelSpec { minibatch, epoch, memory, prefetch, staleness, lr_scale: LrScale::None, ..ParallelSpec::default() }
 }
 
-/// A short examination.
+/// A short evaluation.
 pub fn eval_spec() -> EvalSpec {
     EvalSpec { negatives: 5, ..EvalSpec::default() }
 }

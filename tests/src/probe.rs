@@ -1,5 +1,5 @@
-//! A model on slices that reads whatever its needs have a view show, and says whatever they have mail say: for all that a history may be
-//! asked to keep, and not for what is learned from it.
+//! A model on slices that reads everything its needs put into a view, and sends everything they have in mail. It tests
+//! all that a history can store, and does not test learning.
 //!
 //! ```text
 //! h_u      = sin(s_u / 2 + sum of its mails: event, time, what they say)                    what observing writes
@@ -31,14 +31,14 @@ impl AsRef<ForwardOutput> for ProbeWork {
 }
 
 impl ProbeModel {
-    /// A model of such needs, the same each time.
+    /// A model with these needs, the same each time.
     pub fn new(needs: Needs) -> ProbeModel {
         let mut store = Store::default();
         store.put("link", [2], vec![0.1f32, 0.2]);
         ProbeModel { needs, parameters: Parameters::from_store(store).unwrap() }
     }
 
-    /// Numbers that an end says in mail, where the model gives that.
+    /// Numbers that an end sends in mail, if the model gives them.
     fn given(&self) -> usize {
         if let (MailContent::Given(width), true) = (self.needs.mail.says, self.needs.memory > 0) { width } else { 0 }
     }
@@ -78,7 +78,7 @@ impl ProbeModel {
         }
     }
 
-    /// What stands behind a row of a layer.
+    /// The embedding of a row of a layer.
     fn embedding(&self, view: &View, layer: usize, row: u32, memory: &[f32]) -> f32 {
         let (row, width) = (row as usize, self.needs.memory);
         let Some(hop) = view.hops.get(layer) else { return memory[row * width..][..width].iter().sum() };

@@ -1,4 +1,4 @@
-//! Runs in a folder: whole ones, and ones that are stopped at a moment of the test's choice and resumed.
+//! Runs in a folder: whole ones, and ones that a test stops at a chosen moment and resumes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tempograph_trainers::{
 
 use crate::{Maker, eval_spec};
 
-/// What a run in a folder is made of.
+/// The inputs of a run in a folder.
 pub struct Runner<'a> {
     /// The data.
     pub training_data: &'a TrainingData,
@@ -61,7 +61,8 @@ pub fn pass(
     losses.0
 }
 
-/// Whether a number of every step, its loss or the norm of its gradients, is the same in two passes: to `tolerance` of it, or of .1 where it is smaller.
+/// Asserts that a number of every step, its loss or gradient norm, is the same in two passes: to `tolerance` of it, or
+/// of .1 if it is smaller.
 #[track_caller]
 pub fn assert_same_steps(
     name: &str,
@@ -77,7 +78,7 @@ pub fn assert_same_steps(
 }
 
 impl Runner<'_> {
-    /// Starts the run, or goes on with it, and sees `stopper` stop it.
+    /// Starts or resumes the run, and has `stopper` stop it.
     pub fn run(&self, resume: bool, stopper: &mut Stopper) -> Outcome {
         self.run_among(&mut SingleProcess, resume, stopper).unwrap()
     }
@@ -108,7 +109,7 @@ impl Runner<'_> {
         run.train(exchange, &mut (self.maker)(&self.training_data.dataset), stopper)
     }
 
-    /// Runs to the end, from the start or from where it stopped.
+    /// Runs to the end, from the start or from where it was stopped.
     pub fn to_the_end(&self, resume: bool) -> TrainingSummary {
         match self.run(resume, &mut Stopper::never()) {
             Outcome::Finished(fitted) => fitted,
@@ -121,12 +122,12 @@ impl Runner<'_> {
         self.result(self.to_the_end(false))
     }
 
-    /// Goes on to the end from where it stopped.
+    /// Resumes to the end from where it was stopped.
     pub fn resumed(&self) -> RunResult {
         self.result(self.to_the_end(true))
     }
 
-    /// What the run has left behind.
+    /// The files that the run has left.
     pub fn result(&self, fitted: TrainingSummary) -> RunResult {
         let files = RunFiles { folder: self.folder.to_path_buf() };
         let arrays = |path: &Path| Store::read(path).unwrap().split_off("");
@@ -138,7 +139,7 @@ impl Runner<'_> {
     }
 }
 
-/// All of a run that does not depend on the clock.
+/// Everything of a run that does not depend on the clock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunResult {
     /// Losses and metrics.
@@ -157,7 +158,7 @@ fn timeless(mut report: EpochReport) -> EpochReport {
     report
 }
 
-/// Does `work` with a run in a folder of its own.
+/// Calls `work` with a run in a folder of its own.
 pub fn in_new_folder<R>(
     training_data: &TrainingData,
     maker: &Maker,
@@ -169,12 +170,12 @@ pub fn in_new_folder<R>(
     work(&Runner { training_data, maker, train, parallel, folder: folder.path() })
 }
 
-/// What a run leaves that nobody stops.
+/// The result of a run that is not stopped.
 pub fn whole(training_data: &TrainingData, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec) -> RunResult {
     in_new_folder(training_data, maker, train, parallel, |runner| runner.whole())
 }
 
-/// What it leaves where it is stopped at `moment` and goes on.
+/// The result if it is stopped at `moment` and resumed.
 #[track_caller]
 pub fn stopped_and_resumed(
     training_data: &TrainingData,
@@ -196,7 +197,7 @@ pub fn stopped_and_resumed(
     })
 }
 
-/// Two runs have left the same, to the bit.
+/// Asserts that two runs have the same result, to the bit.
 #[track_caller]
 pub fn assert_same(what: &str, found: &RunResult, expected: &RunResult) {
     assert_eq!(found.epochs, expected.epochs, "{what}: losses and metrics");
@@ -209,7 +210,7 @@ pub fn assert_same(what: &str, found: &RunResult, expected: &RunResult) {
 pub struct Stopper {
     /// The flag.
     pub flag: Arc<AtomicBool>,
-    /// What was seen so far, in order: a training step or an examined batch.
+    /// What was observed so far, in order: a training step or an evaluated batch.
     pub seen: Vec<Moment>,
     /// The moment, by its number.
     at: Option<usize>,
@@ -219,12 +220,12 @@ pub struct Stopper {
     crash: Option<usize>,
 }
 
-/// Something a run can be stopped at.
+/// A moment at which a run can be stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// A training step was taken; whether it was the epoch's last.
     Step(bool),
-    /// A batch was examined.
+    /// A batch was evaluated.
     Evaluated,
 }
 
@@ -234,7 +235,7 @@ impl Stopper {
         Stopper::default()
     }
 
-    /// Stops at the `moment`-th step or examined batch, counted from 0.
+    /// Stops at the `moment`-th step or evaluated batch, counted from 0.
     pub fn at(moment: usize) -> Stopper {
         Stopper { at: Some(moment), ..Stopper::default() }
     }

@@ -1,4 +1,4 @@
-//! A model small enough to be checked by eye, written twice: on slices with its gradients by hand, and on tensors.
+//! A model small enough to check by hand, written twice: on slices with its own gradients, and on tensors.
 //!
 //! ```text
 //! h_u     = tanh(cell_0 s_u + cell_1)                                                       what observing writes

@@ -30,7 +30,7 @@ pub enum TrainError {
         /// Checksum of the data that is there.
         expected: String,
     },
-    /// A plan that the data or the processes do not fit.
+    /// A plan that does not fit the data or the number of processes.
     #[error("{0}")]
     Plan(String),
     /// A checkpoint of a run under another plan.
@@ -46,19 +46,24 @@ pub enum TrainError {
     /// An observer of the run could not begin.
     #[error("{0}")]
     Observer(String),
-    /// Another process of the training is gone or computes otherwise.
+    /// Another process of the training is gone, or its weights differ.
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
-    /// The same, where there is a checkpoint of the run.
+    /// As `Exchange`, where there is a checkpoint of the run.
     #[error("{0}; the checkpoint goes on with `--resume`")]
     Resumable(ExchangeError),
+<<<<<<< HEAD
     /// Nothing to evaluate.
     #[error("the split of events {}..{} has nothing to evaluate", range.start, range.end)]
+=======
+    /// The split has no event to evaluate.
+    #[error("the split of events {}..{} has nothing to examine", range.start, range.end)]
+>>>>>>> prose
     EmptySplit {
         /// The events.
         range: Range<usize>,
     },
-    /// An event could not happen.
+    /// An event could not be observed.
     #[error(transparent)]
     Observe(#[from] ObserveError),
     /// A negative could not be drawn.
@@ -70,7 +75,7 @@ pub enum TrainError {
     /// A checkpoint could not be written or read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A checkpoint's notes are not what they should be.
+    /// A checkpoint's notes could not be written or read.
     #[error("{}: its notes cannot be read or written: {error}", path.display())]
     Note {
         /// The file.

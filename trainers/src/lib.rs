@@ -1,11 +1,12 @@
 //! The steps of a plan, evaluation, checkpoints and reports. Nothing here names a model.
 //!
-//! A [`TrainingRun`] trains a [`Learner`] on a [`TrainingData`] as a [`TrainSpec`], a [`ParallelSpec`] and an [`EvalSpec`] say. Its work is that of a [`Plan`]: one
-//! lane, or many on threads, on devices and in processes, which see each other through an [`Exchange`]. A plan means the same however it is run, and a run that is
-//! stopped and resumed is the run that never stopped. What was measured is a [`Report`].
+//! A [`TrainingRun`] trains a [`Learner`] on a [`TrainingData`] as a [`TrainSpec`], a [`ParallelSpec`] and an
+//! [`EvalSpec`] say. A [`Plan`] divides its work: one lane, or many on threads, on devices and in processes, which
+//! communicate through an [`Exchange`]. A plan has the same meaning on any of them. A run that is stopped and resumed
+//! gives the same result as a run that was never stopped. A [`Report`] holds what was measured.
 //!
-//! The book: [Parallel training](../../../docs/src/design/parallel.md), [Determinism](../../../docs/src/design/determinism.md),
-//! [Evaluation](../../../docs/src/design/evaluation.md).
+//! The book: [Parallel training](../../../docs/src/design/parallel.md),
+//! [Determinism](../../../docs/src/design/determinism.md), [Evaluation](../../../docs/src/design/evaluation.md).
 //!
 //! ```
 //! use tempograph_trainers::{Schedule, TrainSpec};

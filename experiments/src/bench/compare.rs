@@ -1,4 +1,4 @@
-//! Ours and the peers in turns, configuration by configuration.
+//! Compares Tempograph with peers in alternating runs, configuration by configuration.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::bench::roofline::{MachineRates, Roofline};
 use crate::bench::{BenchArgs, Peer, table};
 use crate::setup::data;
 
-/// What a configuration's runs measured.
+/// The measurements of a configuration.
 pub(super) struct Comparison<'a> {
     pub configuration: &'a Configuration,
     pub floor: Roofline,
@@ -22,15 +22,15 @@ pub(super) struct Comparison<'a> {
     pub peers: Vec<PeerRuns>,
 }
 
-/// A peer's runs, turn by turn with ours.
+/// A peer's runs, which alternate with ours.
 pub(super) struct PeerRuns {
     pub peer: Peer,
-    /// What it says of itself.
+    /// The versions that the peer reports.
     pub versions: Value,
     pub runs: Vec<Measurement>,
 }
 
-/// Measures every configuration and prints what came out.
+/// Measures every configuration and prints the results.
 pub(super) fn run(args: &BenchArgs, configurations: &[Configuration]) -> Result<()> {
     let mut machine = MachineRates::default();
     let mut all = Vec::new();
@@ -100,7 +100,7 @@ impl Comparison<'_> {
         median(self.ours.iter().map(|run| run.step_seconds[0])).unwrap_or(0.0)
     }
 
-    /// The floor's share of the time a step takes.
+    /// The roofline's share of the time of a step.
     pub fn reached(&self) -> f64 {
         self.floor.seconds / self.step_seconds()
     }
@@ -151,7 +151,7 @@ impl Comparison<'_> {
     }
 }
 
-/// Everything as data. `ratio` is the least of the configurations' ratios: of one configuration, its own.
+/// The results as JSON. `ratio` is the least of the configurations' ratios.
 fn report(spec: &Path, all: &[Comparison<'_>], machine: &MachineRates) -> Value {
     let ratios = all.iter().filter_map(|one| one.ratio(one.peers.first()?));
     json!({

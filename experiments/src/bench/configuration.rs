@@ -1,14 +1,14 @@
-//! What is measured in one call: every combination of the settings named.
+//! The configurations of one call: every combination of the given settings.
 
 use anyhow::Result;
 
 use crate::bench::BenchArgs;
 use crate::setup::spec::RunSpec;
 
-/// One combination: what a run of it is told, and the spec that makes.
+/// One combination: its settings, and the resulting spec.
 #[derive(Debug)]
 pub(super) struct Configuration {
-    /// Settings laid over the spec's file, the user's first.
+    /// Settings that override the spec's file, the user's first.
     pub sets: Vec<String>,
     /// The spec with them.
     pub spec: RunSpec,
@@ -17,7 +17,7 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
-    /// In words: `data/wikipedia, features none, batch 200, 2 threads`.
+    /// Its name: `data/wikipedia, features none, batch 200, 2 threads`.
     pub fn name(&self) -> String {
         let RunSpec { data, train, threads, .. } = &self.spec;
         format!("{}, edge features {}, batch {}, {threads} threads", data.path, data.edge_features, train.batch)
@@ -44,7 +44,7 @@ pub(super) fn configurations(args: &BenchArgs) -> Result<Vec<Configuration>> {
     Ok(found)
 }
 
-/// The settings a list of values stands for; an empty list leaves the spec as it is.
+/// The settings for a list of values. An empty list leaves the spec as it is.
 fn choices<T: std::fmt::Display>(key: &str, values: &[T]) -> Vec<Option<String>> {
     if values.is_empty() { vec![None] } else { values.iter().map(|value| Some(format!("{key}={value}"))).collect() }
 }

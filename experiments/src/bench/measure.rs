@@ -1,4 +1,4 @@
-//! One run of ours: a window of training steps, timed.
+//! One run of Tempograph: a window of training steps, timed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,19 +31,19 @@ pub(super) struct Measurement {
     pub stages: serde_json::Map<String, serde_json::Value>,
     /// Mean and median seconds of a step.
     pub step_seconds: [f64; 2],
-    /// Times a step asks for memory, once the first third of the steps is done; nothing where that is not known.
+    /// Allocations of a step, after the first third of the steps. None if they are not counted.
     pub allocations_per_step: Option<f64>,
-    /// Seconds of the events that happened before, without training.
+    /// Seconds of the events that were observed before, without training.
     pub warm_seconds: f64,
-    /// Kernels launched a step on a device, bringing the history there and back included; nothing on the CPU.
+    /// Kernels launched in a step on a device, including moving the history there and back. None on the CPU.
     #[serde(default)]
     pub launches_per_step: Option<f64>,
-    /// Share of the time in which the GPU computed, where its driver's tools tell.
+    /// Share of the time in which the GPU computed, if its driver's tools report it.
     #[serde(default)]
     pub busy: Option<f64>,
 }
 
-/// Trains the `steps` steps from event `from` on and says how fast. Events before it happen without training.
+/// Trains `steps` steps from event `from` on and measures them. Events before it are observed without training.
 pub(super) fn once(spec: &RunSpec, steps: usize, from: usize) -> Result<Measurement> {
     device::init_thread_pool(spec.threads)?;
     device::run_on_pool(|| measure(spec, steps, from))
@@ -90,25 +90,25 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measurement> {
     })
 }
 
-/// At most so many steps of a device are heard of at once.
+/// The largest number of a device's steps whose losses are collected at once.
 const HEARD_TOGETHER: usize = 64;
 
-/// Sums up the steps of a run.
+/// Sums the measurements of a run's steps.
 struct Stopwatch {
     events: usize,
     stages: StageTimes,
-    /// Seconds of each step; there is room for all of them, so that watching asks for no memory.
+    /// Seconds of each step. Allocated in advance, so that measuring allocates nothing.
     steps: Vec<f64>,
-    /// Steps after which what is asked of the allocator counts.
+    /// Steps before allocations are counted.
     warm: usize,
     asked: [u64; 2],
-    /// Whether time counts only from there on, too: a device's first steps wait for its kernels to be compiled.
+    /// Whether time is also counted only from there on: in a device's first steps its kernels are compiled.
     compiles: bool,
 }
 
 impl Stopwatch {
     fn new(steps: usize, compiles: bool) -> Stopwatch {
-        // What is heard of a device's steps is told together, each with the mean time of all.
+        // A device reports several steps at once, each with their mean time.
         let warm = match compiles {
             true if steps > 2 * HEARD_TOGETHER => HEARD_TOGETHER.max(steps / 3),
             true => (steps / 3).min(steps.saturating_sub(1)),
@@ -161,7 +161,7 @@ impl TrainingObserver for Stopwatch {
     }
 }
 
-/// Measures in a process of its own, so that neither side warms or crowds the other's memory.
+/// Measures in a process of its own, so that neither side affects the other's memory.
 pub(super) fn in_subprocess(spec: &Path, sets: &[String], steps: usize, from: usize) -> Result<Measurement> {
     let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
     command.arg("bench").arg(spec).args(["--once", "--steps", &steps.to_string(), "--from", &from.to_string()]);

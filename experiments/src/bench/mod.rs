@@ -1,5 +1,5 @@
-//! `tempograph bench`: training throughput, alone or beside peers on the same events, turn by turn; cost over the length of the history; the
-//! time one served event takes; the time a server takes to recover.
+//! `tempograph bench`: training throughput, alone or compared with peers on the same events, in alternating runs. Also:
+//! cost over the length of the history, the time of one served event, and the time of a server's recovery.
 mod compare;
 mod configuration;
 mod measure;
@@ -22,8 +22,8 @@ use clap::{Args, ValueEnum};
 use crate::setup::spec::RunSpec;
 use configuration::configurations;
 
-/// Measure training throughput, by stage, alone or beside a peer; or, with --scale, --serve or --recovery, cost over the history, of one event
-/// and of a restart.
+/// Measure training throughput by stage, alone or compared with a peer. With --scale, --serve or --recovery: cost over
+/// the length of the history, the time of one served event, or the time of a restart.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tempograph bench experiments/wikipedia.toml
@@ -38,15 +38,15 @@ Both sides train on the same first batches of the same events with the same batc
 own, in turn; the ratio is the median over the pairs. A peer is installed when it is first asked for, into a folder of the user's
 cache; --python names one that is there, with torch, torch_geometric, numpy, pandas and scikit-learn.")]
 pub struct BenchArgs {
-    /// The experiment whose model, batch and data are measured.
+    /// The experiment. Its model, batch and data are measured.
     spec: PathBuf,
-    /// Lay a setting over the spec.
+    /// Override a setting of the spec.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Measure a peer beside it.
+    /// A peer to compare with.
     #[arg(long, value_enum, value_delimiter = ',')]
     peer: Vec<Peer>,
-    /// The peer's Python [default: one made for it].
+    /// The peer's Python [default: one installed for it].
     #[arg(long)]
     python: Option<PathBuf>,
     /// Batch sizes to measure [default: the spec's].
@@ -58,26 +58,27 @@ pub struct BenchArgs {
     /// Edge features to measure: real, none, zeros:N [default: the spec's].
     #[arg(long, value_delimiter = ',', value_name = "FEATURES")]
     edge_features: Vec<String>,
-    /// Pairs of runs, or runs without a peer.
+    /// Pairs of runs; without a peer, runs.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
-    /// Steps a run; with --serve, steps trained before.
+    /// Steps of a run. With --serve, steps trained before the measurement.
     #[arg(long, default_value_t = 200)]
     steps: usize,
-    /// Events a run instead: as many steps as have them, whatever the batch. With --serve, events served (2000); with --scale, lengths of the
-    /// history (1e5, 1e6 and 1e7 events).
+    /// Events of a run, in place of --steps: as many steps as have them, for any batch. With --serve, events served
+    /// (2000); with --scale, lengths of the history (1e5, 1e6 and 1e7 events).
     #[arg(long, value_delimiter = ',')]
     events: Vec<usize>,
-    /// Measure an event's cost over the length of the history, on the built-in stream.
+    /// Measure the cost of an event over the length of the history, on the built-in stream.
     #[arg(long, conflicts_with_all = ["peer", "serve", "batch", "threads", "edge_features"])]
     scale: bool,
-    /// Measure one event served at a time: update and score, in this process.
+    /// Measure the time of one event served at a time: update and score, in this process.
     #[arg(long, conflicts_with_all = ["peer", "batch", "threads", "edge_features"])]
     serve: bool,
-    /// With --serve, measure instead events told in waves, and all destinations ranked after each request by every strategy.
+    /// With --serve, measure events submitted in waves instead, and all destinations ranked after each request by every
+    /// strategy.
     #[arg(long, requires = "serve")]
     strategies: bool,
-    /// Measure how long a server takes to be ready again with a log of --events events (1e6 and 1e7), on the built-in stream.
+    /// Measure how long a server takes to restart with a log of --events events (1e6 and 1e7), on the built-in stream.
     #[arg(long, conflicts_with_all = ["peer", "serve", "scale", "batch", "threads", "edge_features"])]
     recovery: bool,
     /// With --scale or --recovery, also write the table into this folder, as scale.md (with a plot) or recovery.md.
@@ -86,10 +87,10 @@ pub struct BenchArgs {
     /// Print everything as JSON.
     #[arg(long)]
     json: bool,
-    /// Measure once, in this process, and print that as JSON: what each run of a comparison does.
+    /// Measure once, in this process, and print JSON. Each run of a comparison does this.
     #[arg(long, hide = true)]
     once: bool,
-    /// With --once, first let the events before this one happen without training.
+    /// With --once, first observe the events before this one, without training.
     #[arg(long, hide = true, default_value_t = 0)]
     from: usize,
 }
@@ -115,7 +116,7 @@ impl Peer {
 /// Runs the command.
 ///
 /// # Errors
-/// A spec or data problem, or a peer that does not run.
+/// A problem of the spec or the data, or a peer that does not run.
 pub fn run(args: &BenchArgs) -> Result<()> {
     if args.steps == 0 || args.pairs == 0 || args.events.contains(&0) {
         bail!("--steps {}, --pairs {} and --events must be at least 1", args.steps, args.pairs);

@@ -1,4 +1,5 @@
-//! Other systems' TGN on the same events: scripts that travel in the program and run in a Python of their own, or the user's.
+//! Other systems' TGN on the same events. Their scripts are part of this program and run in the user's Python or in one
+//! installed for them.
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -32,7 +33,7 @@ pub(super) struct ReadyPeer {
 }
 
 impl Peer {
-    /// What measures it.
+    /// The script that measures it.
     fn script(self) -> &'static str {
         match self {
             Peer::Pyg => "pyg_tgn.py",
@@ -40,7 +41,7 @@ impl Peer {
         }
     }
 
-    /// A line of Python that fails where it cannot run.
+    /// A Python line that fails if the peer cannot run.
     fn imports(self) -> &'static str {
         match self {
             Peer::Pyg => "import torch, torch_geometric, numpy, pandas, sklearn",
@@ -50,7 +51,8 @@ impl Peer {
 }
 
 impl ReadyPeer {
-    /// Writes scripts and events, and makes sure that there is a Python with what they need: `python`, or one made for it.
+    /// Writes scripts and events, and makes sure that there is a Python with their packages: `python`, or one installed
+    /// for the peer.
     pub fn new(
         peer: Peer,
         python: Option<&Path>,
@@ -79,7 +81,7 @@ impl ReadyPeer {
         Ok(ready)
     }
 
-    /// One run, and the versions of what ran.
+    /// One run, and the versions of what it ran.
     pub fn measure(&self) -> Result<(Measurement, Value)> {
         let output = Command::new(&self.python).arg(&self.script).args(&self.arguments).output()?;
         if !output.status.success() {
@@ -144,7 +146,7 @@ fn arguments(spec: &RunSpec, features: &str, steps: usize, folder: &Path) -> Res
     Ok(pairs.into_iter().flat_map(|(key, value)| [key.to_string(), value]).collect())
 }
 
-/// The log as the peer's scripts read it: `edges.csv`, and `edge_feat.npy` where there are features.
+/// The log in the form that the peer's scripts read: `edges.csv`, and `edge_feat.npy` if there are features.
 fn write_events(log: &EventLog, folder: &Path) -> Result<()> {
     let mut csv = BufWriter::new(fs::File::create(folder.join("edges.csv"))?);
     writeln!(csv, "src,dst,ts,label")?;
@@ -156,7 +158,7 @@ fn write_events(log: &EventLog, folder: &Path) -> Result<()> {
     let mut npy = BufWriter::new(fs::File::create(folder.join("edge_feat.npy"))?);
     let mut header =
         format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", log.len(), features.width());
-    // The format wants the data to begin at a multiple of 64 bytes; 10 bytes stand before the header.
+    // The format aligns the data to 64 bytes. 10 bytes precede the header.
     let padding = 63 - (10 + header.len()) % 64;
     header.push_str(&" ".repeat(padding));
     header.push('\n');

@@ -1,4 +1,4 @@
-//! How long a server takes to be ready again, over the length of its log of record.
+//! The time a server takes to restart, over the length of its log of record.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,22 +20,22 @@ use crate::setup::device;
 use crate::setup::spec::RunSpec;
 
 const LENGTHS: [usize; 2] = [1_000_000, 10_000_000];
-/// Events from one snapshot to the next: as many are replayed when the server dies just before the next.
+/// Events from one snapshot to the next. A server that dies just before the next snapshot replays this many.
 const EVERY: usize = 100_000;
-/// Events of a request while the log grows.
+/// Events of a request while the log is written.
 const REQUEST: usize = 1000;
 /// Users and items of the stream.
 const NODES: [usize; 2] = [8_000, 2_000];
 
-/// What one length came to.
+/// The results for one length.
 #[derive(Serialize)]
 struct Point {
     events: usize,
-    /// Events behind the newest snapshot; without one, all.
+    /// Events after the newest snapshot; without one, all.
     replayed: usize,
-    /// From nothing to ready, the median.
+    /// Median time from the start until ready.
     ready_seconds: f64,
-    /// Of it, until the log and the snapshot stood verified in memory.
+    /// The part of it until the log and the snapshot were verified in memory.
     open_seconds: f64,
     runs: usize,
     log_bytes: u64,
@@ -108,7 +108,7 @@ fn measure(args: &BenchArgs, spec: &RunSpec, events: usize, folder: &Path) -> Re
     Ok(points)
 }
 
-/// An artifact of the spec's model, untrained, which has seen nothing.
+/// Exports an artifact of the spec's model, untrained and with an empty history.
 fn export(spec: &RunSpec, set: &Dataset, artifact: &Path) -> Result<()> {
     let made = spec.model.on_slices(FeatureWidths::default(), spec.seed);
     let model = made.map_err(anyhow::Error::msg)?;
@@ -118,7 +118,7 @@ fn export(spec: &RunSpec, set: &Dataset, artifact: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Snapshots after so many events, or none.
+/// Settings with a snapshot after every `every_events` events, or none.
 fn settings(every_events: u64) -> ServiceSpec {
     ServiceSpec {
         snapshots: SnapshotSpec { every_events, every_mib: 0, at_drain: false, ..SnapshotSpec::default() },
@@ -146,13 +146,13 @@ fn ingest(service: &Service, set: &Dataset, range: std::ops::Range<usize>, granu
     };
     for start in range.clone().step_by(REQUEST) {
         let events: Vec<NewEvent> = (start..range.end.min(start + REQUEST)).map(tell).collect();
-        // Waiting for all of it: the line has room for some requests only.
+        // Waits for each request: the queue holds only some requests.
         service.ingest(IngestRequest { events, granularity, ack: Ack::Applied })?;
     }
     Ok(())
 }
 
-/// Opens the service until it is ready, several times.
+/// Opens the service and waits until it is ready, several times.
 fn ready(args: &BenchArgs, artifact: &Path, events: usize, replayed: usize, ingested_per_second: f64) -> Result<Point> {
     let runs = if replayed > 10 * EVERY { 1 } else { args.pairs };
     let (mut whole, mut opened) = (Vec::new(), Vec::new());
@@ -184,7 +184,7 @@ fn ready(args: &BenchArgs, artifact: &Path, events: usize, replayed: usize, inge
     })
 }
 
-/// Bytes that a folder takes on the disk; what a file has room for and never wrote is not counted.
+/// Bytes of a folder on the disk. Bytes that a sparse file has reserved but not written are not counted.
 fn size(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {

@@ -1,5 +1,5 @@
-//! The least time a step can take on this machine: its operations at the measured rate of matrix products, or its bytes at the measured
-//! bandwidth, whichever is longer.
+//! The least time a step can take on this machine: its operations at the measured rate of matrix products, or its bytes
+//! at the measured bandwidth, whichever is longer.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use tempograph_trainers::TrainingData;
 
 use crate::setup::spec::RunSpec;
 
-/// What some threads of this machine can do.
+/// The rates of some threads of this machine.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Rates {
     /// Floating-point operations a second in matrix products.
@@ -27,7 +27,7 @@ pub(super) struct Rates {
 pub(super) struct MachineRates(BTreeMap<usize, Rates>);
 
 impl MachineRates {
-    /// With `threads` threads.
+    /// The rates with `threads` threads.
     pub fn rates(&mut self, threads: usize) -> Result<Rates> {
         if let Some(&known) = self.0.get(&threads) {
             return Ok(known);
@@ -40,14 +40,14 @@ impl MachineRates {
         Ok(rates)
     }
 
-    /// All that were measured.
+    /// All measured rates.
     pub fn known(&self) -> &BTreeMap<usize, Rates> {
         &self.0
     }
 }
 
-/// Mean sizes of the training steps over `range` of the log, all events before it having happened. Sizes do not depend on weights, so the walk
-/// is one without a model: the same negatives, the same views, memories of zero.
+/// Mean sizes of the training steps over `range` of the log, after all events before it were observed. Sizes do not
+/// depend on weights, so the replay uses no model: the same negatives, the same views, memories of zero.
 pub(super) fn mean_sizes(spec: &RunSpec, training_data: &TrainingData, range: Range<usize>) -> Result<StepSizes> {
     let (log, train) = (&training_data.dataset.log, &spec.train);
     let needs = spec.needs()?;
@@ -83,7 +83,7 @@ fn batches(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize
     range.clone().step_by(size).map(move |first| first..(first + size).min(range.end))
 }
 
-/// What a step costs and what it could.
+/// The work of a step, and the least time it can take.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Roofline {
     /// Operations a batch.
@@ -105,7 +105,7 @@ pub(super) struct Roofline {
 }
 
 impl Roofline {
-    /// Of the steps of a configuration.
+    /// The roofline of a configuration's steps.
     pub fn of(spec: &RunSpec, training_data: &TrainingData, steps: usize, rates: Rates) -> Result<Roofline> {
         let train = &training_data.split.train;
         let trained = train.start..train.end.min(train.start + steps * spec.train.batch);

@@ -1,4 +1,4 @@
-//! What an event costs over the length of the history, on the built-in stream.
+//! The cost of an event over the length of the history, on the built-in stream.
 
 use std::fs;
 use std::path::Path;
@@ -18,17 +18,18 @@ use crate::setup::device;
 use crate::setup::spec::RunSpec;
 
 const LENGTHS: [usize; 3] = [100_000, 1_000_000, 10_000_000];
-/// Of this many events one is behind the window: what the splits after it need.
+/// One of this many events comes after the window: the splits need events there.
 const REST: usize = 250;
 
 /// A built-in stream, by how many nodes it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stream {
-    /// So few that all have as many neighbours as are shown from the shortest length on: what grows with the length there grows with history.
+    /// So few nodes that all have full neighbour lists from the shortest length on. A cost that grows then grows with
+    /// the history.
     Full,
-    /// Enough for neighbour lists to be filling up at the shortest length.
+    /// Enough nodes that neighbour lists are still filling up at the shortest length.
     Filling,
-    /// A fixed number of events for each.
+    /// A fixed number of events for each node.
     Growing,
 }
 
@@ -57,7 +58,7 @@ impl Stream {
 struct Point {
     stream: Stream,
     events: usize,
-    /// Events that happened without training.
+    /// Events that were observed without training.
     from: usize,
     run: Measurement,
     batch: usize,
@@ -130,7 +131,7 @@ impl Point {
     }
 }
 
-/// Measures every length of every stream, prints a table, and writes it with plots where that is asked for.
+/// Measures every length of every stream, prints a table, and writes it with plots if a folder is given.
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let mut spec = RunSpec::read(&args.spec, &args.sets)?;
     if spec.threads == 0 {
@@ -156,7 +157,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     args.out.as_ref().map_or(Ok(()), |folder| write(args, &spec, &points, folder))
 }
 
-/// The last `steps` steps of a stream of `events`; everything before them happens without training.
+/// Measures the last `steps` steps of a stream of `events`. Everything before them is observed without training.
 fn measure_at(args: &BenchArgs, stream: Stream, events: usize) -> Result<Point> {
     let [users, items] = stream.nodes(events);
     let share = 1.0 / REST as f64;
@@ -189,7 +190,7 @@ fn rows(points: &[Point]) -> Vec<Vec<String>> {
     std::iter::once(HEAD.map(String::from).to_vec()).chain(rows).collect()
 }
 
-/// A plot of a number of every point over the events so far, a line for each stream.
+/// A plot of a number of every point over the events so far, with a line for each stream.
 fn drawn(title: &str, unit: &str, points: &[Point], number: fn(&Point) -> f64) -> Result<String> {
     let lines = Stream::ALL.map(|stream| Line {
         name: stream.name().into(),
@@ -238,7 +239,7 @@ fn write(args: &BenchArgs, spec: &RunSpec, points: &[Point], folder: &Path) -> R
     Ok(())
 }
 
-/// A number with its thousands set apart.
+/// A number with separated thousands.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let parts: Vec<&str> =

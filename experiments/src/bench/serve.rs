@@ -21,17 +21,17 @@ use crate::setup::device::Device;
 use crate::setup::model::{build_learner, model_with};
 use crate::setup::spec::RunSpec;
 
-/// Events served where nothing else is said.
+/// Events served, if the user names no number.
 const EVENTS: usize = 2000;
 
-/// What serving an event took.
+/// The measurements of the served events.
 struct Served {
     update_seconds: f64,
     score_seconds: f64,
     allocations: u64,
 }
 
-/// Trains briefly, opens what was exported, and serves the events that follow.
+/// Trains briefly, opens the exported artifact, and serves the events that follow.
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let spec = RunSpec::read(&args.spec, &args.sets)?;
     if spec.data.edge_columns().map_err(anyhow::Error::msg)?.is_some_and(|columns| columns > 0) {
@@ -80,7 +80,7 @@ struct NoObserver;
 
 impl TrainingObserver for NoObserver {}
 
-/// Trains on the training split and writes an artifact that has seen it.
+/// Trains on the training split and writes an artifact that has observed it.
 fn export(spec: &RunSpec, training_data: &TrainingData, folder: &Path) -> Result<()> {
     let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
     let nowhere = RunFiles { folder: PathBuf::new() };
@@ -119,7 +119,7 @@ fn export(spec: &RunSpec, training_data: &TrainingData, folder: &Path) -> Result
     Ok(())
 }
 
-/// Observes each event and scores its pair just after it. The first tenth warms the engine and is not among what is returned.
+/// Observes each event and scores its pair just after it. The first tenth warms the engine and is not in the result.
 fn serve(engine: &Engine, training_data: &TrainingData, events: std::ops::Range<usize>) -> Result<Vec<Served>> {
     let warm = events.len() / 10;
     let (mut served, mut scores) = (Vec::with_capacity(events.len()), Vec::new());

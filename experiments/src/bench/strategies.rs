@@ -1,4 +1,5 @@
-//! What a server computes again: events told in waves, and all destinations ranked after each request by every strategy.
+//! The server's recomputation strategies: events submitted in waves, and all destinations ranked after each request by
+//! every strategy.
 
 use std::ops::Range;
 use std::path::Path;
@@ -13,15 +14,15 @@ use crate::bench::numbers::stats::quantile;
 use crate::bench::serve::request;
 use crate::bench::table::aligned;
 
-/// Most events computed together.
+/// The largest number of events computed together.
 const WAVES: [usize; 4] = [1, 8, 64, 256];
-/// Events a request of the ones told in waves.
+/// Events in a request of the waves.
 const TOLD: usize = 256;
-/// Rankings of all destinations, and the events told before each.
+/// Rankings of all destinations, and the events submitted before each.
 const RANKINGS: usize = 20;
 const BETWEEN: [usize; 2] = [1, 32];
 
-/// What each way to work took, on the artifact in `folder` and the events after it.
+/// Measures each strategy on the artifact in `folder` and the events after it.
 pub(super) fn measure(folder: &Path, training_data: &TrainingData, events: Range<usize>) -> Result<Value> {
     let told: Vec<NewEvent> = training_data
         .dataset
@@ -42,7 +43,7 @@ fn open(folder: &Path, spec: EngineSpec) -> Result<Engine> {
     Engine::open_with(folder, &spec).context("cannot open what was just exported")
 }
 
-/// Tells all events in waves of at most `most`.
+/// Submits all events in waves of at most `most`.
 fn ingest(folder: &Path, told: &[NewEvent], most: usize) -> Result<Value> {
     let engine = open(folder, EngineSpec { wave: most, ..EngineSpec::default() })?;
     let begun = Instant::now();
@@ -57,14 +58,15 @@ fn ingest(folder: &Path, told: &[NewEvent], most: usize) -> Result<Value> {
     )
 }
 
-/// Ranks all destinations after every `between` events, by each strategy in turn. All give the same ranking or the bench fails.
+/// Ranks all destinations after every `between` events, by each strategy in turn. The bench fails if the rankings
+/// differ.
 fn rank(folder: &Path, told: &[NewEvent], between: usize) -> Result<Value> {
     let strategies = [(Strategy::Full, 0), (Strategy::Affected, 0), (Strategy::Cached, 1), (Strategy::Cached, 2)];
     let spec = |(strategy, precompute)| EngineSpec { strategy, precompute, kept: 1 << 22, ..EngineSpec::default() };
     let engines = strategies.into_iter().map(|how| open(folder, spec(how))).collect::<Result<Vec<_>>>()?;
     let mut seconds = vec![Vec::new(); engines.len()];
     let mut tell_seconds = vec![Vec::new(); engines.len()];
-    // The first ranking finds nothing kept.
+    // The first ranking finds an empty cache.
     let (first, rest) = told.split_at(between.min(told.len()));
     for engine in &engines {
         engine.observe(first, Granularity::Event)?;
@@ -98,7 +100,7 @@ fn rank(folder: &Path, told: &[NewEvent], between: usize) -> Result<Value> {
     )
 }
 
-/// What [`measure`] found, as tables.
+/// The results of [`measure`] as tables.
 pub(super) fn show(found: &Value) -> String {
     let number =
         |value: &Value, digits: usize| value.as_f64().map_or(String::new(), |number| format!("{number:.digits$}"));

@@ -1,4 +1,4 @@
-//! What was measured, for people.
+//! The results as text tables.
 
 use crate::bench::compare::Comparison;
 use crate::bench::roofline::MachineRates;
@@ -13,7 +13,7 @@ pub(super) fn machine_name() -> String {
     format!("{model}, {cores} cores, {}", device::simd())
 }
 
-/// All configurations, a line each, and where the time of each went.
+/// All configurations, a line each, with the share of each stage.
 pub(super) fn comparison(all: &[Comparison<'_>], machine: &MachineRates) -> String {
     let mut told = format!("{}\n", machine_name());
     for (threads, rates) in machine.known() {
@@ -67,7 +67,7 @@ fn row(one: &Comparison<'_>) -> Vec<String> {
     cells
 }
 
-/// Rows in columns as wide as they must be, the first to the left and the others to the right.
+/// Rows in aligned columns, the first to the left and the others to the right.
 pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -83,7 +83,7 @@ pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// Rows as a table in Markdown, the first its head.
+/// Rows as a Markdown table. The first row is its head.
 pub(super) fn markdown(rows: &[Vec<String>]) -> String {
     let line = |row: &Vec<String>| format!("| {} |\n", row.join(" | "));
     let Some((head, rest)) = rows.split_first() else { return String::new() };

@@ -1,4 +1,4 @@
-//! `tempograph eval`: a trained model on other questions.
+//! `tempograph eval`: evaluates a trained model again.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::setup::device;
 use crate::setup::runs::Run;
 use crate::terminal::interrupt::stop_on_signal;
 
-/// Evaluate a trained run, under its own rules or others.
+/// Evaluate a trained run again, with its own settings or others.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tempograph eval runs/wikipedia
@@ -25,14 +25,14 @@ The memory at the start of the split is that of the run: everything before it ha
 pub struct EvalArgs {
     /// The run's folder.
     run: PathBuf,
-    /// The split to examine.
+    /// The split to evaluate.
     #[arg(long, value_enum, default_value = "test")]
     split: SplitName,
-    /// Lay a setting over the run's spec, for example eval.negatives=99.
+    /// Override a setting of the run's spec, for example eval.negatives=99.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Write every pair asked under the first rule: `event`, `src`, `dst` (the user's own ids), `time` (ticks), `positive` (0 or 1)
-    /// and `score` (logit), `[P]` each, batch by batch.
+    /// Write every scored pair under the first negative rule: `event`, `src`, `dst` (the user's own ids), `time`
+    /// (ticks), `positive` (0 or 1) and `score` (logit), `[P]` each, batch by batch.
     #[arg(long, value_name = "FILE.safetensors")]
     scores: Option<PathBuf>,
     /// Print the metrics as JSON.
@@ -40,7 +40,7 @@ pub struct EvalArgs {
     json: bool,
 }
 
-/// The pairs asked and their scores.
+/// The scored pairs and their scores.
 #[derive(Default)]
 struct Scores {
     event: Vec<u64>,
@@ -88,7 +88,7 @@ enum SplitName {
 /// Runs the command.
 ///
 /// # Errors
-/// A folder that holds no trained run, or data that is not the run's.
+/// A folder that holds no trained run, or data other than that of the run.
 pub fn run(args: &EvalArgs) -> Result<()> {
     let run = Run::open(&args.run, &args.sets)?;
     device::run_on_pool(|| evaluate_run(args, &run))

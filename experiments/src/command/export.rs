@@ -14,7 +14,7 @@ use crate::setup::model::model_with;
 use crate::setup::runs::Run;
 use crate::terminal::interrupt::stop_on_signal;
 
-/// Export a trained run: the weights and the state of the world they have seen.
+/// Export a trained run: its weights and its history.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Training lets events happen a batch at a time, a server one by one, which leaves other memories. What that is worth is measured on the
@@ -31,18 +31,18 @@ pub struct ExportArgs {
     /// The artifact's folder.
     #[arg(long)]
     out: PathBuf,
-    /// The last split the exported history has seen.
+    /// The last split that the exported history has observed.
     #[arg(long, value_enum, default_value = "test")]
     until: Until,
-    /// Replace an artifact that is there already.
+    /// Replace an existing artifact.
     #[arg(long)]
     force: bool,
-    /// Do not measure what single events are worth beside the batches of training.
+    /// Do not measure accuracy event by event. Without this, it is compared with that in batches of training.
     #[arg(long)]
     quick: bool,
 }
 
-/// How much of the log an artifact has seen.
+/// The part of the log that an artifact has observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Until {
     /// All but the test split.
@@ -67,7 +67,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     Ok(())
 }
 
-/// What the test split comes to in the batches of training and event by event, as a table.
+/// A table of the test metrics: in the batches of training, and event by event.
 fn granularity(run: &Run, stop: &AtomicBool) -> Result<String> {
     let mut best = run.restore_before(Part::Test, stop)?;
     let (training_data, eval, batch) = (&run.training_data, &run.spec.eval, run.spec.train.batch);
@@ -85,7 +85,7 @@ fn granularity(run: &Run, stop: &AtomicBool) -> Result<String> {
     Ok([metric_title()].into_iter().chain(rows).collect::<Vec<_>>().join("\n"))
 }
 
-/// Writes the artifact of a run; gives the events it has seen.
+/// Writes the artifact of a run. Gives the number of events its history has observed.
 pub(crate) fn write(run: &Run, until: Until, out: &Path, replace: bool, stop: &AtomicBool) -> Result<u64> {
     if run.spec.data.edge_columns().map_err(anyhow::Error::msg)?.is_some_and(|columns| columns > 0) {
         bail!(

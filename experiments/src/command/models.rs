@@ -1,4 +1,4 @@
-//! `tempograph models`: the kinds of models, and the programs they are.
+//! `tempograph models`: the kinds of models and their programs.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use tempograph_models::{FeatureWidths, HopSizes, Kind, ModelSpec, Program, Regis
 use crate::bench::aligned;
 use crate::terminal::print::print;
 
-/// List the kinds of models, or show the operations one is made of.
+/// List the kinds of models, or show the operations of one kind.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tempograph models                                  the kinds, their settings and what computes them
@@ -22,13 +22,13 @@ pub struct ModelsArgs {
     /// Show the program of this kind: operations, shapes, parameters and FLOPs.
     #[arg(long, value_name = "KIND")]
     program: Option<String>,
-    /// A setting of the model other than its default, for --program: key=value. May be given several times.
+    /// A setting of the model, for --program: key=value. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "program")]
     sets: Vec<String>,
-    /// Columns of the edge features, for --program.
+    /// Number of edge features, for --program.
     #[arg(long, value_name = "E", default_value_t = 0)]
     edge_features: usize,
-    /// Columns of the node features, for --program.
+    /// Number of node features, for --program.
     #[arg(long, value_name = "F", default_value_t = 0)]
     node_features: usize,
     /// Print JSON.
@@ -36,7 +36,7 @@ pub struct ModelsArgs {
     json: bool,
 }
 
-/// What computes a kind with its default settings.
+/// The executors of a kind with its default settings.
 #[derive(Serialize)]
 struct Listed<'a> {
     kind: &'a str,
@@ -46,7 +46,7 @@ struct Listed<'a> {
     cpu: bool,
     /// Trains on a device.
     device: bool,
-    /// Why it does not.
+    /// Why it does not train on a device.
     #[serde(skip_serializing_if = "Option::is_none")]
     device_why_not: Option<String>,
     /// Can be exported and served.
@@ -58,7 +58,7 @@ struct Listed<'a> {
 /// Runs the command.
 ///
 /// # Errors
-/// An unknown kind or setting, named.
+/// An unknown kind or setting, with its name.
 pub fn run(args: &ModelsArgs) -> Result<()> {
     let registry = Registry::current();
     let Some(name) = &args.program else {
@@ -80,7 +80,7 @@ pub fn run(args: &ModelsArgs) -> Result<()> {
 fn list(kind: &Kind) -> Result<Listed<'_>> {
     let spec = kind.settings();
     let program = spec.program(FeatureWidths::default()).map_err(anyhow::Error::msg)?;
-    // Commands train, export and serve what scores links.
+    // The commands train, export and serve need a model that scores links.
     let (device, links) = (program.check_device_support(), program.links().is_ok());
     Ok(Listed {
         kind: kind.name,
@@ -116,7 +116,7 @@ fn listing(kinds: &[Listed<'_>]) -> Result<String> {
     Ok(out)
 }
 
-/// Cuts a line at blanks.
+/// Wraps a line at spaces.
 fn textwrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
@@ -131,7 +131,7 @@ fn textwrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The sizes of a usual step: 200 events with a negative each, 10 neighbours a root and hop.
+/// The sizes of a usual step: 200 events with one negative each, 10 neighbours for each root and hop.
 fn usual(program: &Program) -> StepSizes {
     let neighbours = program.needs().neighbours as f64;
     let hops = (0..program.needs().layers as i32).map(|hop| {
@@ -152,7 +152,7 @@ fn usual(program: &Program) -> StepSizes {
     }
 }
 
-/// One operation as it is shown.
+/// One operation as it is printed.
 struct Row {
     name: String,
     what: String,

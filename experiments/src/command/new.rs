@@ -1,4 +1,4 @@
-//! `tempograph new`: a spec with every key explained.
+//! `tempograph new`: writes a spec with every key explained.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,12 +8,12 @@ use clap::Args;
 use tempograph_models::{Kind, Registry};
 use tempograph_serving::SERVE_TEMPLATE;
 
-/// All of the spec but the model, whose place is at [`MODEL`].
+/// The spec without the model. Its part is inserted at [`MODEL`].
 const TEMPLATE: &str = include_str!("new_template.toml");
-/// The line that the model's part takes the place of.
+/// The line that the model's part replaces.
 const MODEL: &str = "# MODEL\n";
 
-/// The spec that is written: complete, every key with its default and what it does.
+/// The written spec: complete, with every key, its default and its meaning.
 pub fn template(kind: &Kind) -> String {
     TEMPLATE.replacen(MODEL, kind.template, 1)
 }
@@ -28,13 +28,13 @@ pub fn template(kind: &Kind) -> String {
 pub struct NewArgs {
     /// The file to write; `-` prints it.
     path: PathBuf,
-    /// Write a server's spec instead of an experiment's.
+    /// Write the spec of a server, not of an experiment.
     #[arg(long)]
     serve: bool,
-    /// Kind of the experiment's model; `tempograph models` lists them.
+    /// Kind of the experiment's model. `tempograph models` lists the kinds.
     #[arg(long, value_name = "KIND", default_value = "tgn", conflicts_with = "serve")]
     model: String,
-    /// Replace a file that is there already.
+    /// Replace an existing file.
     #[arg(long)]
     force: bool,
 }
@@ -42,7 +42,7 @@ pub struct NewArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// A file that is there already, or cannot be written.
+/// A file that exists already, or that cannot be written.
 pub fn run(args: &NewArgs) -> Result<()> {
     let template = match args.serve {
         true => SERVE_TEMPLATE.to_string(),

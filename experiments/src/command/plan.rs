@@ -1,4 +1,4 @@
-//! `tempograph plan`: which `i x j x k` suits a log and a machine.
+//! `tempograph plan`: proposes the `i x j x k` plan for a log and its machines.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::setup::machine::Machine;
 use crate::setup::model::build_learner;
 use crate::setup::spec::RunSpec;
 
-/// Propose how to spread a training over devices and machines.
+/// Propose how to divide a training run over devices and machines.
 ///
 /// A plan is minibatch x epoch x memory parallelism: i shards of each batch, j lanes on each history, k histories.
 #[derive(Args, Debug)]
@@ -31,27 +31,27 @@ rest. A plan means the same on any machine: fewer devices than lanes take turns.
 pub struct PlanArgs {
     /// The experiment.
     spec: PathBuf,
-    /// Lay a setting over the spec, for example train.batch=600.
+    /// Override a setting of the spec, for example train.batch=600.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// Devices of each machine [default: this machine's GPUs where the spec's device is one, else its cores].
     #[arg(long)]
     devices: Option<usize>,
-    /// Machines like this one.
+    /// Number of machines like this one.
     #[arg(long, default_value_t = 1)]
     machines: usize,
-    /// Least part of the captured events of train.batch that a larger batch has to capture.
+    /// The least part of the events captured with train.batch that a larger batch must still capture, 0 to 1.
     #[arg(long, default_value_t = 0.8)]
     keep: f64,
-    /// Also draw who trains what in the first steps.
+    /// Also draw which lane trains what in the first steps.
     #[arg(long)]
     timetable: bool,
-    /// Print what was found as JSON.
+    /// Print the proposal as JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// Largest factor of `train.batch` that is looked at.
+/// The largest batch to examine, in multiples of `train.batch`.
 const LARGEST: usize = 64;
 /// Share of a machine's memory that histories and lanes may fill.
 const FILL: f64 = 0.8;
@@ -61,7 +61,7 @@ const DRAWN: u64 = 10;
 /// Runs the command.
 ///
 /// # Errors
-/// A spec or data problem, named; nothing that fits into the machine, with the sizes.
+/// A problem of the spec or the data, with its name. A plan that does not fit into the machine, with the sizes.
 pub fn run(args: &PlanArgs) -> Result<()> {
     if !(0.0..=1.0).contains(&args.keep) {
         bail!("--keep {}: it lies in 0 to 1", args.keep);
@@ -98,7 +98,8 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     Ok(())
 }
 
-/// The captured share of `batch` and its multiples by powers of two and what lies half-way, as far as the training events make two batches.
+/// The captured share of `batch`, of its multiples by powers of two and of the sizes half-way between them, up to half
+/// of the training events.
 fn captured_by_size(training_data: &TrainingData, batch: usize) -> Vec<Captured> {
     let train = training_data.split.train.clone();
     let doubled = std::iter::successors(Some(1), |factor| Some(factor * 2)).take_while(|&factor| factor <= LARGEST);
@@ -119,23 +120,23 @@ fn captured_by_size(training_data: &TrainingData, batch: usize) -> Vec<Captured>
     shares
 }
 
-/// Bytes of what a training holds.
+/// Bytes that a training run holds.
 struct Sizes {
-    /// One history, with the graph that runs ahead of it if any does.
+    /// One history, with the prefetch graph if there is one.
     history: u64,
-    /// Weights, both moments and the sum of all lanes' gradients: lanes share them.
+    /// Weights, both moments and the sum of all lanes' gradients. Lanes share them.
     weights: u64,
     /// The gradients of one lane.
     gradients: u64,
-    /// The past of one batch, at most.
+    /// The view of one batch, at most.
     view: u64,
-    /// Features of edges and nodes and static memory, shared.
+    /// Features of edges and nodes and static memory. Lanes share them.
     features: u64,
-    /// Columns of the log, and the log by node if neighbours are read there; shared.
+    /// Columns of the log, and the log by node if neighbours are read there. Lanes share them.
     log: u64,
 }
 
-/// Views a lane has of batches that are made ready ahead: with those in the pipeline one that is taken out of it.
+/// Views of a lane for prefetched batches: those in the pipeline and the one taken out of it.
 fn ahead(spec: &ParallelSpec) -> usize {
     if spec.prefetch > 0 { spec.prefetch + 1 } else { 0 }
 }
@@ -145,7 +146,8 @@ impl Sizes {
         let needs = spec.needs()?;
         let (nodes, events, widths) =
             (training_data.dataset.nodes, training_data.dataset.log.len(), data::widths(training_data));
-        // A history is as large as its nodes are many, up to the distinct pairs it may keep, of which there are no more than events.
+        // The size of a history grows with its nodes, and with the distinct pairs it may keep. There are no more pairs
+        // than events.
         let sample = nodes.clamp(1, 1000);
         let small = History::new(sample, needs.clone(), Timestamp(0), training_data.features.clone());
         let small = small.bytes() + if spec.parallel.prefetch > 0 { small.graph().bytes() } else { 0 };
@@ -171,8 +173,8 @@ impl Sizes {
         })
     }
 
-    /// What one machine has for histories and lanes: validation takes a copy of a history. Several lanes have their histories in host memory, whatever
-    /// computes them.
+    /// Bytes of one machine for histories and lanes, less the copy of a history that validation makes. Several lanes
+    /// have their histories in host memory, on any device.
     fn room(&self, machine: &Machine) -> u64 {
         let Sizes { history, weights, features, log, .. } = self;
         machine.memory.map_or(u64::MAX, |memory| {
@@ -181,7 +183,7 @@ impl Sizes {
     }
 }
 
-/// All that is told.
+/// Everything that the command prints.
 struct PlanReport<'a> {
     args: &'a PlanArgs,
     facts: PlanInputs,
@@ -253,7 +255,7 @@ impl PlanReport<'_> {
         format!("each of {machines} machines: {devices} devices, {cores} cores, {memory}{gpus}\n")
     }
 
-    /// What held each of the three back.
+    /// Why each of the three axes is not larger.
     fn bounds(&self) -> String {
         let PlanInputs { batch, keep, room, .. } = self.facts;
         let Proposal { largest, copies, .. } = self.proposal;
@@ -272,7 +274,7 @@ impl PlanReport<'_> {
         format!("batches of {global} events, {steps} an epoch, on {memory} histories of {epoch} x {minibatch} lanes")
     }
 
-    /// A cell is batch.set of negatives; `*` reads and observes it, `|` empties the history first.
+    /// A cell is batch.set of negatives. `*` reads and observes the batch, `|` resets the history first.
     fn drawn(&self) -> String {
         let plan = self.proposal.plan;
         let drawn = timetable(&plan, plan.batches(self.facts.events, self.facts.batch), DRAWN);
@@ -296,13 +298,13 @@ impl PlanReport<'_> {
         )
     }
 
-    /// The devices of a machine, where there are several to deal the lanes out to.
+    /// The devices of a machine, if there are several for the lanes.
     fn several(&self) -> Option<Device> {
         let several = self.device.first(self.facts.devices);
         (self.facts.devices > 1 && several != Device::Cpu).then_some(several)
     }
 
-    /// How to start it where that takes more than one process: one for each machine.
+    /// The command that starts it, where that takes several processes: one for each machine.
     fn launch(&self) -> String {
         let machines = self.facts.machines;
         let start = if machines > 1 { format!("mpirun -n {machines} ") } else { String::new() };
@@ -329,7 +331,7 @@ impl PlanReport<'_> {
     }
 }
 
-/// As a shell takes it for one word.
+/// Quoted as one word for a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-=/:,".contains(c);
     if word.chars().all(plain) { word.to_string() } else { format!("'{}'", word.replace('\'', r"'\''")) }

@@ -1,4 +1,4 @@
-//! `tempograph prepare`: other people's files into the prepared form.
+//! `tempograph prepare`: converts event files to the prepared form.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tempograph_framework::{Format, PrepareOptions, Sides, prepare};
 
-/// Read events from a file or folder and write them in the prepared form, checked and memory-mappable.
+/// Read events from a file or folder, check them, and write them in the prepared, memory-mapped form.
 #[derive(Args, Debug)]
 #[command(after_help = "Formats, told by name and first line unless --format says:
   csv      src,dst,ts,label[,features…], edge_feat.npy and node_feat.npy beside it
@@ -28,28 +28,28 @@ pub struct PrepareArgs {
     /// The folder to write.
     #[arg(long)]
     out: PathBuf,
-    /// The format, when it is not to be detected.
+    /// The format [default: detected].
     #[arg(long)]
     format: Option<Format>,
-    /// Refuse times that are not sorted instead of sorting them.
+    /// Refuse times that are not sorted. Without this, they are sorted.
     #[arg(long)]
     strict: bool,
-    /// Ticks in one unit of the source's times [default: the smallest power of ten that makes all times whole].
+    /// Ticks in one unit of the source's times [default: the smallest power of ten that makes all times whole numbers].
     #[arg(long)]
     time_scale: Option<u64>,
-    /// The unit of the source's times, in words.
+    /// The name of the source's unit of time.
     #[arg(long)]
     time_unit: Option<String>,
-    /// Whether sources and destinations are two sets of nodes [default: told from the data].
+    /// Whether sources and destinations are two sets of nodes [default: detected].
     #[arg(long)]
     bipartite: Option<bool>,
-    /// What to call the set.
+    /// The name of the set.
     #[arg(long)]
     name: Option<String>,
-    /// Replace a prepared set that is there already.
+    /// Replace an existing prepared set.
     #[arg(long)]
     force: bool,
-    /// Print what was written as JSON.
+    /// Print a summary as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -57,7 +57,7 @@ pub struct PrepareArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// Bad input, naming file, row and value; a folder that is there already.
+/// Bad input, with file, row and value. A folder that exists already.
 pub fn run(args: &PrepareArgs) -> Result<()> {
     if args.out.exists() && !args.force {
         bail!("{} exists; --force replaces it", args.out.display());

@@ -1,4 +1,4 @@
-//! `tempograph serve`: an artifact over HTTP and gRPC.
+//! `tempograph serve`: serves an artifact over HTTP and gRPC.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use tempograph_serving::ServeSpec;
 
-/// Serve an artifact over HTTP and gRPC: events in, scores out.
+/// Serve an artifact over HTTP and gRPC: submit events, read scores.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Without a spec it listens on 127.0.0.1:8080, keeps events in ARTIFACT.log beside the artifact and snapshots in
@@ -29,10 +29,10 @@ Over gRPC, on the same address: serving/proto/tempograph.proto, and inference.GR
 pub struct ServeArgs {
     /// The artifact's folder.
     artifact: PathBuf,
-    /// A TOML file with settings; every key has a default.
+    /// A TOML file with settings. Every key has a default.
     #[arg(long)]
     spec: Option<PathBuf>,
-    /// Lay a setting over the spec, such as limits.events=1000; may be repeated.
+    /// Override a setting of the spec, such as limits.events=1000. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// The folder for the log of record and the snapshots: `log.dir` and `snapshots.dir`.
@@ -41,13 +41,13 @@ pub struct ServeArgs {
     /// The address to listen on: `listen.http`.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// One more address, for gRPC: `listen.grpc`.
+    /// A second address, for gRPC: `listen.grpc`.
     #[arg(long, value_name = "ADDR")]
     grpc: Option<SocketAddr>,
 }
 
 impl ServeArgs {
-    /// What the file, `--set` and the other options say together.
+    /// The spec: the file, overridden by `--set` and the other options.
     fn spec(&self) -> Result<ServeSpec> {
         let mut spec = ServeSpec::read(self.spec.as_deref(), &self.sets).map_err(anyhow::Error::msg)?;
         if let Some(data) = &self.data {
@@ -63,7 +63,7 @@ impl ServeArgs {
 /// Runs the command until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// A spec that will not do, an artifact that is damaged, or an address that cannot be listened on.
+/// A spec that is not valid, an artifact that is damaged, or an address that cannot be listened on.
 pub fn run(args: &ServeArgs) -> Result<()> {
     Ok(tempograph_serving::serve(&args.artifact, &args.spec()?)?)
 }

@@ -1,4 +1,4 @@
-//! `tempograph completions` and `tempograph man`: what a shell and `man` know of the command line.
+//! `tempograph completions` and `tempograph man`: shell completions and manual pages.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub struct CompletionsArgs {
 #[command(after_help = "Example:
   tempograph man ~/.local/share/man/man1 && man tempograph-train")]
 pub struct ManArgs {
-    /// The folder, made where it is not there.
+    /// The folder. It is created if it does not exist.
     folder: PathBuf,
 }
 
@@ -50,7 +50,7 @@ pub fn man(args: &ManArgs, mut command: clap::Command) -> Result<()> {
     print(format!("wrote {pages} pages to {}", args.folder.display()))
 }
 
-/// Writes the page of `command`, which is one of the command called `above`, and those of its own commands. Says how many.
+/// Writes the page of `command`, a command of `above`, and those of its own commands. Gives their number.
 fn pages(folder: &Path, command: &clap::Command, above: &str) -> Result<usize> {
     let name =
         if above.is_empty() { command.get_name().to_string() } else { format!("{above}-{}", command.get_name()) };
@@ -62,7 +62,7 @@ fn pages(folder: &Path, command: &clap::Command, above: &str) -> Result<usize> {
     own.map(|command| pages(folder, command, &name)).sum::<Result<usize>>().map(|pages| 1 + pages)
 }
 
-/// What `--version` prints behind the name: commit, features and the vector instructions that kernels use.
+/// What `--version` prints after the name: commit, features and the vector instructions that kernels use.
 pub fn version() -> String {
     let features = [
         ("cuda", cfg!(feature = "cuda")),

@@ -1,8 +1,8 @@
-//! The one file that knows the HTTP client.
+//! The only file that uses the HTTP client.
 //!
 //! TLS is rustls with ring: ring compiles C and assembly with the compiler driver that Rust links with anyway, and
-//! needs neither cmake nor nasm; the root certificates are compiled in. Bodies are asked for as they are stored:
-//! a compressed transfer would make lengths and ranges speak of other bytes than those of the file.
+//! needs neither cmake nor nasm. The root certificates are compiled in. Bodies are requested without compression:
+//! lengths and ranges of a compressed transfer would not be those of the file.
 
 use std::io::Read;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use ureq::{Agent, Body, Proxy};
 
 use crate::fetch::FetchError;
 
-/// The point a download goes on from.
+/// The point a download resumes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resume<'a> {
-    /// Bytes already there.
+    /// Bytes that are already present.
     pub from: u64,
     /// The version of the remote file they belong to.
     pub version: &'a str,
 }
 
-/// What a server answered with a body worth reading.
+/// A response with a body.
 pub struct Reply {
     /// Where in the file the body begins: zero, unless the server honoured the range.
     pub from: u64,
@@ -55,7 +55,7 @@ impl Client {
         Self { agent }
     }
 
-    /// Asks for `url`, or for its rest. `None` means that the server refuses to go on from `resume`: start over.
+    /// Requests `url`, or its rest. `None` means that the server cannot resume: start again.
     pub fn get(&self, url: &str, resume: Option<Resume>) -> Result<Option<Reply>, FetchError> {
         let mut request = self.agent.get(url);
         if let Some(resume) = resume {
@@ -96,8 +96,8 @@ fn range_start(content_range: &str) -> Option<u64> {
     first.parse().ok()
 }
 
-/// What may stand in `If-Range`: a quoted strong ETag or a date. A weak ETag does not promise the same bytes, and an
-/// unquoted one (some object stores send them) would be taken for a date.
+/// A valid value for `If-Range`: a quoted strong ETag or a date. A weak ETag does not promise the same bytes. An
+/// unquoted one (some object stores send them) would be parsed as a date.
 fn version(headers: &HeaderMap) -> Option<&str> {
     text(headers, "etag").filter(|etag| etag.starts_with('"')).or_else(|| text(headers, "last-modified"))
 }

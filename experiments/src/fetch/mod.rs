@@ -1,4 +1,4 @@
-//! `tempograph fetch NAME`: downloads a public temporal graph and says how to prepare it.
+//! `tempograph fetch NAME`: downloads a public temporal graph and prints how to prepare it.
 //!
 //! A download survives being stopped. Bytes go to `FILE.part`, and `FILE.part.version` keeps what the server said of
 //! the file's version; the next fetch asks for the rest with HTTP `Range` and `If-Range`, and starts again where the
@@ -64,7 +64,7 @@ pub struct FetchArgs {
     pub offline: bool,
 }
 
-/// How to fetch: everything but what and where to.
+/// How to fetch: everything except the set and the folder.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Address to fetch the set's file from in place of its own; the file's name stays.

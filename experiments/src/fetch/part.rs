@@ -9,7 +9,7 @@ use crate::fetch::FetchError;
 use crate::fetch::http::Resume;
 use crate::fetch::sums;
 
-/// A file on its way: `FILE.part`, locked while this value lives, and `FILE.part.version` beside it.
+/// A partial download: `FILE.part`, locked while this value lives, with its version in `FILE.part.version`.
 #[derive(Debug)]
 pub struct Part {
     target: PathBuf,
@@ -31,7 +31,7 @@ impl Part {
             .append(true)
             .open(&path)
             .map_err(|source| FetchError::writing(&path, source))?;
-        // A file system without locks is no reason to refuse: the lock only guards against a second fetch.
+        // A file system without locks is not refused: the lock only guards against a second fetch.
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             return Err(FetchError::Busy { part: path });
         }
@@ -44,7 +44,7 @@ impl Part {
         Ok(Self { target: target.to_path_buf(), path, version_path, file, len, version })
     }
 
-    /// Where the bytes are.
+    /// The path of the bytes.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -54,15 +54,16 @@ impl Part {
         self.len
     }
 
-    /// The point to go on from, if there is anything and it is known which version it belongs to.
+    /// The point to resume from, if there are bytes and their version is known.
     pub fn resume(&self) -> Option<Resume<'_>> {
         let version = self.version.as_deref()?;
         (self.len > 0).then_some(Resume { from: self.len, version })
     }
 
-    /// Drops the bytes: what follows is the beginning of `version`.
+    /// Deletes the bytes: the next ones are the beginning of `version`.
     ///
-    /// The bytes go before the version is written, so that a crash between the two leaves nothing under a wrong version.
+    /// The bytes are deleted before the version is written, so that after a crash between the two no bytes have a wrong
+    /// version.
     pub fn restart(&mut self, version: Option<String>) -> Result<(), FetchError> {
         if self.len > 0 {
             self.file.set_len(0).map_err(|source| FetchError::writing(&self.path, source))?;
@@ -84,20 +85,21 @@ impl Part {
         Ok(())
     }
 
-    /// The SHA-256 of the bytes. Read through the handle that holds the lock: elsewhere than on Unix no other may read.
+    /// The SHA-256 of the bytes. They are read through the handle that holds the lock: except on Unix, no other handle
+    /// may read them.
     pub fn digest(&mut self) -> Result<String, FetchError> {
         self.file.seek(SeekFrom::Start(0)).map_err(|source| FetchError::reading(&self.path, source))?;
         sums::digest_of(&self.file, &self.path)
     }
 
-    /// Gives the file its name.
+    /// Renames the file to its final name.
     pub fn finish(self) -> Result<(), FetchError> {
         self.file.sync_all().map_err(|source| FetchError::writing(&self.path, source))?;
         fs::rename(&self.path, &self.target).map_err(|source| FetchError::writing(&self.target, source))?;
         remove_if_there(&self.version_path)
     }
 
-    /// Forgets the file.
+    /// Removes the file.
     pub fn discard(self) -> Result<(), FetchError> {
         remove_if_there(&self.path)?;
         remove_if_there(&self.version_path)

@@ -1,4 +1,4 @@
-//! How far a file is: a bar on a terminal, plain lines elsewhere. All of it goes to standard error.
+//! Progress of a download: a bar on a terminal, plain lines elsewhere, on standard error.
 
 use std::cell::RefCell;
 
@@ -41,7 +41,7 @@ impl Progress {
         Self { display: RefCell::new(display) }
     }
 
-    /// A file of `total` bytes, `at` of which are there.
+    /// Begins a file of `total` bytes, `at` of which are present.
     pub fn begin(&self, label: &str, at: u64, total: Option<u64>) {
         match &mut *self.display.borrow_mut() {
             Display::Bar(bar) => *bar = new_bar(label, at, total),
@@ -52,7 +52,7 @@ impl Progress {
         }
     }
 
-    /// The file has come to `at` bytes.
+    /// The download is at `at` bytes.
     pub fn advance(&self, at: u64) {
         match &mut *self.display.borrow_mut() {
             Display::Bar(bar) => bar.set_position(at),
@@ -67,7 +67,7 @@ impl Progress {
         }
     }
 
-    /// Something the user should know, without disturbing the bar.
+    /// Prints a message without disturbing the bar.
     pub fn note(&self, text: &str) {
         match &*self.display.borrow() {
             Display::Bar(bar) if !bar.is_finished() => bar.suspend(|| eprintln!("{text}")),
@@ -99,7 +99,7 @@ impl Lines {
                 self.due = at + Self::STEP_WITHOUT_TOTAL;
             }
         }
-        // The last line says that all of it is there.
+        // The last line shows that the file is complete.
         if let Some(total) = self.total
             && at < total
         {

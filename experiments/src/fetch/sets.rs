@@ -1,10 +1,10 @@
-//! The table of public sets: where each lives, what its files are called, and on which terms it is to be had.
+//! The table of public sets: their addresses, files and terms.
 
 use std::fmt::Write;
 
 use crate::fetch::FetchError;
 
-/// How a set's files travel.
+/// The form of a set's download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
     /// The one file as it is.
@@ -13,14 +13,14 @@ pub enum Packing {
     Zip,
 }
 
-/// One public set: facts only, none of them learned at run time.
+/// One public set: constants only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Set {
     /// What `tempograph fetch` calls it.
     pub name: &'static str,
     /// Address of its one download.
     pub url: &'static str,
-    /// How the files travel.
+    /// The form of the download.
     pub packing: Packing,
     /// Files in the folder once fetched; the first is the event list.
     pub files: &'static [&'static str],
@@ -34,7 +34,7 @@ pub struct Set {
     pub terms: &'static str,
     /// The paper its authors ask to cite.
     pub citation: &'static str,
-    /// What has to happen to the event list before `prepare` can read it, if anything.
+    /// What the user has to do with the event list before `prepare` can read it, if anything.
     pub before_prepare: Option<&'static str>,
 }
 
@@ -56,7 +56,7 @@ impl Set {
         self.files[0]
     }
 
-    /// The last piece of the address: the name of the file that is downloaded.
+    /// The last part of the address: the name of the downloaded file.
     pub fn remote_name(&self) -> &'static str {
         self.url.rsplit('/').next().unwrap_or(self.url)
     }
@@ -73,7 +73,7 @@ impl Set {
     }
 }
 
-/// The known name that looks most like `name`, if any looks like it at all.
+/// The known name most like `name`, if one is similar.
 fn nearest(name: &str) -> Option<&'static str> {
     const ALIKE: f64 = 0.7;
     let name = name.to_lowercase();

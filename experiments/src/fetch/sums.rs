@@ -13,12 +13,12 @@ use crate::fetch::part::with_suffix;
 
 const FILE: &str = "SHA256SUMS";
 
-/// What the recorded checksums say of a file.
+/// The result of a comparison with the recorded checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is the file that was fetched first.
+    /// The file is the one that was fetched first.
     Same,
-    /// There was nothing to compare with: it is recorded now.
+    /// No checksum was recorded before: it is recorded now.
     FirstUse,
 }
 
@@ -50,7 +50,7 @@ impl Sums {
         Ok(Self { dir: dir.to_path_buf(), digests })
     }
 
-    /// Holds `file` to its recorded checksum, or records `digest` if it has none.
+    /// Compares `file` with its recorded checksum, or records `digest` if it has none.
     pub fn check_or_record(&mut self, file: &str, digest: &str) -> Result<Verdict, FetchError> {
         match self.digests.get(file) {
             Some(recorded) if recorded == digest => Ok(Verdict::Same),
@@ -66,7 +66,7 @@ impl Sums {
         }
     }
 
-    /// Drops what is recorded of `file`.
+    /// Removes the checksum of `file`.
     pub fn forget(&mut self, file: &str) {
         self.digests.remove(file);
     }

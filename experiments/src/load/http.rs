@@ -1,4 +1,4 @@
-//! One kept connection, speaking as much HTTP/1.1 as a measurement needs, without allocating while it waits.
+//! A persistent connection with as much HTTP/1.1 as a measurement needs. It allocates nothing while it waits.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// Where a server is.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub address: SocketAddr,
-    /// What it is called in requests.
+    /// The host header of requests.
     host: String,
     /// Sent as a bearer token.
     token: Option<String>,
@@ -22,7 +22,7 @@ impl Target {
     /// Reads `http://host:port`, or `host:port`.
     ///
     /// # Errors
-    /// Another scheme, or a name nobody knows.
+    /// Another scheme, or a name that does not resolve.
     pub fn parse(url: &str, token: Option<String>, tenant: Option<String>) -> Result<Target> {
         if url.starts_with("https://") {
             bail!("{url}: TLS would be measured with the server; point this at a plain address");
@@ -37,7 +37,7 @@ impl Target {
         Ok(Target { address, host: host.to_string(), token, tenant })
     }
 
-    /// The head of a request, but for its length and deadline.
+    /// The head of a request, without its length and deadline.
     fn head(&self, method: &str, path: &str) -> String {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", self.host);
         if let Some(token) = &self.token {
@@ -88,7 +88,7 @@ impl Failure {
 }
 
 impl<'a> Connection<'a> {
-    /// A connection whose answers are waited for so long.
+    /// A connection that waits for an answer for at most `patience`.
     pub fn new(target: &'a Target, patience: Duration) -> Connection<'a> {
         Connection { target, patience, stream: None, request: Vec::new(), read: Vec::new() }
     }
@@ -122,7 +122,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// The status of the answer, and where in what was read its body begins.
+    /// The status of the answer, and the offset of its body in the buffer.
     fn exchange(&mut self) -> Result<(u16, usize), Failure> {
         if self.stream.is_none() {
             let stream =

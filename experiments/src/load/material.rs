@@ -1,17 +1,17 @@
-//! What is told and asked: the events of a prepared set, over and over, and pairs of its nodes.
+//! The load to send: the events of a prepared set, repeated, and pairs of its nodes.
 
 use std::fmt::Write;
 
 use anyhow::{Result, bail};
 use tempograph_framework::{Dataset, RandomNumbers};
 
-/// A set's events as a server is told them.
+/// A set's events in the form of a server's API.
 #[derive(Debug)]
 pub(super) struct Workload {
     set: Dataset,
     /// Features that the server's model reads.
     width: usize,
-    /// Ticks from one turn of the log to the next.
+    /// Ticks from one repetition of the log to the next.
     turn: i64,
 }
 
@@ -31,7 +31,7 @@ impl Workload {
         Ok(Workload { set, width, turn })
     }
 
-    /// The set's times, for arrivals like those of old.
+    /// The set's times, for `replay` arrivals.
     pub fn moments(&self) -> Vec<f64> {
         self.set.log.time().iter().map(|&time| self.set.time_unit.from_ticks(time)).collect()
     }
@@ -57,7 +57,8 @@ impl Workload {
         out.push('}');
     }
 
-    /// A pair of nodes that both have been in one of the first `seen` events: half of the time the two ends of one.
+    /// A pair of nodes that are both in the first `seen` events. In half of the cases they are the two ends of one
+    /// event.
     pub fn pair(&self, seen: u64, chance: &mut RandomNumbers) -> (u64, u64) {
         let log = &self.set.log;
         let known = (log.len() as u64).min(seen).clamp(1, u64::from(u32::MAX)) as u32;

@@ -1,4 +1,4 @@
-//! `tempograph load`: how much a server can take, and what its users see then.
+//! `tempograph load`: how much load a server can take, and what its users see under it.
 
 mod http;
 mod material;
@@ -27,7 +27,7 @@ use tally::TallyReport;
 
 use crate::terminal::interrupt::stop_on_signal;
 
-/// Put load on a server and measure what its users would see.
+/// Put load on a server and measure what its users see.
 #[derive(Args, Debug, Clone)]
 #[command(
     after_help = "The load is open: every request has a moment at which it is to be sent, whatever became of those before it, and its
@@ -49,32 +49,32 @@ Examples:
   tempograph load --policies 100,50 --arrivals bursty      # the scheduler's policies, simulated; no server"
 )]
 pub struct LoadArgs {
-    /// Where the server is: http://HOST:PORT or HOST:PORT.
+    /// The server: http://HOST:PORT or HOST:PORT.
     #[arg(required_unless_present = "policies")]
     url: Option<String>,
-    /// The prepared set whose events are told, or synthetic:…; the one the server's artifact was made from.
+    /// The prepared set whose events are sent, or synthetic:…. It must be the set of the server's artifact.
     #[arg(long, required_unless_present = "policies")]
     data: Option<String>,
-    /// Operations a second, all kinds together: an event, or a request to score or rank.
+    /// Operations a second, all kinds together. An operation is an event, or a request to score or rank.
     #[arg(long, default_value_t = 1000.0)]
     rate: f64,
-    /// What the operations are, by weight.
+    /// The kinds of operations, by weight.
     #[arg(long, default_value = "ingest=50,score=50,rank=0")]
     mix: String,
     /// Length of each measurement in seconds.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// How requests arrive: poisson (independent users), bursty (a tenth of the time eight times as fast), or replay (the set's own
-    /// times, sped up).
+    /// How requests arrive: poisson (independent users), bursty (a tenth of the time eight times as fast), or replay
+    /// (the set's own times, sped up).
     #[arg(long, value_enum, default_value_t = Pattern::Poisson)]
     arrivals: Pattern,
-    /// How long an answer is of use, in milliseconds.
+    /// The deadline of an answer, in milliseconds.
     #[arg(long, default_value_t = 50)]
     deadline_ms: u64,
-    /// The same of a ranking, where it is not the same.
+    /// The deadline of a ranking, if it is another one.
     #[arg(long)]
     rank_deadline_ms: Option<u64>,
-    /// Do not tell the server how long an answer is of use: it goes by its own `scheduler.deadline_ms`, or by none.
+    /// Do not send deadlines. The server then uses its own `scheduler.deadline_ms`, or none.
     #[arg(long, conflicts_with = "rank_deadline_ms")]
     untold: bool,
     /// Connections for reads.
@@ -83,37 +83,39 @@ pub struct LoadArgs {
     /// Connections for events.
     #[arg(long, default_value_t = 1)]
     ingest_connections: usize,
-    /// Most events of one request.
+    /// The largest number of events in one request.
     #[arg(long, default_value_t = 512)]
     events_per_request: usize,
-    /// Pairs of one request to score.
+    /// Number of pairs in one score request.
     #[arg(long, default_value_t = 1)]
     pairs: usize,
     /// When an event counts as acknowledged.
     #[arg(long, value_enum, default_value_t = Acknowledged::Durable)]
     ack: Acknowledged,
-    /// Find the largest rate that is kept up with (95 % of every kind answered in time), then measure at --at times it.
+    /// Find the largest rate that the server sustains (95 % of every kind answered in time), then measure at --at times
+    /// it.
     #[arg(long)]
     find_saturation: bool,
-    /// Shares of the rate, or of saturation where it is looked for, that are measured.
+    /// Shares of the rate to measure. With --find-saturation, shares of the rate that was found.
     #[arg(long, value_delimiter = ',')]
     at: Vec<f64>,
-    /// Length of each try on the way to saturation, in seconds.
+    /// Length of each try of the search for saturation, in seconds.
     #[arg(long, default_value_t = 2.0)]
     try_seconds: f64,
-    /// Seconds of load at a quarter of the rate before anything is measured.
+    /// Seconds of load at a quarter of the rate before the measurement.
     #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
     /// A bearer token with the roles `ingest` and `read`.
     #[arg(long)]
     token: Option<String>,
-    /// Whom the requests are for, where there is no token.
+    /// The tenant of the requests, where there is no token.
     #[arg(long)]
     tenant: Option<String>,
     /// Seed of arrivals and pairs.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Compare the scheduler's policies on a simulated machine instead: microseconds of a pass and of a pair in it, such as 100,50.
+    /// Compare the scheduler's policies on a simulated machine instead. Give the microseconds of a pass and of a pair
+    /// in it, such as 100,50.
     #[arg(long, value_name = "PASS,PAIR")]
     policies: Option<String>,
     /// Print everything as JSON.
@@ -156,7 +158,7 @@ impl Acknowledged {
 /// Runs the command.
 ///
 /// # Errors
-/// No server, a set that does not fit its model, options that make no sense.
+/// No server, a set that does not fit its model, or options that contradict each other.
 pub fn run(args: &LoadArgs) -> Result<()> {
     if let Some(machine) = &args.policies {
         return compare_policies(args, machine);
@@ -193,7 +195,8 @@ fn arrivals(pattern: Pattern, moments: impl FnOnce() -> Result<Vec<f64>>) -> Res
     })
 }
 
-/// Measures, until done or `stop` is set, and returns what there is as JSON. Prints rows for people as they come, unless JSON is wanted.
+/// Measures until done or until `stop` is set. Gives the results as JSON. Prints rows during the measurement, unless
+/// JSON is wanted.
 ///
 /// # Errors
 /// As [`run`].
@@ -251,7 +254,7 @@ fn check(args: &LoadArgs) -> Result<()> {
     Ok(())
 }
 
-/// The parts of one operation a second: `ingest=50,score=50,rank=0`.
+/// Parses the parts of one operation a second: `ingest=50,score=50,rank=0`.
 fn mix(text: &str) -> Result<Rates> {
     let mut rates = Rates::default();
     for part in text.split(',') {
@@ -277,7 +280,7 @@ fn mix(text: &str) -> Result<Rates> {
     Ok(rates.times(1.0 / sum))
 }
 
-/// A run of the command.
+/// One run of the command.
 struct Session<'a> {
     args: &'a LoadArgs,
     runner: PhaseRunner<'a>,

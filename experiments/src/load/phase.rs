@@ -1,4 +1,4 @@
-//! A stretch of load: every request has a moment at which it is to be sent, whatever became of those before it.
+//! A phase of load: every request has a moment to be sent, whatever happens to those before it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,21 +16,21 @@ use crate::load::requests::{EventSender, Kind, Reader};
 use crate::load::staleness::{ObservedPosition, SentEvents, staleness};
 use crate::load::tally::{Quantiles, Tally, TallyReport};
 
-/// How long a server may take for an answer before the connection is given up.
+/// How long an answer may take before the connection is given up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How a phase asks, whatever its rates.
+/// The settings of a phase, except its rates.
 #[derive(Clone, Debug)]
 pub(super) struct LoadSettings {
     pub arrivals: Arrivals,
     /// Of events and scores.
     pub deadline: Duration,
     pub rank_deadline: Duration,
-    /// Whether the server is told how long an answer is of use.
+    /// Whether the deadline is sent to the server.
     pub tells_deadline: bool,
     pub connections: usize,
     pub ingest_connections: usize,
-    /// Most events of a request.
+    /// The largest number of events in a request.
     pub events: usize,
     /// Pairs of a request.
     pub pairs: usize,
@@ -52,7 +52,7 @@ impl Rates {
     }
 }
 
-/// Where the load goes, and what it is made of.
+/// The target of the load, and what it is made of.
 #[derive(Debug)]
 pub(super) struct PhaseRunner<'a> {
     pub target: &'a Target,
@@ -60,11 +60,11 @@ pub(super) struct PhaseRunner<'a> {
     pub settings: &'a LoadSettings,
     /// Set by Ctrl-C.
     pub stop: &'a AtomicBool,
-    /// Requests done, for whoever watches.
+    /// Requests done, for a progress display.
     pub done: &'a AtomicU64,
 }
 
-/// What a phase showed.
+/// The results of a phase.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct PhaseReport {
     pub seconds: f64,
@@ -72,7 +72,7 @@ pub(super) struct PhaseReport {
     pub events: TallyReport,
     pub scores: TallyReport,
     pub ranks: TallyReport,
-    /// From when an event was to be sent until an answer had seen it.
+    /// From the moment an event was to be sent until an answer had seen it.
     pub staleness: Quantiles,
 }
 
@@ -83,25 +83,25 @@ impl PhaseReport {
     }
 }
 
-/// A read and when it is to be sent.
+/// A read and the moment to send it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ScheduledRead {
     pub at: Duration,
     pub kind: Kind,
 }
 
-/// What the threads of a phase share.
+/// The state that the threads of a phase share.
 pub(super) struct PhaseState<'a> {
     pub runner: &'a PhaseRunner<'a>,
     pub begin: Instant,
     pub reads: Vec<ScheduledRead>,
     pub next_read: AtomicUsize,
     pub events: Vec<Duration>,
-    /// The next event's place in `events`, and its number in the log.
+    /// The next event's index in `events`, and its number in the log.
     pub next_event: Mutex<(usize, u64)>,
 }
 
-/// What one thread saw.
+/// The results of one thread.
 #[derive(Debug, Default)]
 pub(super) struct ThreadResult {
     pub events: Tally,
@@ -112,7 +112,7 @@ pub(super) struct ThreadResult {
 }
 
 impl PhaseState<'_> {
-    /// Waits until a moment of the phase; false where it was told to stop.
+    /// Waits until a moment of the phase. Gives false if the phase was stopped.
     pub fn wait_until(&self, at: Duration) -> bool {
         loop {
             if self.runner.stop.load(Ordering::Relaxed) {
@@ -128,10 +128,10 @@ impl PhaseState<'_> {
 }
 
 impl PhaseRunner<'_> {
-    /// Runs a phase, to its end or until it is told to stop.
+    /// Runs a phase to its end, or until it is stopped.
     ///
     /// # Errors
-    /// A server that does not say where it stands.
+    /// A server that does not report its position.
     pub fn run(&self, rates: Rates, length: Duration) -> Result<PhaseReport> {
         let draw = Draw::new(self.settings.seed).of(Purpose::Sampling);
         let moments = |rate: f64, index: u64| {
@@ -192,7 +192,7 @@ fn report(wanted: Rates, seconds: f64, noted: Vec<ThreadResult>) -> PhaseReport 
     }
 }
 
-/// What a server says of itself.
+/// The server's description of its model.
 ///
 /// # Errors
 /// No server there, or one that does not answer `GET /v1/model` with JSON.
@@ -206,7 +206,7 @@ pub(super) fn model(target: &Target) -> Result<Value> {
     serde_json::from_slice(answer.body).with_context(|| format!("{}: GET /v1/model is not JSON", target.address))
 }
 
-/// Events that a server's answers have seen.
+/// The number of events that a server's answers have seen.
 ///
 /// # Errors
 /// As [`model`].
@@ -214,7 +214,7 @@ pub(super) fn position(target: &Target) -> Result<u64> {
     model(target)?["log_seq"].as_u64().context("GET /v1/model names no log_seq")
 }
 
-/// Waits until a server has applied what it has taken, for at most ten seconds.
+/// Waits until a server has applied what was submitted, for at most ten seconds.
 ///
 /// # Errors
 /// As [`model`].

@@ -1,4 +1,4 @@
-//! The scheduler's policies beside each other on one trace, in virtual time.
+//! Compares the scheduler's policies on one trace, in virtual time.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use tempograph_framework::{Draw, Purpose};
 use tempograph_serving::{Arrival, Arrivals, Machine, Policy, SchedulerSpec, SimulationReport, simulate};
 
-/// Shares of what full batches could answer.
+/// Load as a share of what full batches could answer.
 const LOADS: [f64; 5] = [0.5, 1.0, 1.5, 2.0, 3.0];
 
-/// Microseconds of a pass and of a pair in it: `100,50`.
+/// Parses the microseconds of a pass and of a pair in it: `100,50`.
 ///
 /// # Errors
 /// Anything else.
@@ -58,7 +58,7 @@ fn row(policy: &str, load: f64, outcome: &SimulationReport) -> Value {
     })
 }
 
-/// The rows for people.
+/// Prints the rows.
 pub(super) fn show(rows: &[Value]) {
     println!(
         "{:>5}  {:<9} {:>11} {:>8} {:>9} {:>9} {:>9} {:>8} {:>8}",

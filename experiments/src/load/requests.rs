@@ -1,4 +1,4 @@
-//! The threads of a phase: each has a connection, takes what is due next, and notes what became of it.
+//! The threads of a phase. Each has a connection, takes the next request that is due, and records its result.
 
 use std::fmt::Write;
 use std::sync::PoisonError;
@@ -11,11 +11,11 @@ use crate::load::http::{Connection, Failure, Response};
 use crate::load::phase::{PATIENCE, PhaseState, ScheduledRead, ThreadResult};
 use crate::load::staleness::{ObservedPosition, SentEvents};
 
-/// What happened to a request for which there was no connection in good time.
+/// The error of a request for which no connection was free in time.
 const UNSENT: &str = "not sent: all connections busy";
 
-/// Part of its deadline for which a request waits for a connection. One that waited longer would reach the server with no time left, and
-/// take a connection from one that has it.
+/// The part of its deadline that a request waits for a connection. One that waited longer would reach the server too
+/// late, and take a connection from a request that is in time.
 const WAITS: u32 = 4;
 
 /// A kind of read.
@@ -25,12 +25,12 @@ pub(super) enum Kind {
     Rank,
 }
 
-/// Asks.
+/// Sends reads.
 pub(super) struct Reader<'a> {
     running: &'a PhaseState<'a>,
     connection: Connection<'a>,
     chance: RandomNumbers,
-    /// Events whose nodes are known to the server.
+    /// The number of events whose nodes the server knows.
     known: u64,
     noted: ThreadResult,
     body: String,
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes a question over `body`; where it goes.
+/// Writes a request to `body`. Gives its path.
 fn question(body: &mut String, kind: Kind, pairs: usize, mut pair: impl FnMut() -> (u64, u64)) -> &'static str {
     body.clear();
     // Writing to a string cannot fail.
@@ -103,7 +103,7 @@ fn question(body: &mut String, kind: Kind, pairs: usize, mut pair: impl FnMut() 
     }
 }
 
-/// Tells events.
+/// Sends events.
 pub(super) struct EventSender<'a> {
     running: &'a PhaseState<'a>,
     connection: Connection<'a>,
@@ -111,7 +111,7 @@ pub(super) struct EventSender<'a> {
     body: String,
 }
 
-/// Events that are told in one request: their moments, and the number of the first in the endless log.
+/// Events of one request: their moments, and the number of the first in the endless log.
 struct Due<'a> {
     at: &'a [Duration],
     seq: u64,
@@ -135,7 +135,7 @@ impl<'a> EventSender<'a> {
         self.noted
     }
 
-    /// Waits for the next event and takes with it all that are due by then. Those that have waited for too long are given up.
+    /// Waits for the next event, and takes all that are due by then. Events that have waited for too long are given up.
     fn due(&mut self) -> Option<Due<'a>> {
         let (running, settings) = (self.running, self.running.runner.settings);
         let mut next = running.next_event.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,8 +187,8 @@ impl<'a> EventSender<'a> {
         }
     }
 
-    /// What was not taken is told in the place of what comes next, so that the log and this side's count agree. With several
-    /// connections others may be ahead already: then it is left out.
+    /// Sends events that were not accepted again in place of the next ones, so that the log and this side's count
+    /// agree. With several connections others may be ahead already: then they are left out.
     fn resend(&self, due: &Due<'_>) {
         if self.running.runner.settings.ingest_connections == 1 {
             self.running.next_event.lock().unwrap_or_else(PoisonError::into_inner).1 = due.seq;
@@ -196,7 +196,7 @@ impl<'a> EventSender<'a> {
     }
 }
 
-/// `429 busy` and the like.
+/// The error as text: `429 busy` and the like.
 fn what_is_wrong(answer: Result<Response<'_>, Failure>) -> String {
     match answer {
         Err(failure) => failure.name().to_string(),
@@ -207,10 +207,10 @@ fn what_is_wrong(answer: Result<Response<'_>, Failure>) -> String {
     }
 }
 
-/// Where the value of a field of a flat JSON answer begins: nothing else is read of answers, so that reading takes no time.
+/// The value of a field of a flat JSON answer. Nothing else of an answer is parsed, to save time.
 fn value<'b>(body: &'b [u8], field: &str) -> Option<&'b [u8]> {
     let name = format!("\"{field}\":");
-    // The fields wanted stand behind the long ones.
+    // The fields that are read come after the long ones.
     let at = body.windows(name.len()).rposition(|part| part == name.as_bytes())?;
     Some(&body[at + name.len()..])
 }

@@ -1,14 +1,14 @@
-//! Where a server stops keeping up.
+//! Finds the largest rate that a server sustains.
 
 use anyhow::Result;
 
-/// How close to each other the largest load that is kept up with and the smallest that is not have to come.
+/// The search ends when the smallest load that is too large is within this factor of the largest that is sustained.
 const CLOSE: f64 = 1.08;
-/// Loads tried at most.
+/// The largest number of loads to try.
 const TRIES: usize = 16;
 
-/// The largest load that is kept up with, between powers of two of `first` and then by halving; 0 where none is, `None` where trying
-/// ended before that was known.
+/// The largest load that is sustained: first between powers of two of `first`, then by bisection. 0 if no load is,
+/// `None` if the search was stopped.
 ///
 /// # Errors
 /// Those of `keeps_up`.

@@ -1,27 +1,27 @@
-//! From when an event was to be sent until an answer has seen it.
+//! Staleness: from the moment an event was to be sent until an answer has seen it.
 
 use std::time::Duration;
 
 use crate::load::tally::{Latencies, Quantiles};
 
-/// Events that were acknowledged: numbers `first..`, and when each was to be sent.
+/// Acknowledged events: numbers `first..`, and when each was to be sent.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct SentEvents {
     pub first: u64,
     pub at: Vec<Duration>,
 }
 
-/// An answer that came at a moment and had seen so many events.
+/// The moment of an answer, and how many events it had seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ObservedPosition {
     pub at: Duration,
     pub log_seq: u64,
 }
 
-/// How long events took to be visible, as far as answers tell: an event nobody asked after is not among them.
+/// How long events took to be visible in answers. An event that no later answer could show is not counted.
 pub(super) fn staleness(sent: &[SentEvents], mut answers: Vec<ObservedPosition>) -> Quantiles {
     answers.sort_unstable_by_key(|answer| answer.at);
-    // What the freshest answer so far had seen; from then on nobody needs to be told less.
+    // The largest position that an answer so far has shown. Smaller ones add nothing.
     let mut seen = 0;
     for answer in &mut answers {
         seen = seen.max(answer.log_seq);

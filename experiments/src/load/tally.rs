@@ -1,4 +1,4 @@
-//! What became of requests, counted.
+//! Counts the results of requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Longest latency told apart from longer ones, in microseconds.
+/// The largest latency that is recorded exactly, in microseconds.
 const LONGEST: u64 = 120_000_000;
 
 /// Latencies in microseconds, exact to three digits.
@@ -62,20 +62,20 @@ impl Latencies {
 /// One kind of request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
-    /// That were to be sent.
+    /// Requests that were to be sent.
     pub intended: u64,
-    /// Answered within the deadline, from when they were to be sent.
+    /// Answered within the deadline, counted from when they were to be sent.
     pub in_time: u64,
     /// Answered after it.
     pub late: u64,
-    /// Everything else, by what happened.
+    /// All other requests, by their error.
     pub errors: BTreeMap<String, u64>,
-    /// Of what was answered.
+    /// Latencies of the answered requests.
     pub latencies: Latencies,
 }
 
 impl Tally {
-    /// `count` requests were answered so long after they were to be sent.
+    /// Counts `count` requests that were answered `latency` after they were to be sent.
     pub fn answered(&mut self, latency: Duration, deadline: Duration) {
         self.intended += 1;
         self.latencies.note(latency);
@@ -97,7 +97,7 @@ impl Tally {
         }
     }
 
-    /// What it comes to over so many seconds.
+    /// The report over `seconds` seconds.
     pub fn report(&self, seconds: f64) -> TallyReport {
         let (answered, failed) = (self.in_time + self.late, self.errors.values().sum::<u64>());
         debug_assert_eq!(answered + failed, self.intended);
@@ -114,12 +114,12 @@ impl Tally {
     }
 }
 
-/// One kind of request, as it is told.
+/// The report on one kind of request.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct TallyReport {
     pub offered_per_second: f64,
     pub answered_per_second: f64,
-    /// Answers within the deadline a second.
+    /// Answers within the deadline, a second.
     pub goodput_per_second: f64,
     pub in_time: u64,
     pub late: u64,
@@ -129,7 +129,7 @@ pub(super) struct TallyReport {
 }
 
 impl TallyReport {
-    /// The share of what was offered that was answered in time.
+    /// The share of the intended requests that was answered in time.
     pub fn kept(&self) -> f64 {
         if self.offered_per_second > 0.0 { self.goodput_per_second / self.offered_per_second } else { 1.0 }
     }

@@ -1,15 +1,15 @@
-//! Counts what is asked of the allocator, so that a measurement can say that a loop asks for nothing.
+//! Counts allocations, so that a measurement can show that a loop allocates nothing.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// The system's allocator with a counter before it. The program installs it; in others [`allocations`] stays zero.
+/// The system's allocator with a counter. The program installs it; in other programs [`allocations`] stays zero.
 #[derive(Debug)]
 pub struct CountingAllocator;
 
-/// Times memory was asked for or resized so far, by all threads of this process.
+/// Allocations and reallocations so far, by all threads of this process.
 pub fn allocations() -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
 }
@@ -18,7 +18,7 @@ fn count() {
     ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
 }
 
-// SAFETY: every call is handed on as it is.
+// SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();

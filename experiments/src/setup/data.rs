@@ -1,4 +1,4 @@
-//! The data a spec names, opened, cut and indexed.
+//! Opens, splits and indexes the data of a spec.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -15,15 +15,16 @@ use tempograph_trainers::{DataReport, Exchange, Part, SingleProcess, TrainingDat
 
 use crate::setup::spec::{DataSpec, RunSpec};
 
-/// Opens the dataset a spec names and makes it ready for training.
+/// Opens the dataset of a spec and indexes it for training.
 ///
 /// # Errors
-/// A folder that is not there or not prepared, a damaged set, a split with nothing in it.
+/// A folder that is missing or not prepared, a damaged set, an empty split.
 pub fn open(spec: &DataSpec) -> Result<TrainingData> {
     open_distributed(&mut SingleProcess, spec)
 }
 
-/// The same in several processes, all of which call it: what is not in mapped files already is once on each machine.
+/// As [`open`], in several processes, which all call it. Data that is not in mapped files is in memory once on each
+/// machine.
 ///
 /// # Errors
 /// As [`open`], and if another process is gone.
@@ -46,7 +47,7 @@ fn lend((dataset, split): &(Dataset, Split)) -> Option<(std::fs::File, String)> 
     Some((file, format!("{} {}\n{told}", split.train.end, split.val.end)))
 }
 
-/// Events that another process has lent.
+/// Events that another process shares.
 fn borrow(told: &str) -> Option<(Dataset, Split)> {
     let (cuts, told) = told.split_once('\n')?;
     let (train, val) = cuts.split_once(' ')?;
@@ -56,7 +57,7 @@ fn borrow(told: &str) -> Option<(Dataset, Split)> {
     Some((dataset, split))
 }
 
-/// The events a spec names, cut.
+/// The events of a spec, and their split.
 fn events(spec: &DataSpec) -> Result<(Dataset, Split)> {
     let path = Path::new(&spec.path);
     if path.exists() && !path.join("dataset.json").exists() {
@@ -81,10 +82,11 @@ fn events(spec: &DataSpec) -> Result<(Dataset, Split)> {
     Ok((dataset, split))
 }
 
-/// Fills in what a spec leaves to the data, and opens static memory where the model reads it.
+/// Fills in the widths that a spec leaves to the data, and opens static memory if the model reads it.
 ///
 /// # Errors
-/// Static memory that is not there, is damaged, has another width, or was learned from other events than those of the training split.
+/// Static memory that is missing, is damaged, has another width, or was trained on events other than those of the
+/// training split.
 pub fn resolve(spec: &mut RunSpec, training_data: &mut TrainingData) -> Result<()> {
     let facts =
         DatasetStats::of(&training_data.dataset.log, training_data.split.train.clone(), training_data.dataset.nodes);
@@ -95,10 +97,10 @@ pub fn resolve(spec: &mut RunSpec, training_data: &mut TrainingData) -> Result<(
     Ok(())
 }
 
-/// Where a spec's static memory is.
+/// The path of a spec's static memory.
 ///
 /// # Errors
-/// A stream that is generated, which has no folder to keep it in.
+/// A generated stream: it has no folder for it.
 pub fn static_path(spec: &DataSpec) -> Result<PathBuf> {
     match &spec.static_memory {
         Some(path) => Ok(path.clone()),
@@ -132,13 +134,13 @@ fn static_memory(spec: &DataSpec, reads: &StaticSpec, training_data: &TrainingDa
     Ok(found.vectors)
 }
 
-/// Widths of the features a model reads in this training data.
+/// Widths of the features that a model reads in this training data.
 pub fn widths(training_data: &TrainingData) -> FeatureWidths {
     let width = |rows: &Option<Arc<dyn Rows>>| rows.as_ref().map_or(0, |rows| rows.width());
     FeatureWidths { edge: width(&training_data.features.edges), node: width(&training_data.features.nodes) }
 }
 
-/// What the report says of the data.
+/// The report's section on the data.
 pub fn report(training_data: &TrainingData) -> DataReport {
     let (dataset, split, widths) = (&training_data.dataset, &training_data.split, widths(training_data));
     let new = |part| {
@@ -158,9 +160,11 @@ pub fn report(training_data: &TrainingData) -> DataReport {
     }
 }
 
-/// The log less the training events of held-out nodes (TGN's `get_data`). The draw is fixed, so that all runs hide the same nodes.
+/// The log without the training events of held-out nodes (TGN's `get_data`). The draw is fixed, so that all runs hide
+/// the same nodes.
 ///
-/// Differs: TGN's code shows the hidden events to the neighbour finder of validation and test; here they never happened.
+/// Differs: TGN's code shows the hidden events to the neighbour finder of validation and test. Here they are removed
+/// entirely.
 fn without_held_out(dataset: Dataset, split: Split, share: f64) -> Result<(Dataset, Split)> {
     let log = &dataset.log;
     let train_end = split.train.end;
@@ -185,7 +189,7 @@ fn without_held_out(dataset: Dataset, split: Split, share: f64) -> Result<(Datas
     Ok((Dataset { log, ..dataset }, split))
 }
 
-/// Some rows of a table, renumbered.
+/// Some rows of a table, in new order.
 #[derive(Debug)]
 struct Picked {
     rows: Arc<dyn Rows>,
@@ -212,7 +216,7 @@ fn features(spec: &DataSpec, dataset: &Dataset) -> Result<Features> {
     Ok(Features { edges, nodes, static_memory: None })
 }
 
-/// Every row is zero: what peers that need features are run with.
+/// Every row is zero, for peers that cannot run without features.
 #[derive(Debug)]
 struct Zeros(Vec<f32>);
 
@@ -249,8 +253,8 @@ fn fixed_negatives(files: &[std::path::PathBuf; 2], dataset: &Dataset, split: &S
 }
 
 fn tgb_negatives(file: &Path, dataset: &Dataset, range: &Range<usize>) -> Result<FixedNegatives> {
-    // A TGB file names nodes by one running number, destinations behind the sources, which is the dense number where ids are dense;
-    // in other sets it is the user's own id.
+    // A TGB file names nodes by one running number, destinations behind the sources, which is the dense number where
+    // ids are dense; in other sets it is the user's own id.
     let node = |id: i64| {
         let id = u64::try_from(id).ok()?;
         let own = dataset.ids.node(Side::Destination, id).ok().or_else(|| dataset.ids.node(Side::Source, id).ok());

@@ -1,4 +1,4 @@
-//! Where tensors live and how many threads compute.
+//! The device of tensors, and the number of threads.
 
 use std::fmt;
 
@@ -8,21 +8,21 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use tempograph_kernels::cpu::SimdLevel;
 
-/// Where tensors live.
+/// The device of tensors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Device {
-    /// Host memory, computed by this process's threads.
+    /// Host memory. The threads of this process compute.
     Cpu,
     /// NVIDIA GPUs by their numbers.
     #[cfg(feature = "cuda")]
     Cuda(Vec<usize>),
-    /// Vulkan devices, in a build for tests: number 0 is the one that comes first, number 1 the one in software.
+    /// Vulkan devices, in a build for tests. Number 0 is the first device, number 1 the one in software.
     #[cfg(feature = "wgpu")]
     Wgpu(Vec<usize>),
 }
 
 impl Device {
-    /// Reads `cpu`, `cuda:N`, `cuda:N,M` for several and `cuda:all` for all that the driver shows.
+    /// Parses `cpu`, `cuda:N`, `cuda:N,M` for several GPUs and `cuda:all` for all that the driver lists.
     ///
     /// # Errors
     /// Any other name, or `cuda` in a build without it.
@@ -46,10 +46,11 @@ impl Device {
         }
     }
 
-    /// Whether it is there, and each of several has some of the `lanes` that a process trains.
+    /// Checks that the device is present, and that each of several devices gets some of the `lanes` of a process.
     ///
     /// # Errors
-    /// For a GPU, if the driver is not there or has no such device, or Vulkan has none; for several, if one of them would have nothing to do.
+    /// For a GPU, if the driver is missing or has no such device. For Vulkan, if there is no device. For several, if
+    /// one of them would have no lane.
     pub fn check(&self, lanes: usize) -> Result<()> {
         let count = match self {
             Device::Cpu => 1,
@@ -64,14 +65,14 @@ impl Device {
                 devices.len()
             }
         };
-        // More processes than lanes are refused when they meet, all of them with that reason.
+        // More processes than lanes are refused when the processes connect. All of them then report that reason.
         if count > lanes.max(1) {
             bail!("device = \"{self}\" names {count} devices, and the plan has {lanes} lanes here to deal out to them");
         }
         Ok(())
     }
 
-    /// The first `count` of its kind. Of the host there is one.
+    /// The first `count` devices. The host is one device.
     #[cfg_attr(
         not(any(feature = "cuda", feature = "wgpu")),
         expect(unused_variables, reason = "there is only the host")
@@ -86,7 +87,7 @@ impl Device {
         }
     }
 
-    /// The number of the GPU, where it is a single one.
+    /// The number of the GPU, if it is a single one.
     pub fn gpu(&self) -> Option<usize> {
         match self {
             #[cfg(feature = "cuda")]
@@ -97,7 +98,7 @@ impl Device {
 }
 
 impl fmt::Display for Device {
-    /// Its name in a spec; all of several by their numbers.
+    /// Its name in a spec, with the numbers of all GPUs.
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         #[cfg(any(feature = "cuda", feature = "wgpu"))]
         let numbered = |kind: &str, numbers: &[usize]| {
@@ -113,7 +114,7 @@ impl fmt::Display for Device {
     }
 }
 
-/// Numbers between commas, each once.
+/// Parses numbers between commas, each once.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn distinct(name: &str, numbers: &str) -> Result<Vec<usize>> {
     let mut found = Vec::new();
@@ -131,7 +132,7 @@ fn distinct(name: &str, numbers: &str) -> Result<Vec<usize>> {
 /// The GPU numbered `index`.
 ///
 /// # Errors
-/// If the driver is not there or has no such device.
+/// If the driver is missing or has no such device.
 #[cfg(feature = "cuda")]
 pub fn cuda(index: usize) -> Result<tempograph_kernels::tensor::CudaDevice> {
     let found = tempograph_kernels::gpus().map_err(anyhow::Error::msg)?;
@@ -155,32 +156,32 @@ pub fn wgpu(index: usize) -> Result<tempograph_kernels::tensor::WgpuDevice> {
     }
 }
 
-/// Makes rayon use `threads` threads, or one for each core if 0.
+/// Sets rayon to `threads` threads, or one for each core if 0.
 ///
 /// # Errors
-/// If the threads cannot be started, or were already.
+/// If the threads cannot be started, or were started before.
 pub fn init_thread_pool(threads: usize) -> Result<()> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start the threads")
 }
 
-/// Does `work` on one of the threads that compute. What it hands to the others then needs no waking of a thread that waits outside, and
-/// no memory: worth it where there are many short parallel loops.
+/// Runs `work` on a thread of the pool. Its parallel loops then need not wake a thread outside the pool, and allocate
+/// nothing. This pays where there are many short parallel loops.
 pub fn run_on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| work())
 }
 
-/// Threads that compute.
+/// Number of threads in the pool.
 pub fn threads() -> usize {
     rayon::current_num_threads()
 }
 
-/// Show what tensors can be computed on here.
+/// List the devices that tensors can be computed on.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   tempograph devices --json
   TEMPOGRAPH_CPU=avx2 tempograph devices        keep to AVX2: of the CPU's instructions, the level named, baseline, avx2 or avx512")]
 pub struct DevicesArgs {
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -217,8 +218,8 @@ fn gpus() -> Result<Vec<String>, String> {
     Err("this program was built without the feature `cuda`".into())
 }
 
-/// The widest vector instructions kernels are dispatched to.
+/// The widest vector instructions that kernels use.
 pub(crate) fn simd() -> String {
-    // What is asked for in vain was refused when the program began.
+    // A level that this CPU does not have was refused at the start of the program.
     SimdLevel::chosen().unwrap_or_else(|_| SimdLevel::of_processor()).to_string()
 }

@@ -1,4 +1,4 @@
-//! What the machine has: cores, memory, GPUs.
+//! The machine's cores, memory and GPUs.
 
 use std::fs;
 
@@ -6,9 +6,9 @@ use std::fs;
 pub(crate) struct Machine {
     /// Processor cores.
     pub cores: usize,
-    /// Memory this process may use, bytes, where the system tells.
+    /// Memory this process may use, bytes, if the system reports it.
     pub memory: Option<u64>,
-    /// GPUs the driver shows, where the program was built for them.
+    /// GPUs that the driver lists, if the program was built for them.
     pub gpus: Vec<Gpu>,
 }
 
@@ -27,7 +27,7 @@ impl Machine {
     }
 }
 
-/// What the machine has, or less where the process's group is held to less.
+/// The machine's resources, or less if the process's cgroup has a limit.
 fn memory() -> Option<u64> {
     let told = fs::read_to_string("/proc/meminfo").ok()?;
     let total = told

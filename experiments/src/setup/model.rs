@@ -1,4 +1,4 @@
-//! The one place where a spec's model is made.
+//! Builds a spec's model. No other file does.
 
 use anyhow::Result;
 use tempograph_framework::{Executor, SliceExecutor, SliceModel, Store, TensorExecutor};
@@ -13,12 +13,12 @@ use crate::setup::spec::{ExecutorKind, RunSpec};
 /// A spec's model with its optimiser.
 pub(crate) struct BuiltLearner {
     pub learner: Learner,
-    /// Where it trains and why, if whoever runs it should know.
+    /// Where it trains and why, for the user, if it is not the obvious choice.
     pub notice: Option<String>,
 }
 
 impl BuiltLearner {
-    /// The learner, after its notice was printed.
+    /// Prints the notice and gives the learner.
     pub fn print_notice(self) -> Learner {
         self.notice.iter().for_each(|notice| eprintln!("{notice}"));
         self.learner
@@ -28,7 +28,7 @@ impl BuiltLearner {
 /// The spec's model with fresh weights and the executor that is fastest on `device`.
 ///
 /// # Errors
-/// A device that is not there, or several where the model trains on one.
+/// A device that is not present, or several where the model trains on one.
 pub(crate) fn build_learner(spec: &RunSpec, training_data: &TrainingData, device: &Device) -> Result<BuiltLearner> {
     match device {
         Device::Cpu => {
@@ -63,7 +63,7 @@ pub(crate) fn build_learner(spec: &RunSpec, training_data: &TrainingData, device
     }
 }
 
-/// The executor in host memory: on slices, or on Burn's tensors where the spec says so.
+/// The executor in host memory: on slices, or on Burn's tensors if the spec says so.
 fn host_executor(spec: &RunSpec, training_data: &TrainingData) -> Result<(Box<dyn Executor>, Option<String>)> {
     match spec.executor {
         ExecutorKind::Auto => {
@@ -91,8 +91,8 @@ struct DeviceBudget<D> {
     room: u64,
 }
 
-/// A model that trains on devices and is evaluated on the host. Where kernels on devices do not know the model, it is
-/// on the tape.
+/// A model that trains on devices and is evaluated on the host. It uses the tape if the device kernels do not support
+/// the model.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn on_devices<R, B>(
     spec: &RunSpec,

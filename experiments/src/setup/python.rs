@@ -1,4 +1,4 @@
-//! The Python peers run in: the user's, or one made for them in the user's cache, once.
+//! The Python that peers run in: the user's, or one that is installed once in the user's cache.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-/// What is installed, version by version.
+/// The packages to install, with their versions.
 const REQUIREMENTS: &str = include_str!("../../peers/requirements.txt");
 /// Builds of torch without CUDA: a tenth of the size.
 const CPU_WHEELS: &str = "https://download.pytorch.org/whl/cpu";
-/// Stands in a folder whose installation is complete.
+/// A file in a folder whose installation is complete.
 const COMPLETE: &str = "complete";
 
-/// `python`, if it has what the peer `imports`.
+/// `python`, if it can import what the peer `imports`.
 ///
 /// # Errors
-/// That it does not run, or what it lacks and how to install it.
+/// That it does not run, or which package is missing and how to install it.
 pub(crate) fn checked(python: &Path, imports: &str) -> Result<PathBuf> {
     let output = Command::new(python)
         .args(["-c", imports])
@@ -34,10 +34,10 @@ pub(crate) fn checked(python: &Path, imports: &str) -> Result<PathBuf> {
     Ok(python.to_path_buf())
 }
 
-/// The Python made for the peers, installed now if it is not there yet.
+/// The Python for the peers. It is installed first if it is missing.
 ///
 /// # Errors
-/// No `python3`, no network, or what pip says.
+/// No `python3`, no network, or an error of pip.
 pub(crate) fn made(imports: &str) -> Result<PathBuf> {
     let folder =
         folder(std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from), std::env::var_os("HOME").map(PathBuf::from))?;
@@ -53,7 +53,7 @@ pub(crate) fn made(imports: &str) -> Result<PathBuf> {
     checked(&python, imports)
 }
 
-/// One folder for each list of versions, so that a change of the list makes a new one.
+/// One folder for each list of versions: a changed list makes a new folder.
 fn folder(cache: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf> {
     let cache = cache.filter(|path| path.is_absolute()).or_else(|| home.map(|home| home.join(".cache")));
     let cache = cache
@@ -97,7 +97,7 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What a program said last, which is where Python and pip put their reasons.
+/// The last lines of a program's output. Python and pip print their reasons there.
 fn last_line(output: &Output) -> String {
     let said = [&output.stderr, &output.stdout].map(|said| String::from_utf8_lossy(said).trim().to_string());
     let last = said.iter().find_map(|said| said.lines().last().map(String::from));

@@ -1,4 +1,4 @@
-//! The processes of one training, met.
+//! The processes of one training run, connected.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use tempograph_trainers::{Exchange, Launch, SingleProcess, connect_tcp};
 use crate::setup::device::Device;
 use crate::setup::spec::RunSpec;
 
-/// How long a process waits for the others to come.
+/// How long a process waits for the others.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What processes talk over.
+/// The transport between processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Transport {
-    /// TCP: needs nothing.
+    /// TCP. Needs no installation.
     Tcp,
     /// MPI, where the program was built with `--features mpi` and started by its `mpirun`.
     Mpi,
@@ -30,21 +30,22 @@ pub(crate) struct ProcessRank {
 }
 
 impl ProcessRank {
-    /// What the launcher says in the environment.
+    /// Reads what the launcher has set in the environment.
     ///
     /// # Errors
-    /// A variable that is missing or makes no sense.
+    /// A variable that is missing or not valid.
     pub fn from_environment() -> Result<ProcessRank> {
         let launch = Launch::read(|name| std::env::var(name).ok()).map_err(anyhow::Error::msg)?;
         Ok(ProcessRank { launch })
     }
 
-    /// Whether this process speaks for all: it alone prints, examines and writes.
+    /// Whether this process is the leader: only the leader prints, evaluates and writes.
     pub fn is_leader(&self) -> bool {
         self.launch.as_ref().is_none_or(|launch| launch.rank == 0)
     }
 
-    /// Threads this process takes of a machine it shares with others: those the spec names, or its part of the cores; 0 is all of them.
+    /// Threads of this process on a machine it shares with others: the number in the spec, or its part of the cores. 0
+    /// means all cores.
     pub fn threads(&self, named: usize) -> usize {
         let sharing = self.launch.as_ref().map_or(1, |launch| launch.local_world);
         if named > 0 || sharing == 1 {
@@ -53,14 +54,15 @@ impl ProcessRank {
         (std::thread::available_parallelism().map_or(1, usize::from) / sharing).max(1)
     }
 
-    /// Processes, as far as the launcher tells.
+    /// Number of processes, if the launcher sets it; else 1.
     pub fn world_size(&self) -> usize {
         self.launch.as_ref().map_or(1, |launch| launch.world)
     }
 
-    /// The device the spec names; `cuda` without a number is this process's own on its machine.
+    /// The device that the spec names. `cuda` without a number is the GPU of this process on its machine.
     ///
     /// # Errors
+    /// A name that is no device.
     /// A name of no device.
     pub fn device(&self, named: &str) -> Result<Device> {
         match &self.launch {
@@ -69,10 +71,10 @@ impl ProcessRank {
         }
     }
 
-    /// Meets the other processes, over `transport` or what suits the build and the launcher.
+    /// Connects to the other processes over `transport`. Without it, the build and the launcher decide.
     ///
     /// # Errors
-    /// Processes that do not come, run something else, or a transport this program was built without.
+    /// Processes that do not connect in time or run something else, or a transport this program was built without.
     pub fn connect(
         &self,
         transport: Option<Transport>,
@@ -83,7 +85,7 @@ impl ProcessRank {
         let run = format!("{} resume={resume}\n{}", env!("CARGO_PKG_VERSION"), spec.to_toml()?);
         let run = sha256_hex([run]);
         match (&self.launch, transport.unwrap_or_else(|| suitable(device))) {
-            // MPI may know of others where no variable tells.
+            // MPI may have several processes even where no variable says so.
             #[cfg(feature = "mpi")]
             (launch, Transport::Mpi) => {
                 let (rank, world) = launch.as_ref().map_or((0, 1), |launch| (launch.rank, launch.world));
@@ -121,7 +123,7 @@ impl Transport {
     }
 }
 
-/// NCCL between processes with a GPU each, MPI under `mpirun`, TCP else.
+/// NCCL between processes with a GPU each, MPI under `mpirun`, else TCP.
 fn suitable(device: &Device) -> Transport {
     if device.gpu().is_some() {
         return Transport::Nccl;

@@ -1,4 +1,4 @@
-//! A run's folder, opened again.
+//! Opens a run's folder.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -21,14 +21,14 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Opens the run in `folder`, `sets` laid over its spec, and starts its threads.
+    /// Opens the run in `folder`, with `sets` overriding its spec, and starts its threads.
     pub fn open(folder: &Path, sets: &[String]) -> Result<Run> {
         let files = RunFiles { folder: folder.to_path_buf() };
         if !files.best().exists() {
             bail!("{} holds no trained model ({} is missing)", folder.display(), files.best().display());
         }
         let mut spec = RunSpec::read(&files.spec(), sets)?;
-        // Before anything computes: the first parallel loop would start the threads by itself.
+        // Before anything computes: the first parallel loop would start the thread pool with its default size.
         device::init_thread_pool(spec.threads)?;
         let mut training_data = data::open(&spec.data)?;
         data::resolve(&mut spec, &mut training_data)?;
@@ -48,7 +48,7 @@ impl Run {
         Ok(model)
     }
 
-    /// The best model and the history at the start of `part`, made anew where it was not kept.
+    /// The best model, and the history at the start of `part`. The history is computed again if it was not stored.
     pub fn restore_before(&self, part: Part, stop: &AtomicBool) -> Result<RestoredModel> {
         let BestModel { weights, mut history, mark } = self.best_model()?;
         let mut model = self.model(weights)?;
@@ -64,7 +64,7 @@ impl Run {
     }
 }
 
-/// What a run kept, ready to be asked.
+/// The best model of a run, loaded for evaluation.
 pub(crate) struct RestoredModel {
     pub model: Learner,
     pub history: History,

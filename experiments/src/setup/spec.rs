@@ -1,4 +1,4 @@
-//! A TOML experiment, read twice: [`RunSpec`] is what the file says, and what it leaves out.
+//! The TOML spec of an experiment: [`RunSpec`] is what the file says, with defaults for what it leaves out.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tempograph_framework::{Needs, apply_override, explain_toml};
 use tempograph_models::{FeatureWidths, ModelSpec, PretrainSpec, Program};
 use tempograph_trainers::{EvalSpec, ParallelSpec, TrainSpec, TrainingData};
 
-/// What a spec file says. Every key has a default but `data.path`; unknown keys are refused.
+/// The contents of a spec file. Every key except `data.path` has a default. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunSpec {
@@ -22,13 +22,14 @@ pub struct RunSpec {
     /// Threads that compute; 0 takes all cores (0).
     #[serde(default)]
     pub threads: usize,
-    /// Where tensors live: `cpu`, `cuda:N`, or `cuda:N,M` and `cuda:all` for several GPUs, to which the lanes of a plan are dealt out (`cpu`).
+    /// The device of tensors: `cpu`, `cuda:N`, or `cuda:N,M` and `cuda:all` for several GPUs, which divide the lanes of
+    /// a plan (`cpu`).
     #[serde(default = "cpu")]
     pub device: String,
-    /// What computes the training: `auto`, the fastest that knows the model, or `burn`, Burn's tensors and tape (`auto`).
+    /// The executor: `auto`, the fastest that supports the model, or `burn`, Burn's tensors and tape (`auto`).
     #[serde(default)]
     pub executor: ExecutorKind,
-    /// Write a servable artifact into the run's folder when it is finished (true).
+    /// Write a servable artifact into the run's folder at the end (true).
     #[serde(default = "yes")]
     pub export: bool,
     /// The events.
@@ -36,7 +37,7 @@ pub struct RunSpec {
     /// The model.
     #[serde(default)]
     pub model: ModelSpec,
-    /// Learning static memory beforehand.
+    /// The training of static memory, before the run.
     #[serde(default)]
     pub pretrain: PretrainSpec,
     /// Training.
@@ -50,44 +51,46 @@ pub struct RunSpec {
     pub eval: EvalSpec,
 }
 
-/// Which events, and how they are cut.
+/// The events and their split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {
     /// A folder made by `tempograph prepare`, or `synthetic:key=value,…` for the built-in stream.
     pub path: String,
-    /// Share of the events for validation (0.15), cut at a quantile of the times.
+    /// Share of the events for validation (0.15), split at a quantile of the times.
     #[serde(default = "share")]
     pub val: f64,
     /// Share of the events for the test (0.15), the last ones.
     #[serde(default = "share")]
     pub test: f64,
-    /// Which edge features the model reads: `real` (those the set has, if any), `none`, or `zeros:N` for `N` columns of zeros (`real`).
+    /// Which edge features the model reads: `real` (those the set has, if any), `none`, or `zeros:N` for `N` columns of
+    /// zeros (`real`).
     #[serde(default = "real")]
     pub edge_features: String,
     /// Whether the model reads the set's node features (true).
     #[serde(default = "yes")]
     pub node_features: bool,
-    /// Share of the nodes hidden from training with all their training events, as TGN's inductive protocol does (0): the new-node
-    /// metrics are then about them, and about nodes that come up later anyway.
+    /// Share of the nodes hidden from training with all their training events, as in TGN's inductive protocol (0). The
+    /// new-node metrics are then about these nodes, and about nodes that first appear later.
     #[serde(default)]
     pub hold_out: f64,
-    /// Fixed evaluation negatives, `[val, test]` files as TGB has them (`.pkl`) or as this program writes them (`.safetensors`).
+    /// Fixed evaluation negatives, `[val, test]`, in files of TGB (`.pkl`) or of this program (`.safetensors`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negatives: Option<[PathBuf; 2]>,
-    /// Static memory, as `tempograph pretrain` wrote it, for models that read any; left out, `static.safetensors` in the data's folder.
+    /// The file of static memory that `tempograph pretrain` wrote, for models that read it. The default is
+    /// `static.safetensors` in the data's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub static_memory: Option<PathBuf>,
 }
 
-/// What computes a training on the CPU.
+/// The executor of training on the CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExecutorKind {
-    /// The fastest that knows the model.
+    /// The fastest that supports the model.
     #[default]
     Auto,
-    /// Burn's tensors and its tape: slow, and the oracle of the others.
+    /// Burn's tensors and its tape: slow; the others are tested against it.
     Burn,
 }
 
@@ -105,7 +108,7 @@ fn share() -> f64 {
 }
 
 impl RunSpec {
-    /// Reads a spec file and lays `sets`, `key=value` with dotted keys, over it.
+    /// Reads a spec file and overrides it with `sets`, `key=value` with dotted keys.
     ///
     /// # Errors
     /// Names the file, the place and the value, and for an unknown key the nearest known one.
@@ -118,12 +121,12 @@ impl RunSpec {
         Ok(spec)
     }
 
-    /// Reads a spec's text and lays `sets` over it.
+    /// Reads a spec's text and overrides it with `sets`.
     ///
     /// # Errors
-    /// As [`read`](RunSpec::read), less the file.
+    /// As [`read`](RunSpec::read), without the file.
     pub fn parse(text: &str, sets: &[String]) -> Result<RunSpec> {
-        // The text itself first: its errors know their line.
+        // The text is parsed alone first: its errors have line numbers.
         let mut table: toml::Table = toml::from_str(text).map_err(told)?;
         toml::from_str::<RunSpec>(text).map_err(told)?;
         for set in sets {
@@ -148,14 +151,14 @@ impl RunSpec {
     /// The model's program for the data of `training_data`, which scores links.
     ///
     /// # Errors
-    /// What does not fit together, or a head other than a link decoder.
+    /// Settings that do not fit together, or a head other than a link decoder.
     pub fn program(&self, training_data: &TrainingData) -> Result<Arc<Program>> {
         let program = self.model.program(crate::setup::data::widths(training_data)).map_err(anyhow::Error::msg)?;
         program.links().map_err(anyhow::Error::msg)?;
         Ok(program)
     }
 
-    /// What a history keeps for the model.
+    /// What a history stores for the model.
     ///
     /// # Errors
     /// As [`program`](Self::program).
@@ -236,7 +239,7 @@ mod tests {
         assert_eq!(RunSpec::parse(&spec.to_toml().unwrap(), &[]).unwrap(), spec);
     }
 
-    /// A model that gives numbers for each root instead of scoring links.
+    /// A model that gives numbers for each root and scores no links.
     #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
     struct Classes {}
 

@@ -1,4 +1,4 @@
-//! Long work that is asked to stop.
+//! Stops long work on a signal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 /// The status of a process that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
-/// A flag that is set when the work is to stop at the next good place, saying `so` to whoever pressed Ctrl-C.
+/// A flag that a signal sets: the work then stops at the next good point. `so` is printed on Ctrl-C.
 ///
-/// Ctrl-C sets it, and the second time ends the process at once. SIGTERM sets it, too: schedulers of clusters send it some time before
+/// The second Ctrl-C ends the process at once. SIGTERM sets the flag, too: cluster schedulers send it some time before
 /// they kill. A closed terminal does not, so that work under `nohup` goes on.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! What a user sees while a command works, and how it is stopped.
+//! Output to the user while a command works, and how it is stopped.
 pub(crate) mod interrupt;
 pub(crate) mod print;
 pub(crate) mod progress;

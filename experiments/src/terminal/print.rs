@@ -1,10 +1,10 @@
-//! Printing where a reader may have gone.
+//! Printing to a pipe whose reader may have ended.
 
 use std::io::{self, Write};
 
 use anyhow::{Context as _, Result};
 
-/// Prints `text` and the end of its line. A reader who has seen enough, `| head`, is no error.
+/// Prints `text` and a newline. A reader that has ended, such as `| head`, is no error.
 ///
 /// # Errors
 /// A standard output that cannot be written for another reason.

@@ -1,4 +1,4 @@
-//! What a person sees while a run goes on: a live bar on a terminal, a line an epoch elsewhere.
+//! Progress of a run: a bar on a terminal, elsewhere a line an epoch.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ impl Terminal {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn done(&self) {
         self.bar.finish_and_clear();
     }

@@ -21,7 +21,7 @@ pub fn tempograph(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tempograph")).args(args).current_dir(folder).output().unwrap()
 }
 
-/// Runs what must succeed; gives what it printed.
+/// Runs a command that must succeed. Gives its output.
 #[track_caller]
 pub fn succeeds(folder: &Path, args: &[&str]) -> String {
     let output = tempograph(folder, args);
@@ -29,7 +29,7 @@ pub fn succeeds(folder: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs what must fail; gives what it complained of.
+/// Runs a command that must fail. Gives its error message.
 #[track_caller]
 pub fn fails(folder: &Path, args: &[&str]) -> String {
     let output = tempograph(folder, args);
@@ -37,7 +37,7 @@ pub fn fails(folder: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// Trains a model in `folder`; says where its artifact is.
+/// Trains a model in `folder`. Gives the name of its artifact.
 pub fn train_small(folder: &Path) -> &'static str {
     fs::write(folder.join("tiny.toml"), spec("[train]\nbatch = 50\nepochs = 1\n")).unwrap();
     succeeds(folder, &["train", "tiny.toml"]);
@@ -48,7 +48,7 @@ pub fn train_small(folder: &Path) -> &'static str {
 pub struct Server {
     process: Child,
     pub url: String,
-    /// What it said when it was ready.
+    /// Its message when it was ready.
     pub greeting: String,
 }
 

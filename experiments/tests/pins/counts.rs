@@ -1,4 +1,5 @@
-//! What is counted: allocations a step and an event, launches a step on a device. None of it depends on the level of the CPU.
+//! Counts: allocations of a step and of an event, launches of a step on a device. They do not depend on the level of
+//! the CPU.
 
 use serde_json::Value;
 
@@ -19,8 +20,8 @@ pub fn allocations() {
     const EVENTS: &str = "data.path=synthetic:events=2500,users=20,items=15,features=2";
     let place = Place::at(Level::of_processor());
     let mut taken = Pins::of(["allocations"]);
-    // Static memory and node features are those of the place's own events. A pipeline has threads of its own, which come as they may.
-    // So few steps of eight lanes together that none is left to count.
+    // Static memory and node features are those of the place's own events. A pipeline has threads of its own, which
+    // come as they may. So few steps of eight lanes together that none is left to count.
     let left_out = ["static", "node_features", "prefetch"];
     let counted = |case: &Case| {
         case.name != "paper, 2x2x2" && !case.sets.iter().any(|set| left_out.iter().any(|part| set.contains(part)))

@@ -64,7 +64,8 @@ fn read(name: &str) -> Sections {
     toml::from_str(&fs::read_to_string(path(name)).unwrap_or_default()).unwrap()
 }
 
-/// Holds what was found against `name`, or with `TEMPOGRAPH_PINS=write` writes it there. Sections that were not taken stay.
+/// Holds what was found against `name`, or with `TEMPOGRAPH_PINS=write` writes it there. Sections that were not taken
+/// stay.
 #[track_caller]
 pub fn check(name: &str, taken: &Pins) {
     let mut file = read(name);

@@ -1,8 +1,9 @@
-//! Today's TGN to the bit: what runs of the program leave behind is what stands in the files of pins beside this one.
+//! Pins TGN to the bit: runs of the program must give what the files of pins next to this one hold.
 //!
-//! `avx2.toml` and `avx512.toml` have the bits of weights, histories and scores with these instructions of the CPU; `counts.toml` has allocations
-//! and launches, to which the CPU is nothing. A change that is meant to move them writes them anew with `TEMPOGRAPH_PINS=write` and shows
-//! what moved. The bits are those of Linux with glibc, whose mathematics has a part in them.
+//! `avx2.toml` and `avx512.toml` have the bits of weights, histories and scores with these instructions of the CPU;
+//! `counts.toml` has allocations and launches, to which the CPU is nothing. A change that is meant to move them writes
+//! them anew with `TEMPOGRAPH_PINS=write` and shows what moved. The bits are those of Linux with glibc, whose
+//! mathematics has a part in them.
 #![cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -20,11 +21,11 @@ use file::{Pins, check, is_pinned};
 use place::{Level, Place, in_turn};
 use serde_json::Value;
 
-/// One test at a time: each takes all threads.
+/// One test at a time: each uses all threads.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// What a level's runs must leave. The tape takes the best instructions there are, whatever the kernels are kept to: it is only looked at
-/// where that is this level.
+/// What a level's runs must leave. The tape takes the best instructions there are, whatever the kernels are kept to: it
+/// is only looked at where that is this level.
 fn held_to_the_pins_of(level: Level) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let best = Level::of_processor();

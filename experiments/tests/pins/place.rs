@@ -106,7 +106,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// With events, of which two share most times, and features of events and nodes; and static memory learned from them.
+    /// With events, of which two share most times, and features of events and nodes; and static memory learned from
+    /// them.
     pub fn at(level: Level) -> Place {
         let place = Place { folder: tempfile::tempdir().unwrap(), level };
         fs::write(place.path("pins.toml"), SPEC).unwrap();

@@ -70,7 +70,8 @@ fn question(n: u64) -> Value {
     json!({ "src": chance(7 * n) % USERS, "dst": USERS + chance(7 * n + 1) % ITEMS, "time": newest() + 20 })
 }
 
-/// What is scored before events, between them, beside others that are only shown, and after them; what is ranked, and an embedding.
+/// What is scored before events, between them, beside others that are only shown, and after them; what is ranked, and
+/// an embedding.
 pub fn answers(place: &Place, case: &Case) -> Found {
     let server = Server::start(place, &format!("{}/artifact", case.folder(&case.ways[0])));
     let with_features = !case.sets.contains(&"data.edge_features=none");

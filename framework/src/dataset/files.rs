@@ -47,7 +47,7 @@ struct Stamp {
     version: u64,
 }
 
-/// One array of the columns file; its values are written when the header is out.
+/// One array of the columns file; its values are written after the header.
 struct Array<'a> {
     name: &'static str,
     dtype: Dtype,
@@ -140,7 +140,7 @@ pub(super) fn write(set: &Dataset, dir: &Path) -> Result<(), DatasetError> {
     let fresh = sibling(dir, "partial");
     let result = write_folder(set, &fresh).and_then(|()| put_in_place(&fresh, dir, replaces));
     if result.is_err() {
-        // The first error is the one to tell; what is left of the folder is only in the way.
+        // The first error is the one to report; the partial folder is only removed.
         let _ = fs::remove_dir_all(&fresh);
     }
     result
@@ -151,7 +151,7 @@ fn is_prepared(dir: &Path) -> bool {
     stamp.is_some_and(|stamp| stamp.format == FORMAT)
 }
 
-/// A hidden neighbour of `dir`, on the same file system and this process's own.
+/// A hidden path next to `dir`, on the same file system and unique to this process.
 fn sibling(dir: &Path, what: &str) -> PathBuf {
     let name = dir.file_name().unwrap_or("dataset".as_ref()).to_string_lossy();
     dir.with_file_name(format!(".{name}.{what}-{}", std::process::id()))
@@ -198,7 +198,7 @@ fn sync_folder(dir: &Path) -> Result<(), DatasetError> {
         .map_err(|error| DatasetError::Io { path: dir.to_owned(), error })
 }
 
-/// Moves `fresh` to `dir`. A set that is there steps aside first: a folder cannot be renamed onto a full one.
+/// Moves `fresh` to `dir`. An existing set is moved away first: a folder cannot be renamed onto a full one.
 fn put_in_place(fresh: &Path, dir: &Path, replaces: bool) -> Result<(), DatasetError> {
     let failed = |error| DatasetError::Io { path: dir.to_owned(), error };
     if replaces {
@@ -225,7 +225,7 @@ pub(super) fn open(dir: &Path) -> Result<Dataset, DatasetError> {
     of_columns(manifest, ColumnsFile::map(path, &file)?)
 }
 
-/// Puts the columns into a file without a name. Comes with where that is and the manifest, a line each.
+/// Writes the columns to a file without a name. Also returns its address and the manifest, a line each.
 pub(super) fn share(set: &Dataset) -> io::Result<(File, String)> {
     let file = shared::unnamed(|file| {
         let mut out = BufWriter::with_capacity(1 << 20, file);
@@ -303,8 +303,8 @@ struct ColumnsFile {
 
 impl ColumnsFile {
     fn map(path: PathBuf, file: &File) -> Result<Self, DatasetError> {
-        // SAFETY: `write` never changes a columns file in place: it renames a whole new folder over the old one. `share` gives one that
-        // is complete.
+        // SAFETY: `write` never changes a columns file in place: it renames a whole new folder over the old one.
+        // `share` gives one that is complete.
         let map = unsafe { Mmap::map(file) }.map_err(|error| DatasetError::Io { path: path.clone(), error })?;
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| DatasetError::Damaged {
             path: path.clone(),

@@ -1,4 +1,4 @@
-//! Dense node numbers and the ids their owner knows them by.
+//! Dense node numbers and the user's own ids.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -17,7 +17,7 @@ pub struct IdMap {
     order: Arc<OnceLock<Order>>,
 }
 
-/// How to find an own id: where it stands, or by binary search.
+/// How an own id is searched.
 #[derive(Debug)]
 enum Order {
     /// Own ids ascend within each side, so the column itself is searched.
@@ -31,7 +31,7 @@ enum Order {
 #[error("no {what} has the id {id}")]
 pub struct UnknownId {
     what: &'static str,
-    /// The id as it was asked for.
+    /// The queried id.
     pub id: u64,
 }
 
@@ -41,7 +41,7 @@ impl IdMap {
         Self::from_column(own.into(), sides)
     }
 
-    /// The mapping of a set whose nodes have no other names than their numbers.
+    /// The mapping of a set whose nodes have no ids except their numbers.
     pub fn identity(nodes: usize, sides: Sides) -> Self {
         Self::new((0..nodes as u64).collect(), sides)
     }
@@ -60,7 +60,7 @@ impl IdMap {
         self.own.is_empty()
     }
 
-    /// Whose name spaces these are.
+    /// The sides that the ids belong to.
     pub fn sides(&self) -> Sides {
         self.sides
     }

@@ -1,10 +1,11 @@
-//! Nodes that training never saw, and the events that touch them.
+//! Nodes that are not in the training events, and the events that touch them.
 use std::collections::BTreeSet;
 
 use crate::draw::RandomNumbers;
 use crate::{EventId, NodeId};
 
-/// The nodes that no training event touches. Metrics over the later events that touch one of them are called inductive, or new-node.
+/// The nodes that no training event touches. Metrics over the later events that touch one of them are called
+/// inductive, or new-node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewNodes {
     /// For each node, whether a training event touches it.
@@ -58,8 +59,9 @@ pub struct HeldOut {
     pub new_nodes: NewNodes,
 }
 
-/// Hides nodes from training as the code of Rossi et al. ("Temporal Graph Networks for Deep Learning on Dynamic Graphs", 2020) does: drawn from the nodes that are
-/// touched after training, `fraction` of *all* nodes touched anywhere, or as many as there are. The hidden events stay part of the history at validation and test.
+/// Hides nodes from training as the code of Rossi et al. ("Temporal Graph Networks for Deep Learning on Dynamic
+/// Graphs", 2020) does: `fraction` of *all* nodes touched anywhere are drawn from the nodes that are touched after
+/// training, or all of these if there are fewer. The hidden events stay part of the history at validation and test.
 ///
 /// `fraction` is taken as 0 where it is below or NaN.
 pub fn hold_out_nodes(

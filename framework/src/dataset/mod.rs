@@ -1,4 +1,4 @@
-//! A dataset: an event log with what is known about its nodes, its times and where it came from.
+//! A dataset: an event log with facts about its nodes, its times and its source.
 mod files;
 mod idmap;
 pub(crate) mod inductive;
@@ -23,11 +23,11 @@ use crate::{EventLog, NodeId};
 
 /// An event log, its nodes, and what the numbers mean.
 ///
-/// In memory after [`prepare`](crate::prepare) or generation, memory-mapped after [`open`](Dataset::open); a clone shares the columns.
-/// The files are described in [`write`](Dataset::write).
+/// In memory after [`prepare`](crate::prepare) or generation, memory-mapped after [`open`](Dataset::open); a clone
+/// shares the columns. The files are described in [`write`](Dataset::write).
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// What the set is called in reports.
+    /// The set's name in reports.
     pub name: String,
     /// The events.
     pub log: EventLog,
@@ -41,18 +41,18 @@ pub struct Dataset {
     pub node_features: Option<Table>,
     /// The user's own ids.
     pub ids: IdMap,
-    /// Where it was read from, as it was given.
+    /// The source it was read from, as the user gave it.
     pub source: String,
-    /// What had to be decided or changed while reading, in sentences.
+    /// Decisions and changes made while reading, in sentences.
     pub notices: Vec<String>,
     /// SHA-256 of the columns file in hex; equal for equal content wherever it came from.
     pub checksum: String,
 }
 
-/// What a [`Dataset`] is made of, before its checksum is known.
+/// The content of a [`Dataset`] before its checksum is computed.
 #[derive(Clone, Debug)]
 pub struct DatasetContent {
-    /// What the set is called in reports.
+    /// The set's name in reports.
     pub name: String,
     /// The events.
     pub log: EventLog,
@@ -64,19 +64,19 @@ pub struct DatasetContent {
     pub ids: IdMap,
     /// Where it was read from.
     pub source: String,
-    /// What had to be decided or changed while reading.
+    /// Decisions and changes made while reading.
     pub notices: Vec<String>,
 }
 
 /// A dataset that cannot be opened, checked or written.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
-    /// The system refused.
+    /// The system returned an error.
     #[error("{}: {error}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
     /// The folder holds something else.
@@ -96,7 +96,7 @@ pub enum DatasetError {
         /// The version it names.
         found: u64,
     },
-    /// A file does not hold what it should.
+    /// A file does not have the expected content.
     #[error("{}: {fact}", path.display())]
     Damaged {
         /// The file.
@@ -104,7 +104,7 @@ pub enum DatasetError {
         /// What is wrong with it, with its values.
         fact: String,
     },
-    /// The content is not what the checksum was taken of.
+    /// The content differs from what the checksum was computed of.
     #[error(
         "dataset `{name}`: the columns have the SHA-256 {found}, but the manifest says {stated}; prepare the set again"
     )]
@@ -130,13 +130,13 @@ pub enum DatasetError {
         /// The folder.
         path: PathBuf,
     },
-    /// A description of a generated stream that cannot be followed.
+    /// An invalid spec of a generated stream.
     #[error(transparent)]
     Synthetic(#[from] SyntheticError),
 }
 
 impl Dataset {
-    /// Puts a dataset together: checks that every event's nodes exist and takes the checksum.
+    /// Builds a dataset: checks that every event's nodes exist and computes the checksum.
     pub fn new(content: DatasetContent) -> Result<Self, DatasetError> {
         let DatasetContent { name, log, time_unit, node_features, ids, source, notices } = content;
         let (nodes, sides) = (ids.len(), ids.sides());
@@ -161,12 +161,14 @@ impl Dataset {
         }
     }
 
-    /// Writes the prepared form to the folder `dir`, which appears whole or not at all. A prepared dataset that is there already is replaced.
+    /// Writes the prepared form to the folder `dir`, which appears whole or not at all. A prepared dataset that is
+    /// there already is replaced.
     ///
     /// The folder holds two files.
     ///
-    /// `columns.safetensors` is in the [safetensors](https://github.com/huggingface/safetensors) format: eight bytes with the length of a
-    /// JSON header, the header (padded with spaces to a multiple of eight), then these little-endian arrays back to back in this order:
+    /// `columns.safetensors` is in the [safetensors](https://github.com/huggingface/safetensors) format: eight bytes
+    /// with the length of a JSON header, the header (padded with spaces to a multiple of eight), then these
+    /// little-endian arrays back to back in this order:
     ///
     /// | name | type | shape | |
     /// |---|---|---|---|
@@ -178,18 +180,19 @@ impl Dataset {
     /// | `edge_features` | F32 | `[events, E]` | absent when there are none |
     /// | `node_features` | F32 | `[N, F]` | absent when there are none |
     ///
-    /// `dataset.json` is the manifest: `format` (always `tempograph-dataset`), `version` (1), `name`, `events`, `nodes`,
-    /// `sides` (`"one-mode"` or `{"bipartite": {"sources": n}}`), `time_unit` (`description`, and `scale`: ticks in one of the source's units),
-    /// `sha256` of the columns file, `source` and `notices`.
+    /// `dataset.json` is the manifest: `format` (always `tempograph-dataset`), `version` (1), `name`, `events`,
+    /// `nodes`, `sides` (`"one-mode"` or `{"bipartite": {"sources": n}}`), `time_unit` (`description`, and `scale`:
+    /// ticks in one of the source's units), `sha256` of the columns file, `source` and `notices`.
     pub fn write(&self, dir: impl AsRef<Path>) -> Result<(), DatasetError> {
         files::write(self, dir.as_ref())
     }
 
-    /// Puts the columns where other processes of this machine can [map](Dataset::open_shared) them, as they would those of a prepared set: a file
-    /// that is gone with the last process that has it. What comes with the file says where it is; it has to be kept until all have it.
+    /// Writes the columns to a file that other processes of this machine can [map](Dataset::open_shared) as they would
+    /// those of a prepared set. The system removes the file with the last process that has it. The returned text is
+    /// its descriptor; the returned file must stay open until all processes have mapped it.
     ///
     /// # Errors
-    /// What the system says; [`Unsupported`](std::io::ErrorKind::Unsupported) on systems other than Linux.
+    /// The system's error; [`Unsupported`](std::io::ErrorKind::Unsupported) on systems other than Linux.
     pub fn share(&self) -> std::io::Result<(std::fs::File, String)> {
         files::share(self)
     }

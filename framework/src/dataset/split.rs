@@ -7,15 +7,15 @@ use crate::Timestamp;
 /// Where a log is cut into training, validation and test events, in that order of time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Events learned from.
+    /// Events for training.
     pub train: Range<usize>,
-    /// Events that choose among models.
+    /// Events for choosing among models.
     pub val: Range<usize>,
-    /// Events that are only ever reported.
+    /// Events that are only reported.
     pub test: Range<usize>,
 }
 
-/// Shares that leave nothing to train on, or are no shares.
+/// Shares that leave nothing to train on, or are invalid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("a split of val = {val}, test = {test} must have both in 0..1 and leave something to train on")]
 pub struct SplitError {
@@ -24,11 +24,12 @@ pub struct SplitError {
 }
 
 impl Split {
-    /// The field's split by time, as `TemporalData.train_val_test_split` of PyG and the TGN paper do it: training ends at the
-    /// `1 - val - test` quantile of the times (interpolated as numpy does), validation at the `1 - test` quantile, both inclusive.
-    /// Events at one time are never divided, so sets with few distinct times split unevenly.
+    /// The field's split by time, as `TemporalData.train_val_test_split` of PyG and the TGN paper do it: training ends
+    /// at the `1 - val - test` quantile of the times (interpolated as numpy does), validation at the `1 - test`
+    /// quantile, both inclusive. Events at one time are never divided, so sets with few distinct times split unevenly.
     ///
-    /// Times are compared exactly; PyG compares 32-bit floats, which near 1.6e9 seconds may move a handful of events across a cut.
+    /// Times are compared exactly; PyG compares 32-bit floats, which near 1.6e9 seconds may move a handful of events
+    /// across a cut.
     pub fn by_time(time: &[Timestamp], val: f64, test: f64) -> Result<Self, SplitError> {
         check(val, test)?;
         let until = |share: f64| quantile(time, share).map_or(0, |limit| time.partition_point(|t| t.0 as f64 <= limit));

@@ -1,4 +1,5 @@
-//! Static memory: a vector for each node, learned once from the training events and kept in a file of its own beside a prepared set.
+//! Static memory: a vector for each node, learned once from the training events and stored in a separate file next to
+//! a prepared set.
 
 use std::fs::File;
 use std::ops::Range;
@@ -16,17 +17,17 @@ use crate::{Dataset, EventLog, Store, StoreError, Table, sha256_hex};
 /// The version of the form that is written and read.
 const VERSION: u64 = 1;
 const FORMAT: &str = "tempograph-static-memory";
-/// The array, and the note that says where it comes from.
+/// The name of the array, and of the metadata text that describes its origin.
 const VECTORS: &str = "static";
 const ORIGIN: &str = "origin";
 
 /// A vector for each node of a dataset, `[N, S]`, and where it comes from.
 ///
-/// The file is a [`Store`]: the array `static` `[N, S]` and the note `origin`, a [`StaticOrigin`] in JSON. The set's own node features are
-/// not touched by it.
+/// The file is a [`Store`]: the array `static` `[N, S]` and the metadata text `origin`, a [`StaticOrigin`] in JSON. It
+/// does not change the set's own node features.
 #[derive(Clone, Debug)]
 pub struct StaticMemory {
-    /// `[N, S]`; zeros for nodes that no training event names.
+    /// `[N, S]`; zeros for nodes without training events.
     pub vectors: Table,
     /// What they were learned from, and how.
     pub origin: StaticOrigin,
@@ -58,7 +59,7 @@ pub struct StaticOrigin {
     pub tempograph: String,
 }
 
-/// Static memory that cannot be read, or must not be.
+/// Why static memory cannot be read or used.
 #[derive(Debug, thiserror::Error)]
 pub enum StaticMemoryError {
     /// The file is no readable store, or has not the array.
@@ -80,27 +81,27 @@ pub enum StaticMemoryError {
     OtherDataset {
         /// Where it comes from.
         origin: Box<StaticOrigin>,
-        /// The dataset at hand.
+        /// The current dataset.
         name: String,
         /// Its checksum.
         sha256: String,
     },
-    /// It was learned from other events than those trained on: it may know events the model is examined on.
+    /// It was learned from other events than those trained on: it may know events the model is evaluated on.
     #[error(
         "the static memory was learned from {} events of `{}`, and they are not the {events} training events of this split: it may know \
-         events the model is examined on",
+         events the model is evaluated on",
         origin.events, origin.dataset
     )]
     OtherSplit {
         /// Where it comes from.
         origin: Box<StaticOrigin>,
-        /// Training events of the split at hand.
+        /// Training events of the current split.
         events: usize,
     },
 }
 
 impl StaticOrigin {
-    /// The origin of what was learned from the events `train` of `set`, less the checksum of the vectors.
+    /// The origin of vectors learned from the events `train` of `set`, without the checksum of the vectors.
     pub fn new(set: &Dataset, train: Range<usize>, seed: u64, spec: String) -> StaticOrigin {
         StaticOrigin {
             format: FORMAT.into(),
@@ -118,13 +119,13 @@ impl StaticOrigin {
 }
 
 impl StaticMemory {
-    /// Vectors with their origin, which is given their checksum.
+    /// Vectors with their origin; sets the origin's checksum.
     pub fn new(vectors: Table, origin: StaticOrigin) -> StaticMemory {
         let vectors_sha256 = sha256_hex([bytemuck::cast_slice(vectors.values())]);
         StaticMemory { vectors, origin: StaticOrigin { vectors_sha256, ..origin } }
     }
 
-    /// Writes the file, which appears whole or not at all.
+    /// Writes the file, completely or not at all.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -136,8 +137,8 @@ impl StaticMemory {
         store.write(path)
     }
 
-    /// Maps the file and checks that the vectors are those that were written. Whether they may be used is for
-    /// [`check`](Self::check) to say.
+    /// Maps the file and checks that the vectors are unchanged since they were written. [`check`](Self::check) checks
+    /// whether they may be used.
     ///
     /// # Errors
     /// [`StaticMemoryError::Store`] or [`StaticMemoryError::Damaged`].
@@ -145,7 +146,7 @@ impl StaticMemory {
         let damaged = |fact: String| StaticMemoryError::Damaged { path: path.to_owned(), fact };
         let io = |source| StoreError::Io { path: path.into(), source };
         let file = File::open(path).map_err(io)?;
-        // SAFETY: a store is written beside its place and moved there whole; what is there never changes.
+        // SAFETY: a store is written to a temporary file and renamed; the file itself never changes.
         let map = Arc::new(unsafe { Mmap::map(&file) }.map_err(io)?);
         let (header, facts) =
             SafeTensors::read_metadata(&map).map_err(|source| StoreError::Format { path: path.into(), source })?;
@@ -183,7 +184,8 @@ impl StaticMemory {
         Ok(StaticMemory { vectors, origin })
     }
 
-    /// Whether a model trained on the events `train` of `set` may read it: only if it was learned from exactly these.
+    /// Checks that a model trained on the events `train` of `set` may read it: only if it was learned from exactly
+    /// these.
     ///
     /// # Errors
     /// [`StaticMemoryError::OtherDataset`] or [`StaticMemoryError::OtherSplit`].
@@ -204,7 +206,7 @@ impl StaticMemory {
     }
 }
 
-/// SHA-256 of who met whom when, in hex.
+/// SHA-256 of the events' sources, destinations and times, in hex.
 fn events_sha256(log: &EventLog, range: Range<usize>) -> String {
     let [src, dst] = [log.src(), log.dst()].map(|nodes| bytemuck::cast_slice(&nodes[range.clone()]));
     sha256_hex([src, dst, bytemuck::cast_slice(&log.time()[range.clone()])])

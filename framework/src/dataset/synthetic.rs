@@ -1,10 +1,11 @@
-//! A generated stream, so that everything can run where there is no data.
+//! A generated stream, so that everything can run without data.
 //!
-//! Users act on items. Each user keeps two small rings of items, one for either half of a period ("day" and "night"), and mostly takes
-//! the next item of the ring whose half it is: recency, repetition and periodicity. Now and then a user explores: it takes an item that
-//! is in fashion among users of its taste, which from then on has the place of the ring's next item. Fashions wander through the items, so what
-//! was ever seen says less and less: a memory of pairs (EdgeBank) finds most events, but knows neither what a user has dropped nor what
-//! is new. All choices are integers drawn by (seed, event, purpose): a seed gives the same stream on every machine.
+//! Users act on items. Each user has two small rings of items, one for each half of a period ("day" and "night").
+//! Mostly the user takes the next item of the current half's ring: recency, repetition and periodicity. Sometimes a
+//! user explores: it takes an item that is in fashion among users of its taste, and that item replaces the ring's next
+//! item. Fashions move through the items, so old pairs predict less and less: a memory of pairs (EdgeBank) finds most
+//! events, but cannot detect what a user has dropped or what is new. All choices are integers drawn by (seed, event,
+//! purpose): a seed gives the same stream on every machine.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -19,16 +20,17 @@ use crate::{EventLog, NodeId, Timestamp};
 const PERIOD: i64 = 86_400;
 /// Events of the average user in a period.
 const EVENTS_PER_PERIOD: i64 = 8;
-/// Periods in which a fashion wanders once through all items.
+/// Periods in which a fashion moves once through all items.
 const PERIODS_PER_ROUND: i64 = 12;
-/// Of this many items one is in fashion at a time.
+/// One of this many items is in fashion at a time.
 const ITEMS_PER_FASHIONABLE: u64 = 40;
 /// Items in the shortest and the longest ring.
 const RING: (u64, u64) = (1, 3);
-/// Of a hundred events that do not explore, those that take the ring's next item; the others take any of the ring.
+/// Percentage of the events that do not explore that take the ring's next item; the others take any item of the ring.
 const HABIT_PERCENT: u64 = 90;
 
-/// What to generate: `synthetic:events=20000,users=400,items=300,seed=1,features=0,tastes=2,explore=0.3`, each with that default.
+/// What to generate: `synthetic:events=20000,users=400,items=300,seed=1,features=0,tastes=2,explore=0.3`, each with
+/// that default.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SyntheticSpec {
     /// Events in the stream.
@@ -37,17 +39,17 @@ pub struct SyntheticSpec {
     pub users: usize,
     /// Destinations.
     pub items: usize,
-    /// What the stream is drawn from.
+    /// Seed of the stream.
     pub seed: u64,
     /// Width of the events' features, which describe the item with some noise; 0 for none.
     pub features: usize,
-    /// Groups of users with a fashion each.
+    /// Groups of users, each with a fashion of its own.
     pub tastes: usize,
     /// Share of events that explore, `0..=1`.
     pub explore: f64,
 }
 
-/// A description of a generated stream that cannot be followed.
+/// Why the spec of a generated stream is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SyntheticError {
     /// A part is not `key=value`.
@@ -61,10 +63,10 @@ pub enum SyntheticError {
     Key {
         /// The key.
         key: String,
-        /// The key that was meant, perhaps.
+        /// The nearest known key, if there is one.
         nearest: Option<&'static str>,
     },
-    /// A value does not do for its key.
+    /// A value is not valid for its key.
     #[error("synthetic: {key} = `{value}` is not {wanted}")]
     Value {
         /// The key.
@@ -118,7 +120,8 @@ impl SyntheticSpec {
         Ok(())
     }
 
-    /// The stream, as a dataset. Users are nodes `0..users` and items the nodes after them; each side's own ids count from zero.
+    /// The stream, as a dataset. Users are nodes `0..users` and items the nodes after them; each side's own ids count
+    /// from zero.
     pub fn generate(&self) -> Dataset {
         let sides = Sides::Bipartite { sources: self.users };
         let own = (0..self.users as u64).chain(0..self.items as u64).collect();
@@ -156,7 +159,8 @@ impl SyntheticSpec {
             .expect("columns grow together and time goes forward")
     }
 
-    /// An item in fashion at `now` in `taste`: fashion is a window that wanders through the items, each taste's at its own place.
+    /// An item in fashion at `now` in `taste`: fashion is a window that moves through the items, each taste's at its
+    /// own position.
     fn fashionable(&self, taste: u64, now: i64, draw: u64) -> u64 {
         let items = self.items as u64;
         let window = (items / ITEMS_PER_FASHIONABLE).max(1);
@@ -176,7 +180,7 @@ impl std::fmt::Display for SyntheticSpec {
     }
 }
 
-/// What a user is used to: a ring of items for either half of the period.
+/// A user's habits: a ring of items for each half of the period.
 struct User {
     taste: u64,
     rings: [Ring; 2],

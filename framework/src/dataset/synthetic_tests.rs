@@ -16,7 +16,8 @@ fn average_precision(mut scored: Vec<(f64, bool)>) -> f64 {
     sum
 }
 
-/// Runs a scorer over the stream, each event scored before it is told, and takes the AP of the last 15 % against random destinations.
+/// Runs a scorer over the stream, each event scored before it is observed, and returns the AP of the last 15 % against
+/// random destinations.
 fn last_part_ap(set: &Dataset, scorer: &mut dyn Scorer) -> f64 {
     let destinations = set.log.destinations();
     let mut scored = Vec::new();

@@ -20,9 +20,9 @@ pub enum Sides {
 /// One side of a bipartite graph; in a one-mode graph the two are the same nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// Those who act.
+    /// Sources, which act.
     Source,
-    /// What they act on.
+    /// Destinations, which are acted on.
     Destination,
 }
 
@@ -40,7 +40,7 @@ impl Sides {
 /// What one tick is. Fractional times are stored as integers: `ticks = time × scale`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeUnit {
-    /// The unit of the times as the user writes them, in words; empty when it was never said.
+    /// The unit of the times as the user writes them, in words; empty if the source does not name it.
     pub description: String,
     /// Ticks in one of the user's units.
     pub scale: u64,
@@ -66,7 +66,7 @@ impl TimeUnit {
     /// Ticks as the user's time.
     pub fn from_ticks(&self, time: Timestamp) -> f64 {
         let scale = self.scale.max(1) as i64;
-        // Splitting off the whole part keeps large times exact to the last tick that an f64 can tell apart.
+        // Splitting off the whole part keeps large times exact to the last tick that an f64 can represent.
         (time.0 / scale) as f64 + (time.0 % scale) as f64 / scale as f64
     }
 }

@@ -1,4 +1,4 @@
-//! What has happened: node memories, mailboxes and recent neighbours, with two verbs.
+//! The state that past events left: node memories, mailboxes and recent neighbours, with two verbs.
 pub(crate) mod change;
 pub(crate) mod device;
 pub(crate) mod graph;
@@ -19,29 +19,29 @@ use crate::{
     Update, View,
 };
 
-/// The state of the world a model has seen.
+/// The state of past events: node memories, waiting mail and neighbours.
 ///
-/// [`view`](History::view) reads the past and changes nothing; [`observe`](History::observe) lets a batch happen and is the only
-/// thing that writes. A view always comes first: what it shows is the memory of the batch's start, and neighbours strictly before
-/// each root's time.
+/// [`view`](History::view) reads the past and changes nothing. [`observe`](History::observe) applies a batch and is
+/// the only method that writes. The view of a batch is always read before the batch is observed: it shows memories
+/// from before the batch, and neighbours strictly before each root's time.
 ///
-/// It has two halves: the [`Graph`], which follows from the events alone, and the [`Memories`], which follow from what a model made of
-/// them. Both verbs are made of the halves' own, so that a trainer can look into the graph of batches to come while the memories are
-/// still those of now.
+/// A history has two halves: the [`Graph`] depends on the events alone, and the [`Memories`] depend on what a model
+/// computed from them. Each half has its own `view` and `observe` steps, so a trainer can sample the graph of later
+/// batches while the memories are still at an earlier version.
 #[derive(Debug)]
 pub struct History {
     pub(crate) graph: Graph,
-    /// Shared, so that others can read on while a copy is written.
+    /// Shared, so that readers go on with the old values while a copy is written.
     pub(crate) memories: Arc<Memories>,
     pub(crate) features: Features,
-    /// Whether other processes have the same tables.
+    /// Whether other processes share the tables.
     pub(crate) shared: bool,
 }
 
-/// Events of a tick that a history which grows in place has room for from the start.
+/// Pending events (of one tick) for which a history that grows in place reserves space from the start.
 const PENDING: usize = 64;
 
-/// Constant features a history shows beside what has happened.
+/// Constant features that a history shows in its views.
 #[derive(Clone, Debug, Default)]
 pub struct Features {
     /// `E` columns by event id.
@@ -53,60 +53,62 @@ pub struct Features {
 }
 
 impl History {
-    /// An empty history of `nodes` nodes. `origin` is the time memories count from: the log's first event.
+    /// An empty history of `nodes` nodes. `origin` is the time that memories start from: the log's first event.
     pub fn new(nodes: usize, needs: Needs, origin: Timestamp, features: Features) -> History {
         let memories = Arc::new(Memories::new(nodes, &needs, origin));
         History { graph: Graph::new(nodes, needs, origin), memories, features, shared: false }
     }
 
-    /// Of two halves that have seen the same.
+    /// A history of two halves that have observed the same events.
     pub(crate) fn of(graph: Graph, memories: Memories, features: Features) -> History {
         History { graph, memories: Arc::new(memories), features, shared: false }
     }
 
-    /// Makes room for node numbers below `nodes`; what is held stays.
+    /// Grows the tables to hold node numbers below `nodes`; existing values stay.
     pub fn grow(&mut self, nodes: usize) {
         self.graph.grow(nodes);
         self.memories_mut().grow(nodes);
     }
 
-    /// From here on [grows](History::grow) without moving what it holds, which takes the longer the more that is and nobody can read
-    /// meanwhile. The tables get more addresses than they will ever need, which cost no memory until they are used; where the system has
-    /// none to lend, they are moved when they have outgrown their room, as before. There is room for the events of a tick, too.
+    /// Makes later calls of [`grow`](History::grow) extend the tables in place instead of moving them. Moving takes
+    /// longer the larger the tables are, and nobody can read meanwhile. The tables reserve more addresses than they
+    /// will ever need, which use no memory until they are written. Where the system cannot reserve them, tables are
+    /// moved when they are full, as before. Space for the pending events of a tick is reserved, too.
     pub fn grow_in_place(&mut self) {
         self.tables().into_iter().for_each(|(table, _)| table.reserve_addresses());
         self.graph.pending.reserve(PENDING);
     }
 
-    /// Says that the events to come are those of `log`: where all of a node's events have to be kept, they are read there, sorted by node
-    /// once for all histories of the log, and not kept a second time. Events that are not the log's may still come; they only take their
-    /// own room. `rings` says for how many nodes, in all histories that follow the log, only the newest events would be kept otherwise: these
-    /// are read in the log as well where that takes less room.
+    /// Attaches `log`: the events to come are expected to be those of `log`. Where all events of a node have to be
+    /// kept, they are then read from the log, sorted by node once for all histories of the log, and not stored a
+    /// second time. Events that are not the log's may still be observed; they are stored in the history. `rings` says
+    /// for how many nodes, in all histories attached to the log, only the newest events would be kept otherwise: these
+    /// are read from the log as well where that takes less memory.
     pub fn attach_log(&mut self, log: &EventLog, rings: usize) {
         self.graph.attach_log(log, rings);
     }
 
-    /// Moves it out; what stays has room for no node.
+    /// Moves the history out; the one that stays holds no node.
     pub fn take(&mut self) -> History {
         let nothing = self.without_room();
         std::mem::replace(self, nothing)
     }
 
-    /// An empty one of the same needs, with room for no node.
+    /// An empty history with the same needs that holds no node.
     pub(crate) fn without_room(&self) -> History {
         History::new(0, self.needs().clone(), self.graph.origin, self.features.clone())
     }
 
-    /// Forgets everything that happened; the room stays.
+    /// Forgets all events; the allocated tables stay.
     pub fn reset(&mut self) {
         self.graph.reset();
         self.memories_mut().reset();
     }
 
-    /// The memories, to be written: a copy of their own if somebody else holds them.
+    /// The memories, for writing: they are copied first if somebody else holds them.
     ///
     /// # Panics
-    /// If somebody holds memories that several processes have together: what is written has to be written where the others see it.
+    /// If somebody holds memories that several processes share: a write has to be visible to the other processes.
     pub(crate) fn memories_mut(&mut self) -> &mut Memories {
         match self.shared {
             false => Arc::make_mut(&mut self.memories),
@@ -115,22 +117,23 @@ impl History {
         }
     }
 
-    /// What follows from the events alone.
+    /// The half that depends on the events alone.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// What a model made of the events. Who keeps it while the history goes on makes the history copy it.
+    /// The half that a model computed from the events. While the caller holds this, the history copies it before
+    /// writing.
     pub fn memories(&self) -> &Arc<Memories> {
         &self.memories
     }
 
-    /// The constant features it shows.
+    /// The constant features that its views show.
     pub fn features(&self) -> &Features {
         &self.features
     }
 
-    /// Nodes there is room for.
+    /// Nodes the tables hold.
     pub fn nodes(&self) -> usize {
         self.graph.nodes()
     }
@@ -155,7 +158,7 @@ impl History {
         self.graph.needs()
     }
 
-    /// When `event` of `node` happened, if it is still known.
+    /// The time of `event` of `node`, if the event is still kept.
     pub fn time_of(&self, node: NodeId, event: EventId) -> Option<Timestamp> {
         let pending = self.graph.pending.iter().find(|known| known.id == event).map(|known| known.time);
         pending
@@ -172,29 +175,30 @@ impl History {
         self.memories.updated()
     }
 
-    /// Events that settled for a node, in either direction.
+    /// Settled events of a node, in either direction.
     pub fn degree(&self, node: crate::NodeId) -> u64 {
         self.graph.adjacency.degree(node)
     }
 
-    /// Bytes this history holds, features and what it shares with a log not counted.
+    /// Bytes this history holds, without features and without what it shares with a log.
     pub fn bytes(&self) -> usize {
         self.graph.bytes() + self.memories.bytes()
     }
 
-    /// Those of its bytes that no other process has too.
+    /// Those of its bytes that are not shared with another process.
     pub fn own_bytes(&self) -> usize {
         if self.shared { self.graph.bytes_of_pairs() } else { self.bytes() }
     }
 
-    /// Replaces the edge features events are looked up in: a log that grows brings a new table.
+    /// Replaces the edge features that events are looked up in: a growing log comes with a new table.
     pub fn set_edge_features(&mut self, edges: Option<Arc<dyn Rows>>) {
         self.features.edges = edges;
     }
 
-    /// Keeps memories with their mail read, once they are [noted](History::cache_updated): views then show them as they are, with no mail left
-    /// to read, until an event changes them. What is observed, stored and shown stays the same to the last bit. Does nothing for a
-    /// model without memory, or one that reads several mails.
+    /// Caches memories with their mail already read, once they are passed to
+    /// [`cache_updated`](History::cache_updated). Views then show the cached memory, with no mail left to read, until
+    /// an event changes it. Observed, stored and shown values stay the same to the last bit. Does nothing for a model
+    /// without memory, or one that reads several mails.
     pub fn enable_updated_cache(&mut self) {
         if self.needs().memory > 0 && self.needs().mail.combine == Combine::Last {
             let memories = Arc::make_mut(&mut self.memories);
@@ -202,39 +206,40 @@ impl History {
         }
     }
 
-    /// Notes memories that were computed from a view of `version`, where nothing they were computed from has been written since.
+    /// Caches memories that were computed from a view of `version`, except where an input of theirs was written since.
     pub fn cache_updated(&mut self, update: &Update, version: u64) {
         Arc::make_mut(&mut self.memories).cache_updated(update, version);
     }
 
-    /// Whether memories with their mail read are [kept](History::enable_updated_cache).
+    /// Whether memories with their mail read are [cached](History::enable_updated_cache).
     pub fn has_updated_cache(&self) -> bool {
         self.memories.updated_cache.is_some()
     }
 
-    /// Whether the memory of `node`, its mail read, or its neighbours may have changed after `version`.
+    /// Whether the memory of `node` (with its mail read) or its neighbours may have changed after `version`.
     pub(crate) fn changed_after(&self, node: NodeId, version: u64) -> bool {
         !self.memories.unwritten_since(node, version)
     }
 
     /// Reads the past of the roots of `queries`, strictly before each root's time.
     ///
-    /// `during` is the batch in hand: exact lookups see its earlier events too. All nodes it touches are in the view, so that the
-    /// forward pass can say what observing it will write; neighbours that only get its mail are not, since nothing of them is written
-    /// from the view. `chance` draws uniform neighbours; a root's draw depends on its node and
-    /// time only. Every layer looks at the root's time (as the TGN authors' code does), since the memories are those of now.
+    /// `during` is the current batch: exact lookups see its earlier events too. All nodes it touches are in the view,
+    /// so that the forward pass can compute the update that observing it will write. Neighbours that only get its mail
+    /// are not in the view, since no value of theirs is written from it. `chance` draws uniform neighbours; a root's
+    /// draw depends on its node and time only. Every layer uses the root's time (as the TGN authors' code does), since
+    /// the memories are the current ones.
     ///
     /// # Panics
-    /// If a root or the batch names a node the history has no room for: callers check ids where they enter.
+    /// If a root or the batch names a node that the history does not hold: callers check ids at their entry points.
     pub fn view(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw) -> View {
         let mut view = View::default();
         self.view_into(queries, during, chance, &mut view);
         view
     }
 
-    /// Reads what [`view`](History::view) reads over what `view` showed before, in the same memory.
+    /// Like [`view`](History::view), but overwrites `view` and reuses its memory.
     ///
-    /// Mail that somebody else still holds is left to them: the view then shows its own anew.
+    /// Mail that somebody else still holds is left unchanged: the view then allocates its own.
     ///
     /// # Panics
     /// As [`view`](History::view) does.
@@ -244,17 +249,19 @@ impl History {
         self.memories.read_into(view);
     }
 
-    /// Lets `batch` happen: the touched nodes' memories are written, mail of this batch takes the place of what was read into them, and the
-    /// events join the neighbourhood. [Neighbours](crate::Receivers::Neighbours) that get mail keep their memories.
+    /// Applies `batch`: the touched nodes' memories are written, the mail that was read into them is replaced by mail
+    /// of this batch, and the events join the neighbourhood. [Neighbours](crate::Receivers::Neighbours) that get mail
+    /// keep their memories.
     ///
     /// # Errors
-    /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, an unknown node, an update without
-    /// a row for a touched node, or one that says more or less in mail than the ends of the batch do.
+    /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, an unknown node, an
+    /// update without a row for a touched node, or one with more or fewer numbers of mail than the ends of the batch
+    /// need.
     pub fn observe(&mut self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
         self.apply(batch, update, 1)
     }
 
-    /// Lets the events of a [wave](crate::Waves) happen: the history is then as if each had been observed by itself, its
+    /// Applies the events of a [wave](crate::Waves): the history is then as if each had been observed by itself, its
     /// [`version`](History::version) included.
     ///
     /// # Errors
@@ -276,7 +283,7 @@ impl History {
 }
 
 impl Clone for History {
-    /// Memories are copied when one of both is written; those that several processes have together, at once.
+    /// Memories are copied when one of the two histories writes; memories shared between processes are copied at once.
     fn clone(&self) -> Self {
         let memories = if self.shared { Arc::new((*self.memories).clone()) } else { self.memories.clone() };
         History { graph: self.graph.clone(), memories, features: self.features.clone(), shared: false }
@@ -284,7 +291,7 @@ impl Clone for History {
 }
 
 impl Features {
-    /// Shows the features in `view`: the stage between the sampled neighbours and the memories.
+    /// Shows the features in `view`: the stage between sampling neighbours and reading memories.
     pub fn show_in(&self, view: &mut View) {
         view.edge_features.clone_from(&self.edges);
         view.node_features.clone_from(&self.nodes);

@@ -1,4 +1,4 @@
-//! A history that several processes of a machine have together: one of them writes what happens, the others find it written.
+//! A history whose tables several processes of a machine share: one of them writes each batch, the others apply it.
 
 use std::sync::Arc;
 
@@ -13,39 +13,44 @@ impl History {
         self.tables().iter().map(|(table, each)| table.needed(nodes * each)).sum()
     }
 
-    /// Has its tables in `room` from here on, with places for `nodes` nodes: what stands there, or to `keep` what it holds. Whoever makes a
-    /// room and has nothing to keep [resets](History::reset) it.
+    /// Moves its tables into `room`, sized for `nodes` nodes. With `keep` it writes its own values there; otherwise it
+    /// uses the values that `room` has. Whoever creates an arena and has nothing to keep [resets](History::reset) the
+    /// history.
     ///
-    /// From then on each batch is observed by one of the processes while no other reads; the others [expect](History::expect_remote) it before, and
-    /// afterwards, before the next is observed, they [watch](History::apply_remote) it. In the same way one resets it, and the others
-    /// [start over](History::reset_local).
+    /// From then on one of the processes observes each batch while no other reads. The others call
+    /// [`expect_remote`](History::expect_remote) before it, and [`apply_remote`](History::apply_remote) afterwards,
+    /// before the next batch is observed. To reset, one process calls [`reset`](History::reset), and the others
+    /// [`reset_local`](History::reset_local).
     ///
-    /// Facts about pairs, and lists of which a node may have any length (mail that is not just the last, all neighbours where no log is
-    /// followed), are in no table: each process keeps its own. Where a log is followed, the events are to be the log's.
+    /// Facts about pairs, and lists that may have any length for a node (mail that is not just the last, all
+    /// neighbours where no log is attached), are in no table: each process keeps its own. Where a log is attached, the
+    /// events must be the log's.
     ///
     /// # Panics
-    /// If the room is too small, or the history is to keep another number of nodes.
+    /// If the arena is too small, or the history is to keep another number of nodes.
     pub fn move_to_shared(&mut self, mut room: SharedArena, nodes: usize, keep: bool) {
         self.tables().into_iter().for_each(|(table, each)| table.move_into(&mut room, nodes * each, keep));
         self.grow(nodes);
         self.shared = true;
     }
 
-    /// Finds out what only the tables of now tell about a batch that another process is about to observe: who gets its mail.
+    /// Prepares for a batch that another process is about to observe: finds the receivers of its mail, which only the
+    /// tables before the batch can give.
     ///
     /// # Errors
-    /// As [`observe`](History::observe) will tell that process.
+    /// The same as [`observe`](History::observe) returns in that process.
     pub fn expect_remote(&mut self, batch: &Batch<'_>) -> Result<(), ObserveError> {
         self.graph.check(batch)?;
         self.graph.receivers = self.graph.find_receivers(batch);
         Ok(())
     }
 
-    /// Takes note of a batch that it was told to [expect](History::expect_remote) and another process has observed. `mail` is
-    /// [`Update::mail`](crate::Update::mail); it may be empty but where this [has to know it](History::needs_remote_mail).
+    /// Applies a batch that was announced with [`expect_remote`](History::expect_remote) and that another process has
+    /// observed. `mail` is [`Update::mail`](crate::Update::mail); it may be empty unless
+    /// [`needs_remote_mail`](History::needs_remote_mail).
     ///
     /// # Errors
-    /// As [`observe`](History::observe) told that process.
+    /// The same as [`observe`](History::observe) returned in that process.
     pub fn apply_remote(&mut self, batch: &Batch<'_>, mail: &[f32]) -> Result<(), ObserveError> {
         self.graph.check(batch)?;
         let receivers = std::mem::take(&mut self.graph.receivers);
@@ -55,12 +60,13 @@ impl History {
         Ok(())
     }
 
-    /// Whether who [watches](History::apply_remote) has to know what the update said in mail: where a model gives that, and mail is in no table.
+    /// Whether [`apply_remote`](History::apply_remote) needs the mail of the update: where a model gives mail, and
+    /// mail is in no table.
     pub fn needs_remote_mail(&self) -> bool {
         self.memories.needs_remote_mail()
     }
 
-    /// Takes note that another process has reset it.
+    /// Resets what is in no table, after another process has reset the tables.
     pub fn reset_local(&mut self) {
         self.graph.reset_local();
         self.memories_mut().reset_local();

@@ -1,5 +1,5 @@
-//! A log by node: the temporal CSR of Zhou et al., "TGL: A General Framework for Temporal GNN Training on Billion-Scale Graphs", 2022
-//! (arXiv:2203.14883).
+//! A log by node: the temporal CSR of Zhou et al., "TGL: A General Framework for Temporal GNN Training on
+//! Billion-Scale Graphs", 2022 (arXiv:2203.14883).
 
 use rayon::prelude::*;
 
@@ -17,9 +17,10 @@ pub(crate) struct TemporalCsr {
 }
 
 impl TemporalCsr {
-    /// Of all events of `log`.
+    /// Sorts all events of `log`.
     ///
-    /// Each task reads the whole log and writes the events of its own nodes, so the result is the same for any number of them.
+    /// Each task reads the whole log and writes the events of its own nodes, so the result is the same for any number
+    /// of tasks.
     pub fn of(log: &EventLog) -> TemporalCsr {
         let mut starts = vec![0; nodes(log) + 1];
         count(log, &mut starts);
@@ -28,12 +29,13 @@ impl TemporalCsr {
         TemporalCsr { starts: starts.into(), links: links.into() }
     }
 
-    /// Bytes that the events of `log` may take in a room.
+    /// Bytes that the events of `log` take in a shared arena.
     pub fn needed(log: &EventLog) -> usize {
         SharedArena::needed::<u64>(nodes(log) + 1) + SharedArena::needed::<Link>(2 * log.len())
     }
 
-    /// Of all events of `log` in a room, where they are sorted now, or have been sorted before by another process.
+    /// The events of `log` in a shared arena: they are sorted now or, with `sorted`, another process has sorted them
+    /// before.
     pub fn in_room(log: &EventLog, room: &mut SharedArena, sorted: bool) -> TemporalCsr {
         let mut starts = Buffer::in_room(room, nodes(log) + 1);
         if !sorted {
@@ -51,7 +53,7 @@ impl TemporalCsr {
         size_of::<u64>() * self.starts.len() + size_of::<Link>() * self.links.len()
     }
 
-    /// The events of `node`, oldest first; none of a node the log does not name.
+    /// The events of `node`, oldest first; empty for a node that is not in the log.
     pub fn of_node(&self, node: NodeId) -> &[Link] {
         match self.starts.get(node.index()..node.index() + 2) {
             Some(&[start, end]) => &self.links[start as usize..end as usize],
@@ -66,7 +68,7 @@ fn nodes(log: &EventLog) -> usize {
     nodes[0].max(nodes[1])
 }
 
-/// Finds where the events of each node begin: `[nodes + 1]`, zeros before.
+/// Computes the start of each node's events: `[nodes + 1]`, zeros before.
 fn count(log: &EventLog, starts: &mut [u64]) {
     let count = (starts.len() - 1).div_ceil(rayon::current_num_threads()).max(1);
     starts[1..].par_chunks_mut(count).enumerate().for_each(|(part, degrees)| {
@@ -83,7 +85,7 @@ fn count(log: &EventLog, starts: &mut [u64]) {
     }
 }
 
-/// Writes the events of every node where they begin.
+/// Writes the events of every node from its start on.
 fn fill(log: &EventLog, starts: &[u64], links: &mut [Link]) {
     parts(starts, links, rayon::current_num_threads()).into_par_iter().for_each(|part| part.fill(log, starts));
 }
@@ -95,7 +97,7 @@ fn ends(log: &EventLog) -> impl Iterator<Item = (NodeId, Link)> {
     events.flat_map(|(((id, &src), &dst), &time)| Link::ends(id, src, dst, time))
 }
 
-/// Consecutive nodes and the room for their events.
+/// Consecutive nodes and the slice for their events.
 struct Part<'a> {
     first: usize,
     end: usize,
@@ -151,7 +153,7 @@ mod tests {
             prop_assert_eq!(&built(3), &one);
             if let Ok(shared) = crate::SharedMemory::zeros(TemporalCsr::needed(&log)) {
                 for sorted in [false, true] {
-                    // SAFETY: it is this thread's alone, and nothing of the first remains when the second is made.
+                    // SAFETY: only this thread has it, and no borrow of the first is left when the second is made.
                     let kept = TemporalCsr::in_room(&log, &mut unsafe { shared.arena() }, sorted);
                     prop_assert_eq!(&kept, &one);
                 }

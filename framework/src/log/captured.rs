@@ -1,23 +1,24 @@
-//! How much of a log the memories get to know at a batch size: the knee beyond which batches should not grow.
+//! The share of events that memories capture at a batch size: the knee beyond which batches should not grow.
 
 use crate::{Batch, NodeId};
 
-/// What node memories keep of a log that is observed in batches of one size.
+/// The share of events that node memories capture when a log is observed in batches of one size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Captured {
     /// Events of a batch.
     pub batch: usize,
-    /// Of all the times a node took part in an event, the share after which its memory was updated: a node updates its memory once a batch,
-    /// from the last mail of it, so all but one of its events in a batch are not captured. In `0..=1`; 1 of no events.
+    /// Of all ends of events, the share after which the node's memory was updated. A node updates its memory once a
+    /// batch, from its last mail, so all but one of its events in a batch are not captured. In `0..=1`; 1 for no
+    /// events.
     pub share: f64,
 }
 
 /// Events between two reports of progress.
 const STRIDE: usize = 1 << 20;
 
-/// The captured share of `events` for each batch size of `sizes`, in their order; batches are counted from the first event. One pass for
-/// all sizes, without training. Mail to [neighbours](crate::Receivers::Neighbours) of the ends is not counted: it writes no memory.
-/// `progress` hears now and then how many events are done.
+/// The captured share of `events` for each batch size of `sizes`, in their order; batches are counted from the first
+/// event. One pass for all sizes, without training. Mail to [neighbours](crate::Receivers::Neighbours) of the ends is
+/// not counted: it writes no memory. `progress` is called from time to time with the number of events done.
 ///
 /// Differs: DistTGL (SC 2023) counts captured events; a share of all of them can be compared between data sets.
 ///
@@ -25,7 +26,7 @@ const STRIDE: usize = 1 << 20;
 /// On a batch size of 0.
 pub fn captured_shares(events: &Batch<'_>, sizes: &[usize], progress: &mut dyn FnMut(usize)) -> Vec<Captured> {
     let nodes = events.src.iter().chain(events.dst).map(|node| node.index() + 1).max().unwrap_or(0);
-    // Where each node came up last, counted from 1; 0 is nowhere.
+    // The last position of each node, counted from 1; 0 if there is none.
     let mut last = vec![0usize; nodes];
     let mut updates = vec![0u64; sizes.len()];
     let mut ends = 0u64;
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
     use crate::{EventId, Timestamp};
 
-    /// As the words say it: distinct nodes of each batch over all ends.
+    /// The definition: distinct nodes of each batch over all ends.
     fn by_batches(pairs: &[(u32, u32)], size: usize) -> f64 {
         let ends = |pairs: &[(u32, u32)]| -> Vec<u32> {
             pairs.iter().flat_map(|&(src, dst)| if src == dst { vec![src] } else { vec![src, dst] }).collect()

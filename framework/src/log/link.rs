@@ -10,7 +10,7 @@ pub(crate) struct Link {
     pub event: EventId,
     /// The other end.
     pub node: NodeId,
-    /// [`Link::OUTGOING`], [`Link::INCOMING`], or 0 in a place that holds no link.
+    /// [`Link::OUTGOING`], [`Link::INCOMING`], or 0 in an empty slot.
     pub direction: u32,
 }
 
@@ -20,12 +20,12 @@ impl Link {
     /// The owner was the destination.
     pub const INCOMING: u32 = 2;
 
-    /// Whether the owner turned to `node`.
+    /// Whether the owner was the source and `node` the destination.
     pub fn leads_to(&self, node: NodeId) -> bool {
         self.node == node && self.direction == Link::OUTGOING
     }
 
-    /// Whether `node` turned to the owner.
+    /// Whether `node` was the source and the owner the destination.
     pub fn comes_from(&self, node: NodeId) -> bool {
         self.node == node && self.direction == Link::INCOMING
     }

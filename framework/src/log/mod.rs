@@ -16,15 +16,15 @@ use crate::{EventId, NodeId, Timestamp};
 /// One timed interaction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Event {
-    /// Place in the log.
+    /// Position in the log.
     pub id: EventId,
-    /// Who acted.
+    /// The source, which acts.
     pub src: NodeId,
-    /// On what.
+    /// The destination, which is acted on.
     pub dst: NodeId,
-    /// When, in ticks.
+    /// Time in ticks.
     pub time: Timestamp,
-    /// What the dataset says about the event; 0 where it says nothing.
+    /// The dataset's label of the event; 0 if it has none.
     pub label: f32,
 }
 
@@ -92,7 +92,8 @@ pub enum LogError {
 }
 
 impl EventLog {
-    /// A log of owned columns, which must be equally long and sorted by time. Row `i` of `features` belongs to event `i`.
+    /// A log of owned columns, which must be equally long and sorted by time. Row `i` of `features` belongs to event
+    /// `i`.
     pub fn new(
         src: Vec<NodeId>,
         dst: Vec<NodeId>,
@@ -127,7 +128,7 @@ impl EventLog {
         self.columns.time.len()
     }
 
-    /// Whether nothing ever happened.
+    /// Whether the log has no events.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -162,7 +163,7 @@ impl EventLog {
         self.columns.features.as_ref()
     }
 
-    /// The events of `range`. Panics when it leaves the log.
+    /// The events of `range`. Panics if it is outside the log.
     pub fn batch(&self, range: Range<usize>) -> Batch<'_> {
         Batch {
             first: EventId(range.start as u64),
@@ -173,7 +174,8 @@ impl EventLog {
         }
     }
 
-    /// Every distinct destination of the whole log in ascending order: where negatives are drawn from. Found on the first call.
+    /// Every distinct destination of the whole log in ascending order: negatives are drawn from these. Computed on the
+    /// first call.
     pub fn destinations(&self) -> &[NodeId] {
         self.columns.destinations.get_or_init(|| {
             let highest = self.dst().iter().max().map_or(0, |node| node.index() + 1);
@@ -188,16 +190,16 @@ impl EventLog {
         TemporalCsr::needed(self)
     }
 
-    /// Sorts the log by node for all histories that [follow](crate::History::attach_log) it, in shared memory; or finds it `sorted` there by
-    /// another process. Does nothing where the log has been sorted before.
+    /// Sorts the log by node in shared memory, for all histories that [attach](crate::History::attach_log) it. With
+    /// `sorted` it uses what another process has sorted there. Does nothing if the log has been sorted before.
     ///
     /// # Panics
-    /// If the room is smaller than what is [needed](EventLog::needed_by_node).
+    /// If the arena is smaller than [`needed_by_node`](EventLog::needed_by_node).
     pub fn sort_by_node(&self, mut room: SharedArena, sorted: bool) {
         self.columns.by_node.get_or_init(|| Arc::new(TemporalCsr::in_room(self, &mut room, sorted)));
     }
 
-    /// Bytes of the log sorted by node; 0 as long as nobody has asked for it.
+    /// Bytes of the log sorted by node; 0 until it is first used.
     pub fn bytes_by_node(&self) -> usize {
         self.columns.by_node.get().map_or(0, |sorted| sorted.bytes())
     }
@@ -234,7 +236,7 @@ impl<'a> Batch<'a> {
         (0..self.len()).map(move |i| self.event(i))
     }
 
-    /// The first so many of its events.
+    /// The first `events` of its events.
     pub(crate) fn first_events(&self, events: usize) -> Batch<'a> {
         Batch {
             first: self.first,

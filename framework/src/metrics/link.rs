@@ -7,7 +7,8 @@ use crate::metrics::{MetricError, TiePolicy, average_precision, hits_at, mrr, ra
 
 /// The metrics of link prediction over one split.
 ///
-/// AP and AUC set every event's positive against its *first* negative, one against one; MRR and Hits@k rank the positive among all its negatives.
+/// AP and AUC compare every event's positive with its *first* negative; MRR and Hits@k rank the positive among all its
+/// negatives.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinkMetrics {
     /// Events scored.
@@ -16,7 +17,8 @@ pub struct LinkMetrics {
     pub ap: f64,
     /// Area under the ROC curve over the whole split.
     pub auc: f64,
-    /// Mean of the average precisions of the batches, unweighted, as the codes of TGN and PyG print it. It depends on the batch size.
+    /// Mean of the average precisions of the batches, unweighted, as the codes of TGN and PyG print it. It depends on
+    /// the batch size.
     pub ap_batch_mean: f64,
     /// Mean of the ROC areas of the batches, likewise.
     pub auc_batch_mean: f64,
@@ -39,7 +41,7 @@ pub struct ScoredBatch<'a> {
     layout: Layout<'a>,
 }
 
-/// Where an event's negatives lie in the column of all.
+/// How an event's negatives are found in the column of all.
 #[derive(Clone, Copy, Debug)]
 enum Layout<'a> {
     Even(usize),
@@ -56,7 +58,8 @@ impl Layout<'_> {
 }
 
 impl<'a> ScoredBatch<'a> {
-    /// A batch with the same number of negatives for every event: `positive` is `[B]`, `negative` is `[B, M]`, row by row.
+    /// A batch with the same number of negatives for every event: `positive` is `[B]`, `negative` is `[B, M]`, row by
+    /// row.
     ///
     /// # Errors
     /// When the lengths do not fit each other.
@@ -66,7 +69,8 @@ impl<'a> ScoredBatch<'a> {
         Self { events, positive, negative, layout: Layout::Even(each) }.checked(counted == negative.len(), counted)
     }
 
-    /// A batch whose events differ in their number of negatives: those of row `i` are `negative[offsets[i]..offsets[i + 1]]`; `offsets` is `[B + 1]`.
+    /// A batch whose events differ in their number of negatives: those of row `i` are `negative[offsets[i]..offsets[i
+    /// + 1]]`; `offsets` is `[B + 1]`.
     ///
     /// # Errors
     /// When the lengths do not fit each other or the offsets descend.
@@ -127,12 +131,12 @@ pub struct LinkAccumulator {
 }
 
 impl LinkAccumulator {
-    /// Nothing gathered yet; ranks will follow `ties`.
+    /// Starts with no scores; ranks will follow `ties`.
     pub fn new(ties: TiePolicy) -> Self {
         Self { ties, scores: Vec::new(), ranks: Vec::new(), batch_ap: Vec::new(), batch_auc: Vec::new() }
     }
 
-    /// Takes in a batch.
+    /// Adds a batch.
     ///
     /// # Errors
     /// When a score is NaN or infinite or an event has no negatives; nothing of the batch is then kept.
@@ -140,7 +144,8 @@ impl LinkAccumulator {
         self.push_where(batch, |_| true)
     }
 
-    /// Takes in those events of a batch for which `keep` holds, for instance the ones that touch a new node. An empty batch counts for nothing.
+    /// Adds those events of a batch for which `keep` holds, for instance the ones that touch a new node. An empty
+    /// batch changes nothing.
     ///
     /// # Errors
     /// When a kept score is NaN or infinite or a kept event has no negatives; nothing of the batch is then kept.
@@ -162,7 +167,7 @@ impl LinkAccumulator {
         Ok(())
     }
 
-    /// The metrics of everything gathered; `None` where no event was.
+    /// The metrics of all added events; `None` if there are none.
     pub fn finish(&self) -> Option<LinkMetrics> {
         let labels = alternating(self.scores.len());
         Some(LinkMetrics {

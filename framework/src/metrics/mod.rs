@@ -1,6 +1,7 @@
 //! Metrics of link prediction: average precision and ROC AUC over pairs, MRR and Hits@k over ranks.
 //!
-//! The first two agree with scikit-learn, the last two with the evaluator of the Temporal Graph Benchmark; `experiments/peers/check_metrics.py` checks both.
+//! The first two agree with scikit-learn, the last two with the evaluator of the Temporal Graph Benchmark;
+//! `experiments/peers/check_metrics.py` checks both.
 mod curve;
 mod link;
 mod rank;
@@ -25,12 +26,12 @@ pub enum MetricError {
     /// A score is NaN or infinite.
     #[error("score {index} is {value}")]
     Score {
-        /// Place of the score in the slice.
+        /// Position of the score in the slice.
         index: usize,
         /// The score.
         value: f32,
     },
-    /// A label is missing on one side, so there is nothing to tell apart.
+    /// There are no positives or no negatives, so they cannot be compared.
     #[error("{positives} positives and {negatives} negatives: at least one of each is needed")]
     OneSided {
         /// Number of positives.
@@ -56,7 +57,7 @@ pub enum MetricError {
         /// The score.
         value: f32,
     },
-    /// An event has nothing to be ranked against.
+    /// An event has no negative to be ranked against.
     #[error("event {event} has no negatives")]
     NoNegatives {
         /// The event.
@@ -73,7 +74,7 @@ pub enum MetricError {
         positives: usize,
         /// Number of negative scores.
         negatives: usize,
-        /// Number of negative scores the layout speaks of.
+        /// Number of negative scores that the layout covers.
         counted: usize,
     },
 }

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TiePolicy {
-    /// Half of them stand before the positive: the mean of the two rules below. The rule of the Temporal Graph Benchmark's evaluator.
+    /// Half of them rank before the positive: the mean of the two rules below. The rule of the Temporal Graph
+    /// Benchmark's evaluator.
     #[default]
     Mean,
-    /// None stands before the positive. A constant model ranks first everywhere: flattering, for comparison only.
+    /// None ranks before the positive. A constant model then ranks first everywhere: too good, for comparison only.
     Optimistic,
-    /// All of them stand before the positive.
+    /// All of them rank before the positive.
     Pessimistic,
 }
 

@@ -1,4 +1,4 @@
-//! All weights of a model in one array, each at its own place and under its own name.
+//! All weights of a model in one array, each with its own range and name.
 
 use std::ops::Range;
 
@@ -8,7 +8,8 @@ use crate::{ModulePath, Store, StoreError};
 
 /// Weights by name, one after the other in one array, in the order of their names.
 ///
-/// Gradients and an optimiser's moments are arrays of the same length, so an optimiser's step, a sum over ranks or a hash is one pass.
+/// Gradients and an optimiser's moments are arrays of the same length, so an optimiser's step, a sum over ranks or a
+/// hash is one pass.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters {
     values: Vec<f32>,
@@ -23,12 +24,12 @@ pub struct Parameter {
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Where in the array it stands.
+    /// Its range in the array.
     pub range: Range<usize>,
 }
 
 impl PartialEq for Parameters {
-    /// Same names, shapes and numbers, whatever their versions.
+    /// Compares names, shapes and numbers, but not versions.
     fn eq(&self, other: &Parameters) -> bool {
         (&self.values, &self.parts) == (&other.values, &other.parts)
     }
@@ -57,13 +58,13 @@ impl Parameters {
         &self.values
     }
 
-    /// The same, to be changed. They have a new [`version`](Self::version) from now on.
+    /// The same, for writing. The [`version`](Self::version) changes with each call.
     pub fn values_mut(&mut self) -> &mut [f32] {
         self.version = Version::fresh();
         &mut self.values
     }
 
-    /// Which numbers these are: what was made of them under another version is out of date.
+    /// Version of the numbers: anything computed from another version is out of date.
     pub fn version(&self) -> Version {
         self.version
     }
@@ -106,17 +107,17 @@ impl Parameters {
         }
     }
 
-    /// The weights, in the order they stand.
+    /// The weights, in the order of the array.
     pub fn parts(&self) -> &[Parameter] {
         &self.parts
     }
 
-    /// Where the weight called `name` stands, if there is one.
+    /// The weight called `name`, if there is one.
     pub fn find(&self, name: &str) -> Option<&Parameter> {
         self.parts.iter().find(|part| part.name == name)
     }
 
-    /// The weight of the parameter that a visitor of a module is at.
+    /// The weight of the parameter that a module's visitor is at.
     ///
     /// # Panics
     /// Where there is none.

@@ -28,25 +28,25 @@ pub fn with_weights<B: Backend, M: Module<B>>(model: M, store: Store) -> Result<
     }
 }
 
-/// `model` with the numbers of `parameters`, which has the weight of each of its parameters.
+/// `model` with the numbers of `parameters`, which must have a weight for each of its parameters.
 ///
 /// # Panics
-/// Where a parameter of the model has no weight there, or one of another size.
+/// If a parameter of the model has no weight there, or one of another size.
 pub fn with_parameters<B: Backend, M: Module<B>>(model: M, parameters: &Parameters) -> M {
     model.map(&mut Refresh { path: ModulePath::default(), parameters })
 }
 
-/// Where in a module a visitor is.
+/// A visitor's current path in a module.
 #[derive(Clone, Debug, Default)]
 pub struct ModulePath(Vec<String>);
 
 impl ModulePath {
-    /// Enters the part called `name`. Enum variants are no part of a path: they only say which one it is.
+    /// Enters the part called `name`. Enum variants are no part of a path: they only select which one is used.
     pub fn enter(&mut self, name: &str, container: &str) {
         self.0.push(if container.starts_with("Enum") { String::new() } else { name.to_string() });
     }
 
-    /// Leaves it.
+    /// Leaves the last part.
     pub fn exit(&mut self) {
         self.0.pop();
     }

@@ -1,4 +1,4 @@
-//! What each event's negatives may be drawn from, looked up without reading the log again.
+//! The destinations that each event's negatives may be drawn from, looked up without reading the log again.
 use rayon::prelude::*;
 
 use crate::negatives::NegativesError;
@@ -6,10 +6,11 @@ use crate::storage::buffer::{AnyBuffer, Buffer};
 use crate::storage::shared::SharedArena;
 use crate::{EventId, NodeId, Timestamp};
 
-/// An index over a log: who may stand in for an event's destination.
+/// An index over a log: the candidates for an event's negative destinations.
 ///
-/// It knows the set of all destinations and, for every source, the distinct destinations it has met in the order of their first meeting. Whatever was first met
-/// before some event is then a prefix, so a query is a binary search and nothing of the future is ever looked at.
+/// It has the set of all destinations and, for every source, the distinct destinations it has met in the order of
+/// their first meeting. Whatever was first met before some event is then a prefix, so a query is a binary search and
+/// never reads the future.
 #[derive(Clone, Debug, Default)]
 pub struct Candidates {
     /// Every node that is a destination somewhere in the log, ascending.
@@ -29,7 +30,7 @@ pub struct Candidates {
 /// Numbers before the tables in shared memory: the first event that is not for training, and the length of each.
 const SIZES: usize = 7;
 
-/// What is kept of an event.
+/// The stored facts of an event.
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct Row {
@@ -37,7 +38,7 @@ struct Row {
     dst: NodeId,
     /// First event of the same time.
     tie_start: u32,
-    /// Place of the destination among those its source has met.
+    /// Position of the destination among those its source has met.
     rank: u32,
 }
 
@@ -49,7 +50,7 @@ struct FirstMeeting {
     dst: NodeId,
 }
 
-/// When a destination must have been met first to count.
+/// In which period a destination must have been met first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MetWhen {
     /// During training.
@@ -62,12 +63,13 @@ pub(super) enum MetWhen {
 #[derive(Debug)]
 pub(super) struct PastDestinations<'a> {
     met: &'a [FirstMeeting],
-    /// Places in `met` that are met again at the present time, ascending.
+    /// Positions in `met` that are met again at the present time, ascending.
     present: Vec<u32>,
 }
 
 impl Candidates {
-    /// Indexes a log. `src`, `dst` and `time` are its columns, sorted by time; `train_end` is the first event that is not for training.
+    /// Indexes a log. `src`, `dst` and `time` are its columns, sorted by time; `train_end` is the first event that is
+    /// not for training.
     ///
     /// # Errors
     /// When the columns differ in length, are not sorted, or are too long.
@@ -117,10 +119,10 @@ impl Candidates {
         SharedArena::needed::<u64>(SIZES) + self.tables().iter().map(|table| table.needed(table.held())).sum::<usize>()
     }
 
-    /// Moves to `room`, where others [find](Candidates::in_room) it.
+    /// Moves the index to `room`, where other processes [open](Candidates::in_room) it.
     ///
     /// # Panics
-    /// If the room is smaller than what is [needed](Candidates::needed).
+    /// If the arena is smaller than [`needed`](Candidates::needed).
     pub fn enter(&mut self, mut room: SharedArena) {
         let mut sizes = room.part::<u64>(SIZES);
         sizes[0] = u64::from(self.train_end);
@@ -150,7 +152,8 @@ impl Candidates {
         [destinations, rows, event_offsets, events, met_offsets, met]
     }
 
-    /// Every node that is a destination somewhere in the log, ascending. Validation and test included, as in the codes this is compared with.
+    /// Every node that is a destination somewhere in the log, ascending. Validation and test included, as in the codes
+    /// this is compared with.
     pub fn destinations(&self) -> &[NodeId] {
         &self.destinations
     }
@@ -177,7 +180,8 @@ impl Candidates {
         Ok(PastDestinations { present: self.present(row, &range), met: &all[range] })
     }
 
-    /// Places within `range` of the destinations that the source of `row` meets at the time of `row`, counted from the range's start.
+    /// Positions within `range` of the destinations that the source of `row` meets at the time of `row`, counted from
+    /// the range's start.
     fn present(&self, row: Row, range: &std::ops::Range<usize>) -> Vec<u32> {
         let events = span(&self.event_offsets, &self.events, row.src);
         let tied = events[events.partition_point(|&event| event < row.tie_start)..]
@@ -203,7 +207,7 @@ impl PastDestinations<'_> {
         (self.met.len() - self.present.len()) as u32
     }
 
-    /// Destination number `place`, for `place < len()`.
+    /// The destination at `place`, for `place < len()`.
     pub(super) fn get(&self, place: u32) -> NodeId {
         let skipped = self.present.iter().zip(0..).take_while(|&(&present, before)| present <= place + before).count();
         self.met[place as usize + skipped].dst
@@ -243,7 +247,7 @@ fn group_by_destination(events: &[u32], dst: &[NodeId]) -> Vec<Vec<u32>> {
     groups
 }
 
-/// A row for each event, its rank still open.
+/// A row for each event, its rank not set yet.
 fn tied_rows(src: &[NodeId], dst: &[NodeId], time: &[Timestamp]) -> Vec<Row> {
     let mut rows = Vec::with_capacity(src.len());
     let mut tie_start = 0;
@@ -269,7 +273,8 @@ mod tests {
     use crate::negatives::sampler::tests::{Log, logs};
     use proptest::prelude::*;
 
-    /// What the definition says, by reading the log: destinations met before the event's time, first in (or after) training, and not at the event's time.
+    /// The definition, by reading the log: destinations met before the event's time, first in (or after) training, and
+    /// not at the event's time.
     fn brute_force(log: &Log, event: usize, met: MetWhen) -> Vec<NodeId> {
         let mut found: Vec<NodeId> = Vec::new();
         for earlier in 0..log.src.len() {
@@ -307,7 +312,7 @@ mod tests {
             let mut index = log.candidates();
             let told = format!("{index:?}");
             let Ok(shared) = crate::SharedMemory::zeros(index.needed()) else { return Ok(()) };
-            // SAFETY: it is this thread's alone, and nothing is written once it is there.
+            // SAFETY: only this thread has it, and nothing is written after `enter`.
             index.enter(unsafe { shared.arena() });
             let found = Candidates::in_room(unsafe { shared.arena() });
             prop_assert_eq!([format!("{index:?}"), format!("{found:?}")], [told.clone(), told]);
@@ -317,7 +322,7 @@ mod tests {
         fn the_past_does_not_change_when_the_future_does(log in logs(), cut in 0usize..40) {
             let cut = cut.min(log.src.len());
             let mut shorter = log.clone();
-            // Events of one time know of each other, so the future starts at the next time.
+            // Events of one time see each other, so the future starts at the next time.
             let end = (cut..log.src.len()).find(|&i| i > 0 && log.time[i] != log.time[i - 1]).unwrap_or(log.src.len());
             shorter.src.truncate(end);
             shorter.dst.truncate(end);

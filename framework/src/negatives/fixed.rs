@@ -51,7 +51,7 @@ impl FixedNegatives {
     /// The negatives of one event.
     ///
     /// # Errors
-    /// When the table does not speak of the event.
+    /// If the table has no row for the event.
     pub fn of(&self, event: EventId) -> Result<&[NodeId], NegativesError> {
         let row = event.0.checked_sub(self.first.0).map(|row| row as usize).filter(|&row| row < self.events());
         let end = EventId(self.first.0 + self.events() as u64);

@@ -1,7 +1,8 @@
-//! Negatives: the destinations an event is told apart from.
+//! Negatives: destinations that an event did not have, which the model scores against the true one.
 //!
-//! A [`NegativeSampler`] draws them by a [`NegativeRule`] as a pure function of (seed, purpose, epoch, event), so neither the batch size nor what was drawn
-//! before matters. [`FixedNegatives`] come from a file. A [`NegativeSet`] is one or the other, for evaluation.
+//! A [`NegativeSampler`] draws them by a [`NegativeRule`] as a pure function of (seed, purpose, epoch, event), so they
+//! depend neither on the batch size nor on earlier draws. [`FixedNegatives`] come from a file. A [`NegativeSet`] is
+//! one or the other, for evaluation.
 mod candidates;
 mod fixed;
 mod pickle;
@@ -47,17 +48,17 @@ pub enum NegativesError {
     /// The event is not in the log or table that negatives are drawn for.
     #[error("event {event} has no negatives: they are known for events {first} up to, not including, {end}")]
     UnknownEvent {
-        /// The event asked about.
+        /// The queried event.
         event: EventId,
-        /// First event known.
+        /// First event of the log or table.
         first: EventId,
-        /// First event after the known ones.
+        /// One past its last event.
         end: EventId,
     },
     /// The only destination is the true one.
     #[error("event {event}: its destination {dst} is the only one, so it has no negative")]
     NoCandidate {
-        /// The event asked about.
+        /// The queried event.
         event: EventId,
         /// Its destination.
         dst: NodeId,
@@ -67,7 +68,7 @@ pub enum NegativesError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A file of fixed negatives does not keep its form.

@@ -10,23 +10,25 @@ use crate::{EventId, NodeId};
 
 /// How negatives are drawn. The source stays, the destination is replaced.
 ///
-/// The historical and inductive rules are those of Poursafaei et al., "Towards Better Evaluation for Dynamic Link Prediction" (NeurIPS 2022).
-/// Differs: there both ends of a negative edge are redrawn from a pool of edges; here, as in the Temporal Graph Benchmark, the source is kept, so that a
-/// negative answers "whom else might this source meet now".
+/// The historical and inductive rules are those of Poursafaei et al., "Towards Better Evaluation for Dynamic Link
+/// Prediction" (NeurIPS 2022). Differs: there both ends of a negative edge are redrawn from a pool of edges; here, as
+/// in the Temporal Graph Benchmark, the source is kept, so that a negative answers "whom else might this source meet
+/// now".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NegativeRule {
-    /// Uniform with replacement over the log's destinations, the event's own destination excluded: scored as a positive and a negative at once, it could only
-    /// blur the metric, and on a log of few destinations by much.
+    /// Uniform with replacement over the log's destinations, the event's own destination excluded. Scored as a
+    /// positive and a negative at once it could only blur the metric, and by much on a log of few destinations.
     #[default]
     Random,
     /// Uniform with replacement over the log's destinations, the event's own included, as PyG's TGN example draws.
     RandomWithPositive,
-    /// Without replacement from the destinations that the source met in training and strictly before the event's time, but does not meet at that time.
-    /// Where there are too few, the rest is drawn by `Random`.
+    /// Without replacement from the destinations that the source met in training and strictly before the event's time,
+    /// but does not meet at that time. Where there are too few, the rest is drawn by `Random`.
     Historical,
-    /// Without replacement from the destinations that the source first met after training and strictly before the event's time, but does not meet at that time.
-    /// Where there are too few (always so in training), the rest is drawn by `Random`.
+    /// Without replacement from the destinations that the source first met after training and strictly before the
+    /// event's time, but does not meet at that time. Where there are too few (always so in training), the rest is
+    /// drawn by `Random`.
     Inductive,
 }
 
@@ -75,7 +77,7 @@ impl NegativeSampler {
     ) -> Result<(), NegativesError> {
         let own = self.candidates.destination(event)?;
         let destinations = self.candidates.destinations();
-        // Leaving one place out and moving those behind it up keeps the rest equally likely without drawing twice.
+        // Skipping one position and shifting the later ones down keeps the rest equally likely without drawing twice.
         let (count, skip) = match self.rule {
             NegativeRule::RandomWithPositive => (destinations.len(), destinations.len()),
             _ => (destinations.len() - 1, destinations.partition_point(|&destination| destination < own)),
@@ -91,11 +93,11 @@ impl NegativeSampler {
     }
 }
 
-/// Puts distinct destinations of the past at the front of `out`, in random order, and says how many.
+/// Writes distinct destinations of the past to the front of `out`, in random order, and returns their number.
 fn fill_from_past(past: &PastDestinations<'_>, numbers: &mut RandomNumbers, out: &mut [NodeId]) -> usize {
     let available = past.len();
     let wanted = (available as usize).min(out.len());
-    // Floyd's algorithm for distinct places; `out` itself holds the places until they are looked up.
+    // Floyd's algorithm for distinct positions; `out` itself holds the positions until they are looked up.
     for slot in 0..wanted {
         let last = available - (wanted - slot) as u32;
         let place = NodeId(numbers.below(last + 1));
@@ -151,7 +153,8 @@ pub(super) mod tests {
         })
     }
 
-    /// One source that met 10, 11, 12, 13 in training, 14 and 15 later, and now meets 10 and 14 at once; 16 belongs to another source.
+    /// One source that met 10, 11, 12, 13 in training, 14 and 15 later, and now meets 10 and 14 at once; 16 belongs to
+    /// another source.
     fn story() -> Log {
         let dst = [10, 11, 12, 13, 16, 14, 15, 10, 14];
         let src = [0, 0, 0, 0, 1, 0, 0, 0, 0];
@@ -212,7 +215,7 @@ pub(super) mod tests {
         let sampler = story().sampler(NegativeRule::Inductive);
         assert_even_over(frequencies(&sampler, 7, 3000, 1), &[15]);
         assert_even_over(frequencies(&sampler, 6, 3000, 1), &[14]);
-        // Nothing was met after training yet: any destination but the own.
+        // Nothing was met after training yet: any destination except the event's own.
         assert_even_over(frequencies(&sampler, 5, 6000, 1), &[10, 11, 12, 13, 15, 16]);
     }
 

@@ -24,7 +24,7 @@ pub enum NegativeSet {
 pub struct BatchNegatives {
     /// The negatives, event after event.
     pub nodes: Vec<NodeId>,
-    /// Where each event's begin, and where the last one's end.
+    /// Start of each event's negatives, and the end of the last.
     pub offsets: Vec<usize>,
 }
 

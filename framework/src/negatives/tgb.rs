@@ -7,7 +7,8 @@ use crate::negatives::pickle::{Entry, Number};
 use crate::negatives::{FixedNegatives, NegativesError};
 use crate::{EventId, NodeId, Timestamp};
 
-/// A file such as `tgbl-wiki_val_ns_v2.pkl`: for every (source, destination, time) of a split, the destinations to rank against.
+/// A file such as `tgbl-wiki_val_ns_v2.pkl`: for every (source, destination, time) of a split, the destinations to
+/// rank against.
 ///
 /// The file is read as data; nothing in it is ever executed.
 #[derive(Clone, Debug)]
@@ -56,7 +57,8 @@ impl TgbNegatives {
         self.rows.is_empty()
     }
 
-    /// The table for a split: `src`, `dst` and `time` are the columns of its events, of which `first` is the first. Events that differ in nothing else share a row.
+    /// The table for a split: `src`, `dst` and `time` are the columns of its events, of which `first` is the first.
+    /// Events that differ in nothing else share a row.
     ///
     /// # Errors
     /// When the columns differ in length or the file does not list an event.
@@ -87,7 +89,8 @@ mod tests {
     use crate::{Draw, Purpose};
     use proptest::prelude::*;
 
-    /// One pickle for each protocol from numpy 1 and numpy 2, all of the same table; `make_fixtures.py` beside them made them.
+    /// One pickle for each protocol from numpy 1 and numpy 2, all of the same table; `make_fixtures.py` in their
+    /// folder wrote them.
     const FIXTURES: [&[u8]; 8] = [
         include_bytes!("../../tests/fixtures/tgb/numpy1_protocol2.pkl"),
         include_bytes!("../../tests/fixtures/tgb/numpy1_protocol3.pkl"),

@@ -1,3 +1,3 @@
-//! Settings as users write them: laid over one another, and explained where they do not fit.
+//! Settings as users write them: overrides, and explanations of errors.
 pub(crate) mod nearest;
 pub(crate) mod toml;

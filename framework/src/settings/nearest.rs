@@ -1,6 +1,6 @@
 //! The known name that a misspelt one most likely meant.
 
-/// The name in `known` closest to `name`, if it is close enough to be a slip of the keys.
+/// The name in `known` closest to `name`, if it is close enough to be a typing error.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = |candidate: &str| strsim::osa_distance(&name.to_lowercase(), &candidate.to_lowercase());
     let (distance, found) = known.into_iter().map(|candidate| (near(candidate), candidate)).min()?;

@@ -26,7 +26,7 @@ pub fn apply_override(table: &mut Table, setting: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What the reader of TOML says is wrong, with the nearest known key where a key or a value's name is unknown.
+/// The error of the TOML reader, with the nearest known key if a key or a value's name is unknown.
 pub fn explain_toml(error: &toml::de::Error) -> String {
     let message = error.to_string();
     let names: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();

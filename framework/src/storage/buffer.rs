@@ -1,4 +1,4 @@
-//! A table of numbers, in memory of this process's own or in memory that several processes see.
+//! A table of numbers, in memory of this process or in memory that several processes share.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use crate::storage::reserved::ReservedVec;
 use crate::storage::shared::{SharedArena, SharedSlice};
 
-/// A `[T]` that can be written. A clone is this process's own.
+/// A writable `[T]`. A clone is always in memory of this process.
 pub(crate) struct Buffer<T> {
     kept: Backing<T>,
 }
@@ -18,12 +18,13 @@ enum Backing<T> {
 }
 
 impl<T: bytemuck::Pod> Buffer<T> {
-    /// The next `len` numbers of a room, as they stand there.
+    /// The next `len` numbers of a shared arena, with their current values.
     pub fn in_room(room: &mut SharedArena, len: usize) -> Buffer<T> {
         Buffer { kept: Backing::Shared(room.part(len)) }
     }
 
-    /// Makes the table `len` long; what is new is `value`. A shared one of another length is this process's own from then on.
+    /// Resizes the table to `len`; new entries are `value`. A shared table whose length changes moves to memory of
+    /// this process.
     pub fn resize(&mut self, len: usize, value: T) {
         let done = match &mut self.kept {
             Backing::Own(values) => {
@@ -41,21 +42,23 @@ impl<T: bytemuck::Pod> Buffer<T> {
     }
 }
 
-/// A table of whatever numbers, to be treated like others.
+/// A table of any element type.
 pub(crate) trait AnyBuffer {
-    /// Entries it holds.
+    /// Number of entries.
     fn held(&self) -> usize;
 
-    /// Bytes that `len` entries take in a room.
+    /// Bytes that `len` entries take in a shared arena.
     fn needed(&self, len: usize) -> usize;
 
-    /// Goes on as the next `len` entries of `room`: as they stand there, or to `keep` what it holds.
+    /// Moves the table to the next `len` entries of `room`. With `keep` its own values are copied there; otherwise it
+    /// uses the values that are there.
     ///
     /// # Panics
-    /// If it is to keep another number of entries.
+    /// With `keep`, if its length is not `len`.
     fn move_into(&mut self, room: &mut SharedArena, len: usize, keep: bool);
 
-    /// Grows without moving from here on, if the system lends it the addresses. It is this process's own.
+    /// Makes the table grow without moving from here on, if the system reserves the addresses. It is then in memory of
+    /// this process.
     fn reserve_addresses(&mut self);
 }
 
@@ -144,7 +147,7 @@ mod tests {
     #[test]
     fn what_one_writes_another_reads_and_nothing_of_it_has_a_name() {
         let tables = |shared: &SharedMemory| {
-            // SAFETY: this thread alone writes, and reads afterwards.
+            // SAFETY: only this thread writes, and it reads afterwards.
             let mut room = unsafe { shared.arena() };
             (Buffer::<f32>::in_room(&mut room, 3), Buffer::<u64>::in_room(&mut room, 5))
         };
@@ -180,7 +183,7 @@ mod tests {
         own.resize(3, 7);
         assert_eq!(own[..], [1, 7, 7]);
         let Ok(shared) = SharedMemory::zeros(64) else { return };
-        // SAFETY: nobody else has it.
+        // SAFETY: no other process or arena has it.
         let mut shared = Buffer::<u64>::in_room(&mut unsafe { shared.arena() }, 1);
         shared.resize(1, 7);
         assert_eq!(shared[..], [0]);

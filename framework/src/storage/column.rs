@@ -9,7 +9,7 @@ use memmap2::Mmap;
 #[cfg(target_endian = "big")]
 compile_error!("prepared datasets are mapped as little-endian numbers; this host is big-endian");
 
-/// A read-only `[T]` that is cheap to clone, whether it is owned or lies in a mapped file.
+/// A read-only `[T]` that is cheap to clone, whether it is owned or in a mapped file.
 pub(crate) struct Column<T> {
     store: ColumnData<T>,
 }

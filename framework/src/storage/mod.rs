@@ -1,4 +1,4 @@
-//! Tables in memory, in memory that processes share, and in files. It knows nothing of graphs.
+//! Tables in memory, in memory that processes share, and in files. This module does not depend on graphs.
 pub(crate) mod buffer;
 pub(crate) mod column;
 pub(crate) mod partitioned_map;

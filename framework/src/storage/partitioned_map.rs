@@ -1,4 +1,4 @@
-//! A map that grows a part at a time.
+//! A map that grows one part at a time.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -7,10 +7,10 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 /// Parts of a map.
 const PARTS: usize = 256;
 
-/// A hash map in parts, so that making room for a new key never moves more than a part.
+/// A hash map in parts, so that inserting a new key never moves more than one part.
 ///
-/// The last parts are twice as large as the first, with all sizes between: they outgrow their room one after the other, and not all with
-/// the same keys.
+/// The last parts have twice as many keys as the first, with all sizes between, so that they do not all reach their
+/// capacity and move at the same insert.
 #[derive(Clone, Debug)]
 pub struct PartitionedMap<K, V> {
     parts: Vec<FxHashMap<K, V>>,
@@ -23,33 +23,33 @@ impl<K, V> Default for PartitionedMap<K, V> {
 }
 
 impl<K: Hash + Eq, V> PartitionedMap<K, V> {
-    /// What is under `key`.
+    /// The value of `key`.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.parts[part(key)].get(key)
     }
 
-    /// What is under `key`; `value` from now on where there was nothing.
+    /// The value of `key`; inserts `value` if there is none.
     pub fn get_or_insert(&mut self, key: K, value: V) -> &mut V {
         self.parts[part(&key)].entry(key).or_insert(value)
     }
 
-    /// Puts `value` under `key`, and gives what was there.
+    /// Sets the value of `key` and returns the old one.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         self.parts[part(&key)].insert(key, value)
     }
 
-    /// Takes out what is under `key`.
+    /// Removes the value of `key`.
     pub fn remove(&mut self, key: &K) -> Option<V> {
         self.parts[part(key)].remove(key)
     }
 
-    /// Takes everything out; the room stays.
+    /// Removes everything; the allocated memory stays.
     pub fn clear(&mut self) {
         self.parts.iter_mut().for_each(FxHashMap::clear);
     }
 }
 
-/// The part a key is in.
+/// The part of a key.
 fn part(key: &impl Hash) -> usize {
     let hash = FxBuildHasher.hash_one(key).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let share = (hash >> 32) as f32 / (1u64 << 32) as f32;
@@ -72,7 +72,7 @@ mod tests {
                 map.insert(key, key);
             }
             let now = room(&map);
-            // Smaller ones move in no time.
+            // Small parts move in no time.
             let grown: Vec<usize> = (0..PARTS).filter(|&part| now[part] > before[part] && now[part] > 400).collect();
             most = most.max(grown.len());
             moved.extend(grown);

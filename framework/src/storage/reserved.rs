@@ -1,25 +1,26 @@
-//! A table that grows where it stands.
+//! A table that grows without moving.
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use memmap2::{MmapMut, MmapOptions};
 
-/// Addresses that are asked for, in bytes: more than a table comes to on any machine. They cost nothing until they are written to.
+/// Reserved addresses in bytes: more than any table uses on any machine. They cost nothing until they are written to.
 const ADDRESSES: usize = 1 << 38;
 
-/// A `[T]` in addresses of its own, with so many behind it that it never has to move.
+/// A `[T]` in its own reserved address range, with so much free space after it that it never has to move.
 ///
-/// A `Vec` that outgrows its room is moved, page by page where it is large, and nobody can read it meanwhile.
+/// A `Vec` that outgrows its capacity is moved, page by page if it is large, and nobody can read it meanwhile.
 pub(crate) struct ReservedVec<T> {
-    /// Zeros from `len` entries on.
+    /// Zeros after the first `len` entries.
     map: MmapMut,
     len: usize,
     kind: PhantomData<T>,
 }
 
 impl<T: bytemuck::Pod> ReservedVec<T> {
-    /// A copy of `values`, if the system lends it addresses: with a limit on them, or elsewhere than on 64 bits of Linux, it may not.
+    /// A copy of `values`, if the system reserves the addresses: it may not where addresses are limited, or on systems
+    /// other than 64-bit Linux.
     pub fn of(values: &[T]) -> Option<ReservedVec<T>> {
         if !cfg!(all(target_os = "linux", target_pointer_width = "64")) {
             return None;
@@ -31,7 +32,8 @@ impl<T: bytemuck::Pod> ReservedVec<T> {
         Some(table)
     }
 
-    /// Makes the table `len` long, if it can be without moving; what is new is `value`.
+    /// Resizes the table to `len`, if that is possible without moving; new entries are `value`. Returns whether it
+    /// was.
     pub fn resize(&mut self, len: usize, value: T) -> bool {
         if len * size_of::<T>() > self.map.len() {
             return false;
@@ -53,7 +55,8 @@ impl<T: bytemuck::Pod> Deref for ReservedVec<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: a map begins at a page, which is aligned for any number; it has `len` entries (`of`, `resize`); any bytes are a `T`.
+        // SAFETY: a map begins at a page, which is aligned for any number; it has `len` entries (`of`, `resize`); any
+        // bytes are a valid `T`.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
     }
 }

@@ -1,8 +1,8 @@
-//! Memory that processes of one machine see together: a file without a name, which each of them maps.
+//! Memory that processes of one machine share: a file without a name, which each of them maps.
 //!
-//! The file lies in `/dev/shm`, or where there is no room in the folder for temporary files, and its name is taken away as soon as it is
-//! open: the system frees it with the last process that maps it, however that ends. Other processes find it among the open files of the
-//! one that made it.
+//! The file is in `/dev/shm`, or if that is full, in the folder for temporary files. Its name is removed as soon as it
+//! is open, so the system frees it when the last process that maps it ends, however that ends. Other processes open it
+//! through the list of open files of the process that created it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-/// Every part begins at a multiple of so many bytes: a line of the processor's cache.
+/// Every part begins at a multiple of this many bytes: a cache line of the processor.
 const LINE: usize = 64;
 
 /// Memory that several processes of a machine map.
@@ -24,17 +24,17 @@ pub struct SharedMemory {
 }
 
 impl SharedMemory {
-    /// So many bytes, all zero. The room for them is taken at once: there is no running out of it later.
+    /// `bytes` bytes, all zero. The space is allocated at once, so it cannot run out later.
     ///
     /// # Errors
-    /// What the system says; [`Unsupported`](io::ErrorKind::Unsupported) on systems other than Linux.
+    /// The system's error; [`Unsupported`](io::ErrorKind::Unsupported) on systems other than Linux.
     pub fn zeros(bytes: usize) -> io::Result<SharedMemory> {
         SharedMemory::map(unnamed(|file| {
             io::copy(&mut io::Read::take(io::repeat(0), bytes.max(1) as u64), file).map(|_| ())
         })?)
     }
 
-    /// How another process of this machine finds it.
+    /// An address by which another process of this machine can open it.
     ///
     /// # Errors
     /// As [`zeros`](SharedMemory::zeros).
@@ -42,10 +42,11 @@ impl SharedMemory {
         address(&self.file)
     }
 
-    /// What another process gave the [`address`](SharedMemory::address) of.
+    /// Opens the memory whose [`address`](SharedMemory::address) another process has sent.
     ///
     /// # Errors
-    /// What the system says, for instance where that process is in another container, or that there is another file now.
+    /// The system's error, for instance if that process is in another container, or if the address is of another file
+    /// now.
     pub fn open(address: &str) -> io::Result<SharedMemory> {
         SharedMemory::map(open(address)?)
     }
@@ -61,17 +62,19 @@ impl SharedMemory {
         Ok(SharedMemory { file, map })
     }
 
-    /// Hands out the memory.
+    /// An arena over the memory.
     ///
     /// # Safety
-    /// What is kept in the room may be read and written like memory of this process's own. So whoever calls this has to see to it, by what
-    /// the processes tell each other, that none reads while another writes; and that in one process only one room of it is in use.
+    /// The arena's parts are read and written like memory of this process. The caller must make sure, by messages
+    /// between the processes, that none reads while another writes; and that each process uses only one arena at a
+    /// time.
     pub unsafe fn arena(&self) -> SharedArena {
         SharedArena { map: self.map.clone(), at: 0 }
     }
 }
 
-/// The parts of a shared memory, one after the other: who asks for the same parts in the same order gets the same.
+/// The parts of a shared memory, one after the other: processes that request the same parts in the same order get the
+/// same memory.
 #[derive(Debug)]
 pub struct SharedArena {
     map: Arc<MmapRaw>,
@@ -87,7 +90,7 @@ impl SharedArena {
     /// The next `len` numbers.
     ///
     /// # Panics
-    /// If there are not so many left.
+    /// If there are not that many left.
     pub(crate) fn part<T: bytemuck::Pod>(&mut self, len: usize) -> SharedSlice<T> {
         let start = self.at;
         assert!(
@@ -104,7 +107,7 @@ impl SharedArena {
 /// Numbers in shared memory.
 pub(crate) struct SharedSlice<T> {
     map: Arc<MmapRaw>,
-    /// In bytes.
+    /// Offset in bytes.
     start: usize,
     len: usize,
     kind: PhantomData<T>,
@@ -114,9 +117,12 @@ impl<T: bytemuck::Pod> Deref for SharedSlice<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: the range lies in the map, which lives as long as `self`, and is aligned (`SharedArena::part`); any bytes are a `T`. Nobody writes
-        // while the slice is borrowed: not this process, where parts do not overlap and writing takes `&mut self`, and no other, as
-        // whoever called `SharedMemory::arena` has seen to.
+        // SAFETY: the range is in the map, which lives as long as `self`, and is aligned (`SharedArena::part`); any
+        // bytes are a valid `T`. Nobody writes while the slice is borrowed: not this process, where parts do not
+        // overlap and writing takes `&mut self`, and no other, which the caller of `SharedMemory::arena` has made sure
+        // of.
+        // while the slice is borrowed: not this process, where parts do not overlap and writing takes `&mut self`, and
+        // no other, as whoever called `SharedMemory::arena` has seen to.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(self.start).cast(), self.len) }
     }
 }
@@ -128,7 +134,7 @@ impl<T: bytemuck::Pod> DerefMut for SharedSlice<T> {
     }
 }
 
-/// A file that has no name, filled by `fill`, in the first folder where that succeeds.
+/// A file without a name, filled by `fill`, in the first folder where that succeeds.
 pub(crate) fn unnamed(fill: impl Fn(&mut File) -> io::Result<()>) -> io::Result<File> {
     let make = |folder: PathBuf| {
         let mut file = create(folder)?;
@@ -145,13 +151,14 @@ fn create(folder: PathBuf) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     use std::sync::atomic::{AtomicUsize, Ordering};
     static MADE: AtomicUsize = AtomicUsize::new(0);
+    // `Relaxed`: the numbers only have to differ, they order no other memory access.
     let path = folder.join(format!(".tempograph-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed)));
     let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     std::fs::remove_file(&path)?;
     Ok(file)
 }
 
-/// Where another process of this machine finds an open file, and what tells it from any other.
+/// An address of an open file for other processes of this machine, with facts that identify the file.
 #[cfg(target_os = "linux")]
 pub(crate) fn address(file: &File) -> io::Result<String> {
     use std::os::fd::AsRawFd;
@@ -160,13 +167,13 @@ pub(crate) fn address(file: &File) -> io::Result<String> {
     Ok(format!("/proc/{}/fd/{} {}:{}:{}", std::process::id(), file.as_raw_fd(), facts.dev(), facts.ino(), facts.len()))
 }
 
-/// The file that another process told the address of.
+/// The file whose address another process has sent.
 #[cfg(target_os = "linux")]
 pub(crate) fn open(address: &str) -> io::Result<File> {
     let other = || io::Error::other(format!("{address} is not the file that was told of"));
     let (path, facts) = address.split_once(' ').ok_or_else(other)?;
     let file = File::options().read(true).write(true).open(path)?;
-    // Where processes are numbered otherwise, as in another container, the path may be of any file.
+    // Where processes have other numbers, as in another container, the path may be of any file.
     match self::address(&file)?.split_once(' ') {
         Some((_, found)) if found == facts => Ok(file),
         _ => Err(other()),

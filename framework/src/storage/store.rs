@@ -1,4 +1,4 @@
-//! Named arrays in one safetensors file, written whole or not at all.
+//! Named arrays in one safetensors file, which is written completely or not at all.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use sha2::{Digest, Sha256};
 
-/// Arrays by name, and notes (text by name) that go into the file's header.
+/// Arrays by name, and metadata (text by name) that goes into the file's header.
 ///
 /// ```
 /// # use tempograph_framework::{Array, Store};
@@ -63,15 +63,15 @@ macro_rules! element {
 }
 element!(f32 => F32, u32 => U32, u64 => U64, i64 => I64);
 
-/// What is wrong with a stored file.
+/// Why a stored file is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The file system refused.
+    /// The file system returned an error.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// Its answer.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Not a whole safetensors file.
@@ -79,10 +79,10 @@ pub enum StoreError {
     Format {
         /// The file.
         path: PathBuf,
-        /// What the reader says.
+        /// The reader's error.
         source: safetensors::SafeTensorError,
     },
-    /// An array of a kind no store writes.
+    /// An array of a kind that no store writes.
     #[error("{}: array `{name}` has type {dtype}, which is not used here", path.display())]
     Kind {
         /// The file.
@@ -92,7 +92,7 @@ pub enum StoreError {
         /// Its type.
         dtype: String,
     },
-    /// An array that should be there is not, or is of another kind or size.
+    /// An array is missing, or is of another kind or size.
     #[error("array `{name}` {problem}")]
     Array {
         /// The array.
@@ -118,7 +118,7 @@ impl Store {
         T::borrow(&self.arrays.get(name)?.1)
     }
 
-    /// Takes an array out.
+    /// Removes an array and returns it.
     ///
     /// # Errors
     /// [`StoreError::Array`] if there is none of that name and kind.
@@ -129,7 +129,7 @@ impl Store {
         Ok((shape, values))
     }
 
-    /// Takes an array that must have `len` values.
+    /// As [`take`](Store::take), for an array that must have `len` values.
     ///
     /// # Errors
     /// [`StoreError::Array`] as in [`take`](Store::take), or if the length differs.
@@ -142,7 +142,7 @@ impl Store {
         Ok(values)
     }
 
-    /// Moves the arrays under `prefix` out into a store of their own, their names shortened by it.
+    /// Moves the arrays under `prefix` to a new store and removes the prefix from their names.
     pub fn split_off(&mut self, prefix: &str) -> Store {
         let (under, rest) =
             std::mem::take(&mut self.arrays).into_iter().partition(|(name, _)| name.starts_with(prefix));
@@ -154,7 +154,7 @@ impl Store {
         }
     }
 
-    /// Moves all arrays of `other` in, their names lengthened by `prefix`.
+    /// Moves all arrays of `other` in, with `prefix` before their names.
     pub fn merge(&mut self, prefix: &str, other: Store) {
         self.arrays.extend(other.arrays.into_iter().map(|(name, array)| (format!("{prefix}{name}"), array)));
     }
@@ -164,20 +164,21 @@ impl Store {
         self.arrays.keys().map(String::as_str)
     }
 
-    /// Writes a note.
+    /// Sets a metadata text.
     pub fn set_metadata(&mut self, name: &str, text: String) {
         self.notes.insert(name.into(), text);
     }
 
-    /// Reads a note.
+    /// A metadata text.
     pub fn metadata(&self, name: &str) -> Option<&str> {
         self.notes.get(name).map(String::as_str)
     }
 
-    /// Writes the file beside its place, flushes it to the disk and moves it there: a reader sees the old file or the new one.
+    /// Writes a temporary file next to `path`, flushes it to the disk and renames it: a reader sees the old file or
+    /// the new one.
     ///
     /// # Errors
-    /// [`StoreError::Io`]; what stood at `path` still stands.
+    /// [`StoreError::Io`]; the old file is then still at `path`.
     pub fn write(&self, path: &Path) -> Result<(), StoreError> {
         let bytes = self.to_bytes().map_err(|source| StoreError::Format { path: path.into(), source })?;
         write_atomic(path, &bytes).map_err(|source| StoreError::Io { path: path.into(), source })
@@ -192,7 +193,7 @@ impl Store {
         Store::from_bytes(&bytes, path)
     }
 
-    /// What the file holds, byte for byte.
+    /// The file's content, byte for byte.
     ///
     /// # Errors
     /// Never in practice: shapes are checked when arrays are put.
@@ -205,7 +206,7 @@ impl Store {
         safetensors::serialize(views, notes)
     }
 
-    /// What was told by [`to_bytes`](Store::to_bytes); `from` is named in errors.
+    /// The store that [`to_bytes`](Store::to_bytes) wrote; `from` is named in errors.
     ///
     /// # Errors
     /// [`StoreError`] naming `from` and what is wrong with it.
@@ -231,7 +232,7 @@ impl Store {
         Ok(store)
     }
 
-    /// SHA-256 of all arrays with their names, kinds and shapes, in hexadecimal. Notes are not part of it.
+    /// SHA-256 of all arrays with their names, kinds and shapes, in hexadecimal, without metadata.
     pub fn sha256(&self) -> String {
         let parts = self.arrays.iter().flat_map(|(name, (shape, array))| {
             let head = format!("{name}\0{:?}\0{shape:?}\0", array.dtype());
@@ -268,10 +269,10 @@ pub fn sha256_hex(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes `bytes` to a neighbour of `path`, flushes it to the disk, and renames it to `path`.
+/// Writes `bytes` to a temporary file next to `path`, flushes it to the disk, and renames it to `path`.
 ///
 /// # Errors
-/// What the file system says; `path` is then as it was.
+/// The file system's error; `path` is then unchanged.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
@@ -289,7 +290,7 @@ pub(crate) fn write_atomic_with(
         file.sync_all()
     });
     if let Err(error) = written.and_then(|()| std::fs::rename(&partial, path)) {
-        // Nothing half-written stays; the first error is the one worth telling.
+        // No partial file stays; the first error is the one to report.
         let _ = std::fs::remove_file(&partial);
         return Err(error);
     }

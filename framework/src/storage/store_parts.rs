@@ -1,4 +1,4 @@
-//! A file of named arrays that is told part by part, so that nobody holds the whole.
+//! A file of named arrays that is written part by part, so that nobody holds the whole in memory.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,8 +12,8 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use crate::storage::store::write_atomic_with;
 use crate::{Store, StoreError};
 
-/// A [`Store`] told in parts, in any order, and written as one file. In memory is the part at hand, and two numbers for each there was;
-/// the parts themselves lie in a file of their own until then.
+/// A [`Store`] given in parts, in any order, and written as one file. Memory holds only the current part, and three
+/// numbers for each earlier part; the parts themselves are in a file of their own until the end.
 ///
 /// ```
 /// # use tempograph_framework::{Store, StoreParts};
@@ -34,11 +34,11 @@ use crate::{Store, StoreError};
 pub struct StoreParts {
     path: PathBuf,
     file: BufWriter<File>,
-    /// Key of each part, and where it begins and ends.
+    /// Key of each part, its start and its end.
     parts: Vec<(u64, u64, u64)>,
 }
 
-/// An array of the file that is made, as far as it is known or written.
+/// An array of the resulting file, as far as it is known or written.
 struct MergedArray {
     dtype: Dtype,
     shape: Vec<usize>,
@@ -47,7 +47,7 @@ struct MergedArray {
 }
 
 impl StoreParts {
-    /// Parts that are to lie in the file `path`, which is removed when they are written or given up.
+    /// Collects parts in the file `path`, which is removed when they are written or dropped.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -57,7 +57,7 @@ impl StoreParts {
         Ok(StoreParts { path: path.into(), file: BufWriter::new(file), parts: Vec::new() })
     }
 
-    /// Adds a part: of each array in it, rows along the first axis.
+    /// Adds a part: for each array in it, rows along the first axis.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -69,16 +69,18 @@ impl StoreParts {
         Ok(())
     }
 
-    /// Writes the file that [`Store::write`] writes of arrays that are those of the parts one behind the other, in the order of their keys.
+    /// Writes the file that [`Store::write`] writes for the concatenated arrays of the parts, in the order of their
+    /// keys.
     ///
     /// # Errors
-    /// [`StoreError`], and what stood at `path` still stands: arrays of one name that differ in kind or in more than their rows.
+    /// [`StoreError`] for arrays of one name that differ in kind or in more than their rows; the old file is then
+    /// still at `path`.
     pub fn write(mut self, path: &Path) -> Result<(), StoreError> {
         if self.parts.is_empty() {
             return Store::default().write(path);
         }
         self.file.flush().map_err(io_error(&self.path))?;
-        // SAFETY: the file is this value's own, and nothing writes to it as long as it is mapped.
+        // SAFETY: only this value has the file, and nothing writes to it while it is mapped.
         let bytes = unsafe { Mmap::map(self.file.get_ref()) }.map_err(io_error(&self.path))?;
         let mut parts = std::mem::take(&mut self.parts);
         parts.sort_by_key(|&(key, ..)| key);
@@ -108,12 +110,12 @@ impl StoreParts {
 
 impl Drop for StoreParts {
     fn drop(&mut self) {
-        // What cannot be removed is in nobody's way but the disk's.
+        // A file that cannot be removed only takes space on the disk.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Adds an array's rows to those there are of its name.
+/// Adds an array's rows to the earlier rows of its name.
 fn join(
     arrays: &mut BTreeMap<String, MergedArray>,
     name: &str,
@@ -132,7 +134,8 @@ fn join(
     Ok(())
 }
 
-/// Gives each array its place, as safetensors' own writer does: those of wide numbers first, then by name. Returns the file's beginning.
+/// Assigns each array its offset, as safetensors' own writer does: wide numbers first, then by name. Returns the
+/// file's header.
 fn lay_out(arrays: &mut BTreeMap<String, MergedArray>) -> Result<Vec<u8>, SafeTensorError> {
     let mut order: Vec<(&String, &mut MergedArray)> = arrays.iter_mut().collect();
     order.sort_by(|(a, one), (b, two)| two.dtype.cmp(&one.dtype).then(a.cmp(b)));
@@ -170,7 +173,7 @@ mod tests {
 
     use super::*;
 
-    /// Arrays of three kinds, one of them of two axes and one that not every part has.
+    /// Arrays of three kinds, one of them with two axes and one that not every part has.
     fn store(rows: &[(u32, Option<i64>)]) -> Store {
         let mut store = Store::default();
         store.put("b.rows", [rows.len(), 2], rows.iter().flat_map(|&(row, _)| [row as f32, 0.5]).collect());

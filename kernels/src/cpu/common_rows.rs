@@ -5,16 +5,17 @@ use super::vector::math::add;
 use super::vector::parallel::{DisjointRows, in_chunks};
 use crate::Neighbours;
 
-/// Lists, pairs of lists or rows a task takes.
+/// Lists, pairs of lists or rows per task.
 const CHUNK: usize = 64;
 
-/// `y_p = [sum of x_w over the rows w in both lists of p | how many they are]`, for pairs `p` of lists of rows of one table.
+/// `y_p = [sum of x_w over the rows w in both lists of p | how many they are]`, for pairs `p` of lists of rows of one
+/// table.
 ///
 /// A row that a list names several times counts once. The rows of a sum are added in ascending order.
 #[derive(Clone, Debug, Default)]
 pub struct CommonRows {
     lists: Lists,
-    /// The common rows of all pairs, one pair behind the other, and which pair each is of.
+    /// The common rows of all pairs, pair after pair, and the pair of each.
     rows: Vec<u32>,
     pairs: Vec<u32>,
     groups: Groups,
@@ -23,7 +24,7 @@ pub struct CommonRows {
 /// Lists of distinct rows, ascending.
 #[derive(Clone, Debug, Default)]
 struct Lists {
-    /// Room of a list, `K`.
+    /// Capacity of a list, `K`.
     k: usize,
     /// `[A, K]`
     rows: Vec<u32>,
@@ -39,7 +40,8 @@ impl Lists {
 }
 
 impl CommonRows {
-    /// Takes the lists, `A` of them with at most `K` entries each. Entry `e` of a list means row `row_of[e]` of the table.
+    /// Loads the lists, `A` of them with at most `K` entries each. Entry `e` of a list means row `row_of[e]` of the
+    /// table.
     ///
     /// # Panics
     /// If an entry has no row.
@@ -63,16 +65,16 @@ impl CommonRows {
         });
     }
 
-    /// Whether a list names a row.
+    /// Whether a list contains a row.
     pub fn names(&self, list: u32, row: u32) -> bool {
         self.lists.of(list).binary_search(&row).is_ok()
     }
 
-    /// Writes the sums, `[P, W]`, into the columns of `out` that begin at `column`, and the counts into the column behind them. Pair `p` is
-    /// that of the lists `i[p]` and `j[p]`.
+    /// Writes the sums, `[P, W]`, into the columns of `out` that begin at `column`, and the counts into the next
+    /// column. Pair `p` consists of the lists `i[p]` and `j[p]`.
     ///
     /// # Panics
-    /// Where shapes do not fit together, or a pair names a list that is not there.
+    /// If shapes do not fit together, or a pair has a list out of range.
     pub fn forward(&self, [i, j]: [&[u32]; 2], table: &PaddedRows, out: &mut PaddedRows, column: usize) {
         let (width, stride) = (table.columns(), out.stride());
         assert_eq!([i.len(), j.len()], [out.rows(); 2], "a pair has two lists and a row");
@@ -93,13 +95,14 @@ impl CommonRows {
         });
     }
 
-    /// Writes the gradient of the table, given that of [`forward`](Self::forward)'s `out`. `of_table` has the table's shape.
+    /// Writes the gradient of the table, given that of [`forward`](Self::forward)'s `out`. `of_table` has the table's
+    /// shape.
     ///
     /// # Panics
     /// As `forward`.
     pub fn backward(&mut self, [i, j]: [&[u32]; 2], grad: &PaddedRows, column: usize, of_table: &mut PaddedRows) {
         let CommonRows { lists, rows, pairs, groups } = self;
-        // Room for as many as lists can have in common, so that no later batch of this size needs more.
+        // Reserves the maximum number of common rows, so that no later batch of this size allocates.
         [&mut *rows, &mut *pairs].into_iter().for_each(|array| {
             array.clear();
             array.reserve(i.len() * lists.k);
@@ -127,7 +130,7 @@ impl CommonRows {
     }
 }
 
-/// Moves the distinct ones of ascending rows to the front; gives how many they are.
+/// Moves the distinct values of ascending rows to the front. Returns their number.
 fn distinct(rows: &mut [u32]) -> usize {
     let mut length = 0;
     for at in 0..rows.len() {
@@ -139,7 +142,7 @@ fn distinct(rows: &mut [u32]) -> usize {
     length
 }
 
-/// Visits what stands in both of two ascending lists.
+/// Visits the values that are in both of two ascending lists.
 fn common(mut a: &[u32], mut b: &[u32], mut visit: impl FnMut(u32)) {
     while let ([x, rest_of_a @ ..], [y, rest_of_b @ ..]) = (a, b) {
         if x == y {

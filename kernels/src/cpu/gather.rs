@@ -1,9 +1,9 @@
-//! Copies of rows, and sums of rows back where they came from.
+//! Copies of rows, and their gradients.
 use crate::cpu::vector::groups::Groups;
 use crate::cpu::vector::math::add;
 use rayon::prelude::*;
 
-/// Rows a task takes.
+/// Rows per task.
 const CHUNK: usize = 128;
 
 /// `source[rows]`.

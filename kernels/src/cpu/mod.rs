@@ -1,4 +1,4 @@
-//! The kernels on slices of host memory: rayon above, vectors below, no tensor library.
+//! The kernels on slices of host memory: rayon for threads, vectors in the loops, no tensor library.
 //!
 //! Work is split in chunks of fixed size and partial sums are added in the order of their chunks, so that
 //! a result does not depend on the number of threads.

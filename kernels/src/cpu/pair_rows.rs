@@ -5,7 +5,7 @@ use super::vector::math::add;
 use super::vector::parallel::{DisjointRows, in_chunks};
 use super::vector::simd::vectorised;
 
-/// Pairs, or rows, a task takes.
+/// Pairs, or rows, per task.
 const CHUNK: usize = 64;
 
 /// `y_p = [x_i * x_j | m_p x_i | m_p x_j]` of pairs `p` of rows of one table. Either part may be left out.
@@ -14,7 +14,7 @@ pub struct PairRows {
     groups: [Groups; 2],
 }
 
-/// What rows of pairs are made of.
+/// The inputs of rows of pairs.
 #[derive(Clone, Copy, Debug)]
 pub struct PairEnds<'a> {
     /// `[A, O]`
@@ -23,9 +23,9 @@ pub struct PairEnds<'a> {
     pub i: &'a [u32],
     /// `[P]` rows of the table.
     pub j: &'a [u32],
-    /// Whether the products are wanted.
+    /// Whether the products are computed.
     pub product: bool,
-    /// `[P]` which pairs have their own rows behind the products; the others have zeros there. Nothing where no pair has such columns.
+    /// `[P]` the pairs that have both rows after the products; the others have zeros there. `None`: no such columns.
     pub own: Option<&'a [bool]>,
 }
 
@@ -40,7 +40,7 @@ impl PairRows {
     /// Writes the rows into the first columns of `out`, `[P, ..]`.
     ///
     /// # Panics
-    /// Where shapes do not fit together, or a pair names a row that is not there.
+    /// If shapes do not fit together, or a pair has a row out of range.
     pub fn forward(ends: PairEnds<'_>, out: &mut PaddedRows) {
         let (width, columns, stride) = (ends.table.columns(), ends.columns(), out.stride());
         assert_eq!([ends.i.len(), ends.j.len()], [out.rows(); 2], "a pair has two rows");

@@ -7,20 +7,20 @@ use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
 use crate::cpu::vector::simd::vectorised;
 use crate::cpu::vector::time::sum_rows;
 
-/// Pairs, or rows, a task takes.
+/// Pairs, or rows, per task.
 const CHUNK: usize = 64;
 
 /// `score_p = w . relu(a[i_p] + b[j_p] [+ c_p]) + w_0`, for pairs `p` of a row of `a` and a row of `b`.
 #[derive(Clone, Debug, Default)]
 pub struct PairScores {
-    /// `[P, O]` gradient of what is rectified.
+    /// `[P, O]` gradient of the ReLU's input.
     hidden: PaddedRows,
     groups: Groups,
     /// `[tasks, O]`
     partial: Vec<f32>,
 }
 
-/// What pairs are scored from.
+/// The inputs of pair scores.
 #[derive(Clone, Copy, Debug)]
 pub struct PairInputs<'a> {
     /// `[A, O]`
@@ -31,13 +31,13 @@ pub struct PairInputs<'a> {
     pub i: &'a [u32],
     /// `[P]` rows of `b`.
     pub j: &'a [u32],
-    /// `[P, O]` what else is added, if anything.
+    /// `[P, O]` further rows that are added, if any.
     pub c: Option<&'a PaddedRows>,
     /// `[O]`
     pub weight: &'a [f32],
 }
 
-/// Gradients of [`PairInputs`], all written over.
+/// Gradients of [`PairInputs`], all overwritten.
 #[derive(Debug)]
 pub struct PairGradients<'a> {
     /// `[A, O]`
@@ -54,7 +54,7 @@ impl PairScores {
     /// Writes the scores `[P]`.
     ///
     /// # Panics
-    /// Where shapes do not fit together, or a pair names a row that is not there.
+    /// If shapes do not fit together, or a pair has a row out of range.
     pub fn forward(&self, inputs: PairInputs<'_>, bias: f32, scores: &mut [f32]) {
         assert_eq!([inputs.i.len(), inputs.j.len()], [scores.len(); 2], "a pair has one row of each side");
         let all = DisjointRows::new(scores, 1);
@@ -109,14 +109,14 @@ impl PairScores {
         }
     }
 
-    /// `[P, O]` gradient of what was rectified, as the last backward pass left it.
+    /// `[P, O]` gradient of the ReLU's input from the last backward pass.
     pub fn hidden(&self) -> &PaddedRows {
         &self.hidden
     }
 }
 
 impl<'a> PairInputs<'a> {
-    /// The three rows a pair is scored from; the third is empty where there is none.
+    /// The three rows from which a pair is scored; the third is empty if nothing is added.
     fn rows(&self, pair: usize) -> [&'a [f32]; 3] {
         let c = self.c.map_or(&[][..], |c| c.row(pair));
         [self.a.row(self.i[pair] as usize), self.b.row(self.j[pair] as usize), c]

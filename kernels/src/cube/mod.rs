@@ -1,7 +1,7 @@
 //! The kernels on GPUs: one source for every device that CubeCL drives, CUDA and Vulkan among them.
 //!
-//! What a plan holds goes to the device in one transfer, matrix products are the tensor library's, all else is a kernel here. Sums are taken in
-//! a fixed order without atomics, so results do not change from run to run.
+//! A plan goes to the device in one transfer. Matrix products are the tensor library's; everything else is a kernel
+//! here. Sums are in a fixed order without atomics, so results do not change from run to run.
 pub(crate) mod array;
 mod history;
 pub(crate) mod kernel;

@@ -1,4 +1,4 @@
-//! GPUs as the system shows them.
+//! GPUs of the system.
 #[cfg(feature = "cuda")]
 pub(crate) mod gpu;
 #[cfg(feature = "cuda")]

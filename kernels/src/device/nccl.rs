@@ -1,4 +1,5 @@
-//! Bytes between GPUs over NCCL. The library is loaded when asked: a build with the feature runs on a machine without it.
+//! Transfers of bytes between GPUs over NCCL. The library is loaded on the first call, so a build with the feature also
+//! runs on a machine without it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +8,12 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError};
 use cudarc::nccl::result::NcclError;
 use cudarc::nccl::safe::{Comm, Id, group_end, group_start};
 
-/// Time between two looks at whether a transfer is done.
+/// Time between two polls of a transfer.
 const POLL_INTERVAL: Duration = Duration::from_micros(20);
 
-/// A GPU among those of other processes, one each.
+/// A GPU in a group with those of other processes, one each.
 pub struct Nccl {
-    // Before the stream it works on: what is under way ends with it.
+    // Declared before its stream, so it is dropped first: that ends pending transfers.
     comm: Comm,
     stream: Arc<CudaStream>,
 }
@@ -20,14 +21,15 @@ pub struct Nccl {
 impl Nccl {
     /// Whether the library is installed.
     pub fn is_installed() -> bool {
-        // SAFETY: only looks for the library; the crate asks for `unsafe` because loading any library runs its initialisers.
+        // SAFETY: this only searches the library; the crate marks it `unsafe` because loading any library runs its
+        // initialisers.
         unsafe { cudarc::nccl::sys::is_culib_present() }
     }
 
-    /// A name for a new group of GPUs, made by one process and told to the others.
+    /// A name for a new group of GPUs. One process makes it and sends it to the others.
     ///
     /// # Errors
-    /// A sentence: no library, or what it says.
+    /// A sentence: no library, or the library's error.
     pub fn new_group_id() -> Result<[u8; 128], String> {
         if !Nccl::is_installed() {
             return Err("no NCCL library (libnccl) is installed".into());
@@ -38,7 +40,7 @@ impl Nccl {
     /// Joins the group `name` with the GPU numbered `device`, as `rank` of `world`. Waits for the others.
     ///
     /// # Errors
-    /// A sentence: no library, no such GPU, or what one of them says.
+    /// A sentence: no library, no such GPU, or the error of one of them.
     pub fn join(device: usize, rank: usize, world: usize, name: [u8; 128]) -> Result<Nccl, String> {
         if !Nccl::is_installed() {
             return Err("no NCCL library (libnccl) is installed".into());
@@ -49,11 +51,11 @@ impl Nccl {
         Ok(Nccl { comm, stream })
     }
 
-    /// Sends each of `peers` its part of `outgoing` and receives as many bytes as `incoming` says from each, over the GPUs. `keep_waiting` is asked
-    /// now and then whether to wait any longer.
+    /// Sends each of `peers` its part of `outgoing` and receives `incoming` bytes from each, over the GPUs.
+    /// `keep_waiting` is polled and says whether to wait longer.
     ///
     /// # Errors
-    /// A sentence with what the library says, or that waiting was given up; the group is of no use any more then.
+    /// A sentence with the library's error, or that waiting was cancelled. The group is then unusable.
     pub fn swap(
         &self,
         peers: &[usize],

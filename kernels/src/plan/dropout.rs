@@ -10,24 +10,24 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// What the entry numbered `counter` is multiplied by: 0, or `1 / (1 - rate)`.
+    /// The factor of entry number `counter`: 0, or `1 / (1 - rate)`.
     #[inline]
     pub fn factor(&self, counter: u64) -> f32 {
         factor(self.mixed_seed(), self.rate, counter)
     }
 
-    /// What the positions' numbers are added to.
+    /// The seed to which positions are added.
     #[inline]
     pub(crate) fn mixed_seed(&self) -> u64 {
         mix(self.seed)
     }
 }
 
-/// What the entry numbered `counter` is multiplied by, under a seed that is [mixed](Dropout::mixed_seed) already.
+/// The factor of entry number `counter`, under a seed that is already [mixed](Dropout::mixed_seed).
 #[inline(always)]
 pub(crate) fn factor(mixed_seed: u64, rate: f32, counter: u64) -> f32 {
     let hash = mix(mixed_seed.wrapping_add(counter.wrapping_mul(GOLDEN)));
-    // 24 bits: a signed conversion, which every vector unit has, is exact.
+    // 24 bits, so that a signed conversion, which every vector unit has, is exact.
     let uniform = (hash >> 40) as i32 as f32 / (1u64 << 24) as f32;
     if uniform < rate { 0.0 } else { 1.0 / (1.0 - rate) }
 }

@@ -1,4 +1,4 @@
-//! What a memory update is computed from, apart from its weights.
+//! The constant inputs of a memory update.
 use crate::Rows;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ impl Cell {
         }
     }
 
-    /// Leading gates that see the message and the memory only through the sum of their two products.
+    /// Number of leading gates that read the message and the memory only through the sum of their two products.
     pub(crate) fn summed(self) -> usize {
         match self {
             Self::Gru => 2,
@@ -36,11 +36,11 @@ pub struct MailPlan {
     pub unique: usize,
     /// `[U, D]` stored memory of each unique node.
     pub memory: Vec<f32>,
-    /// `[M]` which unique rows are updated, strictly ascending.
+    /// `[M]` rows that are updated, strictly ascending.
     pub rows: Vec<u32>,
     /// `[M]` true where the message is the zero vector, its time encoding included.
     pub empty: Vec<bool>,
-    /// `[M, D]` memory of the other end as it stands in the mail, or whatever else that says; ignored where empty.
+    /// `[M, D]` memory of the other end in the mail, or the mail's payload; ignored if empty.
     pub other: Vec<f32>,
     /// `[M]` key into `features`, ignored where empty.
     pub event: Vec<u64>,
@@ -56,7 +56,7 @@ impl MailPlan {
         self.features.as_ref().map_or(0, |features| features.width())
     }
 
-    /// Panics when the arrays do not fit together, memories and what mail says being so wide: such a plan is a bug of whoever made it.
+    /// Panics if the arrays do not fit memories and payloads of these widths: such a plan is a bug of its caller.
     pub(crate) fn check(&self, [width, said]: [usize; 2]) {
         let mails = self.rows.len();
         assert_eq!(self.memory.len(), self.unique * width, "memory is not [{}, {width}]", self.unique);

@@ -1,4 +1,4 @@
-//! What operations are computed from, apart from their tensors: who attends to whom, which mail is read, which pairs are scored.
+//! The constant inputs of operations, apart from their tensors: neighbours, mail, scored pairs.
 pub(crate) mod adam;
 pub(crate) mod dropout;
 pub(crate) mod mail;

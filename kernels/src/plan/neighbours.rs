@@ -1,4 +1,4 @@
-//! What temporal attention is computed from, apart from its tensors.
+//! The constant inputs of temporal attention.
 use crate::{Dropout, Rows};
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    /// Panics when the arrays do not fit together: such a plan is a bug of whoever made it.
+    /// Panics if the arrays do not fit together: such a plan is a bug of its caller.
     pub(crate) fn check(&self) {
         let slots = self.roots * self.k;
         assert_eq!(self.count.len(), self.roots, "count is not [{}]", self.roots);
@@ -41,7 +41,7 @@ impl Neighbours {
     }
 }
 
-/// What is done to a score before the softmax.
+/// The function applied to a score before the softmax.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ScoreActivation {
     /// `s * scale`.
@@ -71,7 +71,7 @@ impl ScoreActivation {
 /// Constants of one temporal attention.
 #[derive(Clone, Debug)]
 pub struct AttentionPlan {
-    /// Who attends to what.
+    /// The neighbours of each root.
     pub neighbours: Neighbours,
     /// Edge features, `E` columns. Without them a neighbour has no edge columns.
     pub features: Option<Arc<dyn Rows>>,
@@ -94,10 +94,10 @@ impl AttentionPlan {
     }
 }
 
-/// Constants of one attention, as they lie in a view or a plan.
+/// Constants of one attention, borrowed from a view or a plan.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionPlanRef<'a> {
-    /// Who attends to what.
+    /// The neighbours of each root.
     pub neighbours: &'a Neighbours,
     /// Edge features, `E` columns.
     pub features: Option<&'a dyn Rows>,
@@ -113,7 +113,7 @@ impl AttentionPlanRef<'_> {
         self.features.map_or(0, Rows::width)
     }
 
-    /// What dropout multiplies the weight of one (root, head, slot) by: 0, or `1 / (1 - rate)`.
+    /// The dropout factor of the weight of one (root, head, slot): 0, or `1 / (1 - rate)`.
     #[inline]
     pub(crate) fn dropout_factor(&self, root: usize, head: usize, heads: usize, slot: usize) -> f32 {
         let counter = ((root * heads + head) * self.neighbours.k + slot) as u64;

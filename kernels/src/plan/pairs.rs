@@ -1,4 +1,4 @@
-//! What pairs are scored from, apart from tensors.
+//! The constant inputs of pair scores.
 
 /// Pairs of a row of one table and a row of another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct PairPlan {
 }
 
 impl PairPlan {
-    /// Panics when the arrays do not fit together: such a plan is a bug of whoever made it.
+    /// Panics if the arrays do not fit together: such a plan is a bug of its caller.
     pub(crate) fn check(&self, a: usize, b: usize) {
         assert_eq!(self.i.len(), self.j.len(), "a pair has one row of each table");
         assert!(

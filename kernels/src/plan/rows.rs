@@ -1,9 +1,9 @@
-//! Rows of constant features that live somewhere else: a mapped file, a growing store.
+//! Rows of constant features that are stored elsewhere: a mapped file, a growing store.
 
 /// Read-only rows addressed by a number that need not be dense.
 ///
-/// A kernel reads a feature row where it lies instead of asking for a gathered copy. `width` is the
-/// length of every row. `row` panics on an id that was never stored: ids come from the caller's own plan.
+/// A kernel reads a feature row in place and needs no gathered copy. `width` is the length of every row. `row` panics
+/// on an id that was never stored: ids come from the caller's own plan.
 pub trait Rows: std::fmt::Debug + Send + Sync {
     /// Columns of every row.
     fn width(&self) -> usize;

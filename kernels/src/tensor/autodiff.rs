@@ -11,7 +11,7 @@ use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::ops::FloatTensor;
 use std::sync::Arc;
 
-/// Hands every tracked parent its gradient.
+/// Passes every tracked parent its gradient.
 fn register<B: Kernels, const N: usize>(
     parents: [Option<NodeId>; N],
     gradients: [FloatTensor<B>; N],

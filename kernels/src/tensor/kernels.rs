@@ -1,4 +1,4 @@
-//! What a backend brings along to have fused operations: forward and backward passes on its own primitives.
+//! The trait of backends with fused operations: forward and backward passes on their own primitives.
 use crate::{AttentionPlan, Cell, MailPlan, PairPlan};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
@@ -6,10 +6,10 @@ use std::fmt::Debug;
 
 /// Forward and hand-written backward passes. Implemented by backends that compute, never by the tape.
 pub trait Kernels: Backend {
-    /// What a memory update keeps for its backward pass.
+    /// Saved arrays of a memory update for its backward pass.
     type SavedMemoryUpdate: Clone + Debug + Send + 'static;
 
-    /// What an attention keeps for its backward pass.
+    /// Saved arrays of an attention for its backward pass.
     type SavedAttention: Clone + Debug + Send + 'static;
 
     /// New memory `[U, D]`. Weights: `w_ih`, `w_hh`, `b_ih`, `b_hh`, `freq`, `phase`.

@@ -1,4 +1,4 @@
-//! The tensor library, seen from the other crates: a change of library starts here.
+//! The tensor library, as the other crates use it. A change of library starts here.
 pub(crate) mod autodiff;
 pub(crate) mod flex;
 pub(crate) mod kernels;
@@ -28,11 +28,11 @@ pub use burn_cuda::CudaDevice;
 /// [`Cuda`] with a tape for gradients.
 #[cfg(feature = "cuda")]
 pub type CudaTape = Autodiff<Cuda>;
-/// How NVIDIA GPUs are driven.
+/// The runtime of NVIDIA GPUs.
 #[cfg(feature = "cuda")]
 pub use cubecl::cuda::CudaRuntime;
 
-/// Tensors on a device that Vulkan drives, a processor's software device among them: what the kernels for GPUs are tested on.
+/// Tensors on a Vulkan device, also a software device of a processor. The kernels for GPUs are tested on it.
 #[cfg(feature = "wgpu")]
 pub type Wgpu = burn_wgpu::Wgpu<f32, i32, u32>;
 /// A device by its kind and number.
@@ -41,18 +41,18 @@ pub use burn_wgpu::WgpuDevice;
 /// [`Wgpu`] with a tape for gradients.
 #[cfg(feature = "wgpu")]
 pub type WgpuTape = Autodiff<Wgpu>;
-/// How Vulkan devices are driven.
+/// The runtime of Vulkan devices.
 #[cfg(feature = "wgpu")]
 pub use burn_wgpu::WgpuRuntime;
 
-/// Looks for a Vulkan device.
+/// Checks that there is a Vulkan device.
 ///
 /// # Errors
-/// A sentence that says that there is none.
+/// A sentence that there is none.
 #[cfg(feature = "wgpu")]
 pub fn vulkan() -> Result<(), &'static str> {
     static FOUND: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    // the first use of a device panics where there is none
+    // the first use of a device panics if there is none
     let found = *FOUND.get_or_init(|| {
         std::panic::catch_unwind(|| Tensor::<Wgpu, 1>::zeros([1], &Default::default()).into_data()).is_ok()
     });

@@ -6,9 +6,10 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive};
 use std::sync::Arc;
 
-/// What model code is generic over: the operations of this crate on a backend's primitives.
+/// The trait that model code is generic over: the operations of this crate on a backend's primitives.
 ///
-/// Holds for [`Cpu`](crate::tensor::Cpu), for `Cuda` with feature `cuda`, for `Wgpu` with `wgpu`, and for each of them under `Autodiff`.
+/// Implemented for [`Cpu`](crate::tensor::Cpu), for `Cuda` with feature `cuda`, for `Wgpu` with `wgpu`, and for each of
+/// them under `Autodiff`.
 pub trait TemporalOps: Backend {
     /// See [`memory_update_gru`]. Weights: `w_ih`, `w_hh`, `b_ih`, `b_hh`, `freq`, `phase`.
     fn memory_update(plan: Arc<MailPlan>, cell: Cell, weights: [FloatTensor<Self>; 6]) -> FloatTensor<Self>;
@@ -72,14 +73,15 @@ fn wrap<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
 
 /// New memory `[U, D]` of the nodes of a plan.
 ///
-/// With the message `m = [own memory | other memory | edge features | cos(dt * freq + phase)]` of a row and its memory `h`,
-/// `r = sigmoid(W_ir m + b_ir + W_hr h + b_hr)`, `z` likewise, `n = tanh(W_in m + b_in + r * (W_hn h + b_hn))`, and the
-/// new memory is `(1 - z) n + z h`, as in PyTorch's `GRUCell`. Rows that are not listed keep their memory.
+/// With the message `m = [own memory | other memory | edge features | cos(dt * freq + phase)]` of a row and its memory
+/// `h`, `r = sigmoid(W_ir m + b_ir + W_hr h + b_hr)`, `z` likewise, `n = tanh(W_in m + b_in + r * (W_hn h + b_hn))`,
+/// and the new memory is `(1 - z) n + z h`, as in PyTorch's `GRUCell`. Rows that are not listed keep their memory.
 ///
-/// `w_ih` `[3D, 2D + E + T]`, `w_hh` `[3D, D]`, `b_ih` `[3D]`, `b_hh` `[3D]`, `freq` `[T]`, `phase` `[T]`, all differentiable.
+/// `w_ih` `[3D, 2D + E + T]`, `w_hh` `[3D, D]`, `b_ih` `[3D]`, `b_hh` `[3D]`, `freq` `[T]`, `phase` `[T]`, all
+/// differentiable.
 ///
 /// # Panics
-/// Where shapes do not fit together, as every operation on tensors does.
+/// If shapes do not fit together, as for every operation on tensors.
 pub fn memory_update_gru<B: TemporalOps>(
     plan: Arc<MailPlan>,
     w_ih: Tensor<B, 2>,
@@ -96,7 +98,7 @@ pub fn memory_update_gru<B: TemporalOps>(
 /// As [`memory_update_gru`] with the new memory `tanh(W_ih m + b_ih + W_hh h + b_hh)`: `w_ih` is `[D, 2D + E + T]`.
 ///
 /// # Panics
-/// Where shapes do not fit together.
+/// If shapes do not fit together.
 pub fn memory_update_rnn<B: TemporalOps>(
     plan: Arc<MailPlan>,
     w_ih: Tensor<B, 2>,
@@ -123,14 +125,14 @@ fn memory_update<B: TemporalOps>(
 
 /// Attention of roots over their recent neighbours, with the weights already moved to the query.
 ///
-/// Neighbour `k` is `x_k = [hidden[row_k] | edge features | cos(dt_k * freq + phase) | 1]`, `X = W + E + T + 1` numbers. Its score is
-/// `act(query . x_k)`, `a` is the softmax of the scores over the valid neighbours of a root, then dropout, and the output is
-/// `sum over k of a_k x_k`, 0 for a root without neighbours.
+/// Neighbour `k` is `x_k = [hidden[row_k] | edge features | cos(dt_k * freq + phase) | 1]`, `X = W + E + T + 1`
+/// numbers. Its score is `act(query . x_k)`, `a` is the softmax of the scores over the valid neighbours of a root, then
+/// dropout, and the output is `sum over k of a_k x_k`, 0 for a root without neighbours.
 ///
 /// `hidden` `[N, W]`, `query` `[H, R, X]`, `freq` `[T]`, `phase` `[T]`, all differentiable; the output is `[H, R, X]`.
 ///
 /// # Panics
-/// Where shapes do not fit together, or a neighbour's row is not below `N`.
+/// If shapes do not fit together, or a neighbour's row is not below `N`.
 pub fn temporal_attention<B: TemporalOps>(
     plan: Arc<AttentionPlan>,
     hidden: Tensor<B, 2>,
@@ -149,7 +151,7 @@ pub fn time_encode<B: TemporalOps>(dt: &[f32], freq: Tensor<B, 1>, phase: Tensor
 /// `hidden[rows]`, `[rows, W]`, differentiable in `hidden` `[N, W]`.
 ///
 /// # Panics
-/// Where a row is not below `N`.
+/// If a row is not below `N`.
 pub fn gather_rows<B: TemporalOps>(hidden: Tensor<B, 2>, rows: impl Into<Arc<[u32]>>) -> Tensor<B, 2> {
     wrap(B::gather_rows(primitive(hidden), rows.into()))
 }
@@ -159,7 +161,7 @@ pub fn gather_rows<B: TemporalOps>(hidden: Tensor<B, 2>, rows: impl Into<Arc<[u3
 /// `a` `[A, O]`, `b` `[B, O]`, `c` `[P, O]` if anything is added, `weight` `[1, O]`, `bias` `[1]`, all differentiable.
 ///
 /// # Panics
-/// Where shapes do not fit together, or a pair names a row that is not there.
+/// If shapes do not fit together, or a pair has a row out of range.
 pub fn pair_scores<B: TemporalOps>(
     plan: impl Into<Arc<PairPlan>>,
     a: Tensor<B, 2>,
@@ -177,19 +179,19 @@ pub fn pair_scores<B: TemporalOps>(
     wrap(B::pair_scores(plan, [a, b, c, weight, primitive(bias)]))
 }
 
-/// `left` `[.., n, m]` times `right` `[.., m, k]`, both with the same blocks. On devices its inputs are rounded as the program was told to round them, and
-/// not at all unless it was: the tensor library's own product takes TF32 wherever it is to be had.
+/// `left` `[.., n, m]` times `right` `[.., m, k]`, both with the same blocks. On devices inputs are rounded only to the
+/// precision set for the program. The tensor library's own product would use TF32 wherever it is available.
 ///
 /// # Panics
-/// Where shapes do not fit together.
+/// If shapes do not fit together.
 pub fn product<B: TemporalOps, const D: usize>(left: Tensor<B, D>, right: Tensor<B, D>) -> Tensor<B, D> {
     wrap(B::product(primitive(left), primitive(right)))
 }
 
-/// The attention weights `[H, R, K]` of [`temporal_attention`] before dropout: what a root looked at, to explain a score. Not tracked.
+/// The attention weights `[H, R, K]` of [`temporal_attention`] before dropout, to explain a score. Not tracked.
 ///
 /// # Panics
-/// Where shapes do not fit together.
+/// If shapes do not fit together.
 pub fn attention_weights<B: TemporalOps>(
     plan: &AttentionPlan,
     hidden: Tensor<B, 2>,

@@ -1,5 +1,5 @@
-//! The slow twin of every operation, composed of the tensor library's own ones. Nobody optimises it: it is what the kernels are checked
-//! against, its gradients come from the tape, and it runs wherever the tensor library does.
+//! The slow twin of every operation, composed of the tensor library's own operations. Nobody optimises it. Kernels are
+//! tested against it, its gradients come from the tape, and it runs on every backend of the library.
 use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan, Rows, ScoreActivation};
 use burn::tensor::activation::{leaky_relu, sigmoid, softmax};
 use burn::tensor::backend::Backend;
@@ -25,7 +25,7 @@ pub fn memory_update<B: Backend>(plan: &MailPlan, cell: Cell, weights: CellWeigh
     let dt: Vec<f32> = plan.dt.iter().zip(&plan.empty).map(|(&dt, &empty)| if empty { 0.0 } else { dt }).collect();
     push_time(&mut message, &dt, freq, phase);
     let full = plan.empty.iter().map(|&empty| if empty { 0.0 } else { 1.0 }).collect();
-    // where a message is empty whatever stands in the plan is ignored
+    // if a message is empty, its numbers in the plan are ignored
     let absent = matrix::<B>(full, mails, 1, &device).equal_elem(0.0);
     let message = Tensor::cat(message, 1);
     let message = message.clone().mask_fill(absent.expand(message.dims()), 0.0);
@@ -40,7 +40,8 @@ pub fn memory_update<B: Backend>(plan: &MailPlan, cell: Cell, weights: CellWeigh
     Tensor::cat(vec![new, memory], 0).select(0, indices(source, &device))
 }
 
-/// One step of a recurrent cell, `[M, D]`: from `x W_ihᵀ + b_ih` and `h W_hhᵀ + b_hh`, `[M, 3D]` of a GRU and `[M, D]` of an RNN, and `h` itself.
+/// One step of a recurrent cell, `[M, D]`: from `x W_ihᵀ + b_ih` and `h W_hhᵀ + b_hh`, `[M, 3D]` of a GRU and `[M, D]`
+/// of an RNN, and `h` itself.
 pub fn cell_step<B: Backend>(
     cell: Cell,
     input: Tensor<B, 2>,
@@ -108,7 +109,7 @@ fn softmax_of_scores<B: Backend>(plan: &AttentionPlan, query: Tensor<B, 3>, rows
     let valid = (0..roots * k).map(|at| if at % k < plan.neighbours.count[at / k] as usize { 1.0f32 } else { 0.0 });
     let valid = Tensor::<B, 3>::from_data(TensorData::new(valid.collect::<Vec<_>>(), [roots, 1, k]), &rows.device());
     let scores = scores.mask_fill(valid.clone().equal_elem(0.0).expand(shape), -1e30);
-    // a root without neighbours has a softmax all the same: it is multiplied away
+    // a root without neighbours also gets a softmax here; multiplying by `valid` makes it zero
     softmax(scores, 2) * valid
 }
 
@@ -139,7 +140,7 @@ pub fn time_encode<B: Backend>(dt: &[f32], freq: Tensor<B, 1>, phase: Tensor<B, 
     (dt * freq.unsqueeze() + phase.unsqueeze()).cos()
 }
 
-/// Appends the time encoding where there is one: the tensor library has no empty columns.
+/// Appends the time encoding if there is one: the tensor library has no empty columns.
 fn push_time<B: Backend>(columns: &mut Vec<Tensor<B, 2>>, dt: &[f32], freq: Tensor<B, 1>, phase: Tensor<B, 1>) {
     if freq.dims()[0] > 0 {
         columns.push(time_encode(dt, freq, phase));
@@ -172,7 +173,7 @@ pub fn pair_scores<B: Backend>(plan: &PairPlan, inputs: [Tensor<B, 2>; 4], bias:
     (pair_hidden(plan, a, b, c).clamp_min(0.0).matmul(weight.transpose()) + bias.unsqueeze()).squeeze_dim(1)
 }
 
-/// What is rectified, `[P, O]`.
+/// The input of the ReLU, `[P, O]`.
 fn pair_hidden<B: Backend>(plan: &PairPlan, a: Tensor<B, 2>, b: Tensor<B, 2>, c: Tensor<B, 2>) -> Tensor<B, 2> {
     let sum = gather_rows(a, &plan.i) + gather_rows(b, &plan.j);
     if c.dims()[0] == 0 { sum } else { sum + c }
@@ -188,7 +189,7 @@ fn indices<B: Backend>(rows: impl IntoIterator<Item = u32>, device: &B::Device) 
     Tensor::from_data(TensorData::new(rows, [count]), device)
 }
 
-/// The rows of the events named, zeros where none is.
+/// The feature rows of some events; zeros for a missing event.
 fn feature_rows<B: Backend>(
     features: &dyn Rows,
     events: impl Iterator<Item = Option<u64>>,

@@ -62,7 +62,7 @@ impl MailSizes {
         let rows: Vec<u32> = (0..self.unique as u32).filter(|row| row % self.silent as u32 != 0).collect();
         let mails = rows.len();
         let empty: Vec<bool> = (0..mails).map(|mail| mail % self.empty == self.empty - 1).collect();
-        // whatever stands in an empty mail is ignored
+        // the numbers of an empty mail are ignored
         let event = (0..mails).map(|mail| if empty[mail] { u64::MAX } else { (mail * 7 % EVENTS) as u64 }).collect();
         let mut other = numbers(2, mails * self.d);
         for (mail, row) in other.chunks_mut(self.d).enumerate() {
@@ -127,7 +127,7 @@ impl AttentionSizes {
         let count: Vec<u32> =
             (0..roots).map(|root| if self.lonely { 0 } else { (k - (root * 5) % (k + 1)) as u32 }).collect();
         let valid = |at: usize| at % k < count[at / k] as usize;
-        // whatever stands in a slot that is not valid is ignored
+        // the numbers of an invalid slot are ignored
         let row = (0..roots * k).map(|at| if valid(at) { (at * at % self.n) as u32 } else { u32::MAX }).collect();
         let event = (0..roots * k).map(|at| if valid(at) { (at * 3 % EVENTS) as u64 } else { u64::MAX }).collect();
         let dt = numbers(5, roots * k)
@@ -170,7 +170,7 @@ pub fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor.into_data().to_vec().expect("f32")
 }
 
-/// Fails where two vectors differ by more than `tolerance`, absolute near 0 and relative to the largest number elsewhere.
+/// Fails if two vectors differ by more than `tolerance`, absolute near 0 and relative to the largest number elsewhere.
 #[track_caller]
 pub fn assert_close(ours: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(ours.len(), expected.len(), "{what}: lengths");
@@ -249,7 +249,7 @@ pub fn loss_weights(count: usize) -> Vec<f32> {
     numbers(77, count)
 }
 
-/// The loss. With nothing to add up it is a constant: not every backend differentiates the sum of no numbers.
+/// The loss. If there is nothing to sum it is a constant: not every backend differentiates the sum of no numbers.
 pub fn weighted<B: AutodiffBackend, const D: usize>(output: Tensor<B, D>) -> Tensor<B, 1> {
     let shape = output.dims();
     let count = shape.iter().product();
@@ -259,7 +259,7 @@ pub fn weighted<B: AutodiffBackend, const D: usize>(output: Tensor<B, D>) -> Ten
     (output * constant(&loss_weights(count), &shape)).sum()
 }
 
-/// Zeros where the loss does not depend on the leaf.
+/// Zeros if the loss does not depend on the leaf.
 pub fn gradient<B: AutodiffBackend, const D: usize>(leaf: &Tensor<B, D>, gradients: &B::Gradients) -> Vec<f32> {
     leaf.grad(gradients).map_or_else(|| vec![0.0; leaf.dims().iter().product()], values)
 }

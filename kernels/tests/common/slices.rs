@@ -1,11 +1,11 @@
-//! Attention and linear maps on slices, forward and back.
+//! Attention and linear maps on slices, forward and backward.
 use super::{AttentionSizes, loss_weights, numbers};
 use tempograph_kernels::cpu::{
     Activation, AttentionPlanRef, InputGradient, Linear, LinearWeights, NeighbourTable, PaddedRows, Precision,
     ProjectedAttention, ProjectionGradients, ProjectionWeights, TimeWeights, Version, head_stride, relu_backward,
 };
 
-/// `[rows, columns]` spread to rows `stride` apart, the room between filled with what must not matter.
+/// `[rows, columns]` in rows `stride` apart. The padding is filled with numbers that must be ignored.
 fn spread(numbers: &[f32], columns: usize, stride: usize, room: f32) -> Vec<f32> {
     numbers
         .chunks(columns)
@@ -17,7 +17,7 @@ fn close_up(rows: &[f32], columns: usize, stride: usize) -> Vec<f32> {
     rows.chunks(stride).flat_map(|row| &row[..columns]).copied().collect()
 }
 
-/// Output, then gradients of query, hidden, key, value, freq and phase. `workspace` has been used for something else before.
+/// Output, then gradients of query, hidden, key, value, freq and phase. `workspace` was used for other shapes before.
 pub fn attention_on_slices(
     sizes: AttentionSizes,
     per_head: usize,
@@ -71,7 +71,7 @@ pub fn map_inputs([rows, inputs, outputs]: MapSizes) -> [Vec<f32>; 3] {
     [(1, rows * inputs), (2, outputs * inputs), (3, outputs)].map(|(seed, count)| numbers(seed, count))
 }
 
-/// Output, then gradients of input, weight and bias. `map` has been used for something else before.
+/// Output, then gradients of input, weight and bias. `map` was used for other shapes before.
 pub fn map_on_slices(sizes: MapSizes, relu: bool, map: &mut Linear) -> Vec<Vec<f32>> {
     let ([rows, inputs, outputs], [input, weight, bias]) = (sizes, map_inputs(sizes));
     let (mut x, mut y, mut of_x) = (PaddedRows::default(), PaddedRows::default(), PaddedRows::default());

@@ -1,6 +1,7 @@
-//! Every fused operation computes what its slow twin computes on the CPU, and so does its backward pass.
+//! Every fused operation and its backward pass compute the same as its slow twin on the CPU.
 //!
-//! The program that has this suite says on which backend: its `Tape`. Where there is no device for it, `absent` says so and why.
+//! The program that includes this suite chooses the backend: its `Tape`. If there is no device for it, `absent` prints
+//! the reason.
 use crate::common::*;
 use crate::{Plain, Tape, absent};
 use tempograph_kernels::tensor::{AutodiffBackend, Cpu, CpuTape, Tensor};
@@ -199,7 +200,7 @@ fn time_encoding_is_exact_for_long_times() {
     }
 }
 
-/// Gathered rows and the gradient of what they were gathered from, the loss being the rows times fixed numbers.
+/// Gathered rows and the gradient of their table, the loss being the rows times fixed numbers.
 fn gathered<B: AutodiffBackend>(gather: impl Fn(Tensor<B, 2>) -> Tensor<B, 2>) -> [Vec<f32>; 2] {
     let (n, width) = (6, 5);
     let hidden = leaf::<B, 2>(&numbers(1, n * width), &[n, width]);
@@ -213,7 +214,7 @@ fn gathered_rows_hand_their_gradients_back() {
     if absent() {
         return;
     }
-    // so many, too, that they are a large transfer to a GPU and one axis of a launch does not hold them
+    // also so many that they are a large transfer to a GPU and do not fit one axis of a launch
     for count in [0, 1, 7, 9, 64, 500, 900_000u64] {
         let rows: Vec<u32> = (0..count).map(|i| (i * i % 5) as u32).collect();
         let expected = gathered::<CpuTape>(|hidden| reference::gather_rows(hidden, &rows));

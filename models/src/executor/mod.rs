@@ -1,4 +1,4 @@
-//! Executors run programs: they know no model, and a model knows none of them.
+//! Executors run programs. An executor depends on no model, and a model depends on no executor.
 #[cfg(feature = "cube")]
 mod device;
 mod slices;

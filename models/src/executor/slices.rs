@@ -1,4 +1,4 @@
-//! Runs programs on slices of host memory: what trains, evaluates and serves on the CPU.
+//! Runs programs on slices of host memory. The CPU trains, evaluates and serves with it.
 
 use std::sync::Arc;
 
@@ -6,19 +6,19 @@ use tempograph_framework::{ForwardOutput, Needs, Pair, Parameters, Queries, Slic
 use tempograph_kernels::cpu::{PaddedRows, add};
 
 use crate::executor::update::{write_mail, write_memories};
-use crate::operation::{Context, InputTables, Stage, TableGradients};
+use crate::operation::{Context, Tables, Stage, TableGradients};
 use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, Head, RowStage, ShownPairs};
 use crate::program::{Gradients, Program, Step, Value, Weights};
 use crate::registry::ModelSpec;
 
-/// A program with its parameters, computed on slices of host memory, without a tape and without asking for memory once it is warm.
+/// A program with its parameters on slices of host memory. It records no tape and allocates no memory once it is warm.
 #[derive(Clone, Debug)]
 pub struct SliceProgram {
     program: Arc<Program>,
     parameters: Parameters,
 }
 
-/// Working memory of one caller of a [`SliceProgram`]. It takes the form of the program it is first used with.
+/// Working memory of one caller of a [`SliceProgram`]. It adapts to the first program that uses it.
 #[derive(Debug, Default)]
 pub struct SliceWork {
     program: Option<Arc<Program>>,
@@ -28,31 +28,31 @@ pub struct SliceWork {
     stages: Vec<Box<dyn Stage>>,
     decoder: DecoderStage,
     rows: RowStage,
-    /// One for each value.
+    /// One table per value.
     tables: Vec<PaddedRows>,
     gradients: Vec<PaddedRows>,
     /// Whether a value's gradient was written in this pass.
     reached: Vec<bool>,
-    /// What earlier readers of the values have found of their gradients, while another reader finds its own.
+    /// Gradients of the values summed over earlier readers, while another reader writes its own.
     accumulated: Vec<PaddedRows>,
-    /// What is computed once more without dropout: their tables stand behind those of the program.
+    /// Steps that are computed again without dropout. Their tables follow those of the program.
     clean: Vec<NoDropoutStep>,
-    /// The table whose numbers stand in the answer.
+    /// The table whose buffer is swapped into the answer.
     swapped: Option<Value>,
     order: Vec<usize>,
 }
 
-/// A step that drops something out, computed without: memories and mail are made of that.
+/// A step with dropout that is computed again without it: memories and mail are made from this result.
 #[derive(Debug)]
 struct NoDropoutStep {
     stage: Box<dyn Stage>,
-    /// Its place in the program.
+    /// Its index in the program.
     step: usize,
     reads: Vec<Value>,
     gives: Value,
 }
 
-/// The steps of a program whose tables an update reads and dropout changes.
+/// The steps with dropout whose tables an update reads.
 fn no_dropout_steps(program: &Program) -> Vec<NoDropoutStep> {
     let mut clean: Vec<NoDropoutStep> = Vec::new();
     for (i, step) in program.steps.iter().enumerate().filter(|(_, step)| step.updates && step.has_dropout) {
@@ -63,7 +63,7 @@ fn no_dropout_steps(program: &Program) -> Vec<NoDropoutStep> {
     clean
 }
 
-/// The table that stands for `value` where nothing is dropped.
+/// The table of `value` without dropout.
 fn no_dropout_value(program: &Program, clean: &[NoDropoutStep], value: Value) -> Value {
     clean.iter().find(|own| program.steps[own.step].gives == value).map_or(value, |own| own.gives)
 }
@@ -75,7 +75,7 @@ impl AsRef<ForwardOutput> for SliceWork {
 }
 
 impl SliceWork {
-    /// Makes ready for `program`.
+    /// Prepares for `program`.
     fn prepare(&mut self, program: &Arc<Program>) {
         if self.program.as_ref().is_some_and(|own| Arc::ptr_eq(own, program)) {
             return;
@@ -92,21 +92,22 @@ impl SliceWork {
         };
     }
 
-    /// The new memories of nodes stand in the answer after a pass, and among the tables during one: no copy is made.
+    /// Swaps the table of new memories with the buffer in the answer. It is in the answer after a pass and among the
+    /// tables during one, so no copy is made.
     fn swap_memory(&mut self) {
         if let Some(memory) = self.swapped {
             std::mem::swap(&mut self.tables[memory.index()].values, &mut self.answer.update.memory);
         }
     }
 
-    /// Rows of the last pass's embeddings as sources and as destinations, once they are [mapped](SliceProgram::map_ends).
+    /// Rows of the last pass's embeddings as sources and as destinations, after [mapping](SliceProgram::map_ends).
     pub fn ends(&self) -> [&PaddedRows; 2] {
         self.decoder.ends()
     }
 }
 
 impl SliceProgram {
-    /// `program` with fresh parameters, drawn from `seed`.
+    /// `program` with initial parameters, drawn from `seed`.
     pub fn new(program: Arc<Program>, seed: u64) -> SliceProgram {
         let parameters = program.declarations.initial_parameters(seed);
         SliceProgram { program, parameters }
@@ -127,7 +128,7 @@ impl SliceProgram {
         Weights { parameters: &self.parameters, layout, precision: (*precision).into() }
     }
 
-    /// Runs the steps that `wanted` names.
+    /// Runs the steps selected by `wanted`.
     fn run(
         &self,
         queries: &Queries,
@@ -142,24 +143,24 @@ impl SliceProgram {
         let SliceWork { stages, tables, .. } = work;
         for (step, stage) in self.program.steps.iter().zip(stages).filter(|(step, _)| wanted(step)) {
             let mut out = std::mem::take(&mut tables[step.gives.index()]);
-            stage.forward(&cx, InputTables { tables, values: &step.reads }, &mut out);
+            stage.forward(&cx, Tables { tables, values: &step.reads }, &mut out);
             tables[step.gives.index()] = out;
         }
     }
 
-    /// Runs those steps once more that an update depends on and that drop something out, without.
+    /// Runs the steps with dropout that an update depends on again, without dropout.
     fn run_without_dropout(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
         let cx = Context { queries, view, dropout: None, weights: self.weights() };
         let ends = !queries.ends().is_empty();
         let SliceWork { clean, tables, .. } = work;
         for own in clean.iter_mut().filter(|own| self.program.steps[own.step].updates_with(ends)) {
             let mut out = std::mem::take(&mut tables[own.gives.index()]);
-            own.stage.forward(&cx, InputTables { tables, values: &own.reads }, &mut out);
+            own.stage.forward(&cx, Tables { tables, values: &own.reads }, &mut out);
             tables[own.gives.index()] = out;
         }
     }
 
-    /// Puts the update into the answer.
+    /// Writes the update into the answer.
     fn write_update(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
         let (program, dropped) = (&*self.program, work.dropout.is_some());
         let SliceWork { tables, clean, answer, order, swapped, .. } = work;
@@ -181,8 +182,8 @@ impl SliceProgram {
         work.swap_memory();
     }
 
-    /// Maps what the last forward pass embedded, row by row, as the decoder maps sources and as it maps destinations: see
-    /// [`SliceWork::ends`].
+    /// Maps the embeddings of the last forward pass, row by row, as the decoder maps sources and as it maps
+    /// destinations: see [`SliceWork::ends`].
     pub fn map_ends(&self, work: &mut SliceWork) {
         let SliceWork { tables, decoder, .. } = work;
         if let Head::Links(links) = &self.program.head {
@@ -190,11 +191,11 @@ impl SliceProgram {
         }
     }
 
-    /// Logits of pairs of rows of `ends`, of which the first was [mapped](Self::map_ends) as a source and the second as a destination: the
-    /// very numbers of a forward pass in which they were embedded.
+    /// Logits of pairs of rows of `ends`, the first [mapped](Self::map_ends) as a source and the second as a
+    /// destination. The numbers are exactly those of a forward pass that embeds these rows.
     ///
     /// # Panics
-    /// If a pair names a row that is not there, or scores do not [follow from embeddings](Program::scores_from_embeddings).
+    /// If a pair names a missing row, or if scores do not [follow from embeddings](Program::scores_from_embeddings).
     pub fn score_ends(&self, ends: &PaddedRows, pairs: &[Pair], work: &mut SliceWork) {
         let from_embeddings = self.program.head.links().filter(|_| self.program.scores_from_embeddings());
         let Some(links) = from_embeddings else { panic!("scores do not follow from the embeddings of both ends") };
@@ -204,8 +205,8 @@ impl SliceProgram {
         decoder.score_ends(links, self.weights(), ends, rows, &mut answer.scores);
     }
 
-    /// How the centres of an attention layer, the lowest first, weighed their neighbours in the last forward pass: `[C, H, K]`, slots as the
-    /// hop has them. Nothing where there is no such layer.
+    /// Attention weights of layer `layer`, the lowest first, in the last forward pass: `[C, H, K]`, in the slots of the
+    /// hop. Empty if there is no such layer.
     pub fn attention<'w>(&self, layer: usize, work: &'w SliceWork) -> &'w [f32] {
         let step = self.program.attending().nth(layer);
         step.and_then(|step| work.stages.get(step)).map_or(&[], |stage| stage.attention())
@@ -307,7 +308,7 @@ impl SliceModel for SliceProgram {
             let again = || step.reads.iter().enumerate().filter(|(_, value)| reached[value.index()]);
             again().for_each(|(i, value)| std::mem::swap(&mut accumulated[i], &mut of_tables[value.index()]));
             let mut into = TableGradients { tables: of_tables, values: &step.reads };
-            stage.backward(&cx, InputTables { tables, values: &step.reads }, &mut grad, &mut into, &mut gradients);
+            stage.backward(&cx, Tables { tables, values: &step.reads }, &mut grad, &mut into, &mut gradients);
             again().for_each(|(i, value)| add(&mut of_tables[value.index()].values, &accumulated[i].values));
             of_tables[own] = grad;
             step.reads.iter().for_each(|value| reached[value.index()] = true);

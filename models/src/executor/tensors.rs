@@ -1,4 +1,4 @@
-//! Runs programs on tensors of any backend of Burn, with its tape or without: the oracle of the other executors.
+//! Runs programs on tensors of any backend of Burn, with or without its tape. It is the oracle of the other executors.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -13,28 +13,29 @@ use crate::operation::Operation;
 use crate::ops::Head;
 use crate::program::{Map, Param, Program, Step, Value};
 
-/// Where a parameter stands among the tensors of its rank.
+/// Index of a parameter among the tensors of its rank.
 #[derive(Clone, Copy, Debug)]
 enum Slot {
     Vector(usize),
     Matrix(usize),
 }
 
-/// A program as a module of Burn: its parameters are tensors under their dotted names, so visitors, mappers, records and optimisers of Burn
-/// know them.
+/// A program as a module of Burn. Its parameters are tensors with dotted names, so Burn's visitors, mappers, records
+/// and optimisers can use them.
 #[derive(Clone, Debug)]
 pub struct ProgramModule<B: Backend> {
     program: Arc<Program>,
-    /// By declaration.
+    /// In the order of declaration.
     slots: Vec<Slot>,
-    /// Names and parameters, in order of the names.
+    /// Names and parameters, sorted by name.
     order: Vec<(String, Param)>,
     vectors: Vec<BurnParam<Tensor<B, 1>>>,
     matrices: Vec<BurnParam<Tensor<B, 2>>>,
 }
 
 impl<B: Backend> ProgramModule<B> {
-    /// `program` with fresh parameters, drawn from `seed`: the numbers that [`SliceProgram`](crate::SliceProgram) begins with.
+    /// `program` with initial parameters, drawn from `seed`: the same numbers as in
+    /// [`SliceProgram`](crate::SliceProgram).
     pub fn new(program: Arc<Program>, seed: u64, device: &B::Device) -> ProgramModule<B> {
         let (fresh, layout, declared) =
             (program.declarations.initial_parameters(seed), &program.layout, &program.declarations);
@@ -60,7 +61,7 @@ impl<B: Backend> ProgramModule<B> {
         &self.program
     }
 
-    /// The same with other tensors.
+    /// The same program with other tensors.
     fn with<C: Backend>(
         &self,
         vectors: Vec<BurnParam<Tensor<C, 1>>>,
@@ -157,29 +158,29 @@ impl<B: AutodiffBackend> HasAutodiffModule<B> for ProgramModule<B::InnerBackend>
 /// What an operation reads on tensors besides tables.
 #[derive(Debug)]
 pub struct TensorContext<'a, B: Backend> {
-    /// The pairs asked about.
+    /// The queried pairs.
     pub queries: &'a Queries,
-    /// Their past.
+    /// The past of the queries.
     pub view: &'a View,
-    /// Seed of what a training step drops out. Nothing is dropped without one.
+    /// Seed of the dropout of a training step. `None`: nothing is dropped.
     pub dropout: Option<u64>,
     module: &'a ProgramModule<B>,
     device: B::Device,
 }
 
 impl<'a, B: TemporalOps> TensorContext<'a, B> {
-    /// The parameters of `module`, with nothing dropped out.
+    /// The parameters of `module`, without dropout.
     pub(crate) fn new(module: &'a ProgramModule<B>, queries: &'a Queries, view: &'a View) -> TensorContext<'a, B> {
         let device = module.devices().into_iter().next().unwrap_or_default();
         TensorContext { queries, view, dropout: None, module, device }
     }
 
-    /// Both ends of each pair, `[P]`: rows of the roots' table, as [`Context::pairs`](crate::Context::pairs) gives them.
+    /// Both ends of each pair, `[P]`: rows of the roots' table, as in [`Context::pairs`](crate::Context::pairs).
     pub fn pairs(&self) -> impl ExactSizeIterator<Item = [u32; 2]> + Clone + '_ {
         self.view.pair_rows(self.queries)
     }
 
-    /// Where its tensors are.
+    /// The device of its tensors.
     pub fn device(&self) -> &B::Device {
         &self.device
     }
@@ -238,7 +239,7 @@ impl<'a, B: TemporalOps> TensorContext<'a, B> {
         self.from_rows(values, [count, rows.width()])
     }
 
-    /// Runs an operation from elsewhere, which knows the CPU's tape alone.
+    /// Runs a custom operation, which supports only the CPU's tape.
     ///
     /// # Panics
     /// On the tensors of another backend.
@@ -261,13 +262,13 @@ impl<'a, B: TemporalOps> TensorContext<'a, B> {
     }
 }
 
-/// The tensors of a backend that the caller has found to be this one.
+/// Casts tensors to `T`. The caller has checked that both are of one backend.
 fn of_backend<T: 'static>(tensors: Box<dyn Any>) -> T {
     *tensors.downcast().unwrap_or_else(|_| unreachable!("module and tensors are of one backend"))
 }
 
 impl<B: TemporalOps> ProgramModule<B> {
-    /// Runs the steps that `wanted` names; gives the tables of the program, nothing for those that were not run.
+    /// Runs the steps selected by `wanted`. Returns the tables of the program; `None` for steps that were not run.
     fn run(
         &self,
         queries: &Queries,
@@ -282,7 +283,7 @@ impl<B: TemporalOps> ProgramModule<B> {
                 tables[value.index()].clone().unwrap_or_else(|| unreachable!("steps stand in the order they are read"))
             };
             let reads = step.reads.iter().map(read);
-            // What only an update needs has no gradient, and leaves nothing on the tape of the others.
+            // A step that only an update needs has no gradient, so it must leave nothing on the tape of the others.
             let reads: Vec<Tensor<B, 2>> =
                 if step.embeds { reads.collect() } else { reads.map(Tensor::detach).collect() };
             tables[step.gives.index()] = Some(step.op.on_tensors(&cx, &reads));
@@ -290,7 +291,7 @@ impl<B: TemporalOps> ProgramModule<B> {
         (tables, cx.device)
     }
 
-    /// What observing a batch will write, from these tables.
+    /// The update of the batch, from these tables.
     fn update(&self, queries: &Queries, view: &View, tables: &[Option<Tensor<B, 2>>]) -> Update {
         let program = &*self.program;
         let table = |value: Value| tables[value.index()].clone().map(values).unwrap_or_default();

@@ -1,10 +1,10 @@
-//! What observing a batch will write, from rows of its ends.
+//! The update of a batch, from rows of its ends.
 
 use tempograph_framework::{Queries, Update, View};
 
 use crate::ops::{MailPayload, MailRows};
 
-/// Writes what the mail of each end says, `row` being what a row of the roots' table holds.
+/// Writes the payload of each end's mail. `row` returns a row of the roots' table.
 pub(super) fn write_mail<'a>(
     said: MailPayload,
     queries: &Queries,
@@ -17,7 +17,7 @@ pub(super) fn write_mail<'a>(
     let features = view.edge_features.as_ref().filter(|_| said.features);
     for (ends, event) in view.roots[queries.ends()].chunks_exact(2).zip(events) {
         let [src, dst] = [ends[0], ends[1]].map(|root| row(root as usize));
-        // What an end says goes to the other.
+        // The mail of one end goes to the other.
         for [says, hears] in [[src, dst], [dst, src]] {
             match said.rows {
                 MailRows::Other => mail.extend_from_slice(says),
@@ -32,7 +32,7 @@ pub(super) fn write_mail<'a>(
     }
 }
 
-/// Writes each end's row at its last event as its new memory. `order` is working memory.
+/// Writes each end's row at its last event as its new memory. `order` is a scratch buffer.
 pub(super) fn write_memories<'a>(
     queries: &Queries,
     view: &View,

@@ -1,5 +1,5 @@
-//! APAN: "APAN: Asynchronous Propagation Attention Network for Real-time Temporal Graph Embedding", Wang et al., SIGMOD 2021
-//! (arXiv:2011.11545), as TGL has it.
+//! APAN: "APAN: Asynchronous Propagation Attention Network for Real-time Temporal Graph Embedding", Wang et al., SIGMOD
+//! 2021 (arXiv:2011.11545), as TGL has it.
 //!
 //! ```text
 //! x_i     = [mail_i | e_i | phi(t - t_i)]                     of the last S mails of a node
@@ -11,14 +11,17 @@
 //! p(u, v) = f2 relu(f1 [z_u | z_v])                           link decoder
 //! ```
 //!
-//! No neighbours are read when a link is scored: that is done behind the answer, when mail is sent.
+//! No neighbours are read to score a link. They are read after the answer, when mail is delivered.
 //!
 //! Differs:
-//! - the time of a mean is that of its last mail; TGL's is the mean of their times. `mean = false` gives each mail a slot;
-//! - a neighbour of an end gets what the other end's mail says to that end, so `[own | other]` has the ends the other way round than in TGL;
-//!   `says = "sum"`, the paper's, has no such order. No end of an event gets its mail once more as a neighbour, and no node twice;
+//! - the time of a mean is that of its last mail; TGL's is the mean of their times. `mean = false` gives each mail a
+//!   slot;
+//! - a neighbour of an end gets the same mail as that end, so `[own | other]` has the ends in the reverse order of
+//!   TGL's; `says = "sum"`, the paper's, has no such order. An end of an event does not get its mail again as a
+//!   neighbour, and no node gets it twice;
 //! - neighbours are the last `K` strictly before the event; TGL's sampler misses some of them;
-//! - mail and memories are made without dropout, so that a replay makes the same; TGL's are those of the training step;
+//! - mail and memories are made without dropout, so that a replay makes the same ones; TGL's are those of the training
+//!   step;
 //! - the paper has a code of the mail's rank instead of its time, and more than one hop of delivery.
 
 use serde::{Deserialize, Serialize};
@@ -33,7 +36,7 @@ use crate::settings::{Precision, TimeInit};
 use crate::walks;
 use crate::walks::WalkSpec;
 
-/// Settings of an APAN; what is left out has the default shown.
+/// Settings of an APAN. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApanSpec {
@@ -41,29 +44,29 @@ pub struct ApanSpec {
     pub memory: usize,
     /// Time encoding width `T` (100).
     pub time: usize,
-    /// How the time encoding begins (`log-spaced`).
+    /// Initialisation of the time encoding (`log-spaced`).
     pub time_init: TimeInit,
     /// Mails `S` that a node keeps (10).
     pub slots: usize,
-    /// Whether the mails of a batch to a node are one, their mean (true); else each has a slot of its own.
+    /// Whether the mails of a batch to a node are combined to their mean (true); else each has its own slot.
     pub mean: bool,
-    /// Whether slots without mail are seen as mails of zeros (true).
+    /// Whether slots without mail are read as mails of zeros (true).
     pub empty_slots: bool,
-    /// What mail says of an event's ends: `both`, their `sum`, or the `other` (`both`).
+    /// Which rows of an event's ends mail carries: `both`, their `sum`, or the `other` (`both`).
     pub says: MailRows,
-    /// Neighbours `K` of each end that get mail, too (10).
+    /// Neighbours `K` of each end that also get mail (10).
     pub neighbours: usize,
     /// Attention heads `H` (2); divides `memory`.
     pub heads: usize,
     /// Width inside the link decoder (100).
     pub width: usize,
-    /// Dropout on attention weights and behind the attention (0.1).
+    /// Dropout on attention weights and on the attention's output (0.1).
     pub dropout: f32,
     /// Whether neighbours that were met in an event's own batch get its mail (`exact`).
     pub history: Lookup,
-    /// What matrix products round their inputs to (`f32`).
+    /// Precision of the inputs of matrix products (`f32`).
     pub precision: Precision,
-    /// Features of temporal walks that the decoder reads of both ends, as TPNet's (off).
+    /// Features of the temporal walks of both ends, which the decoder reads, as in TPNet (off).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub walks: Option<WalkSpec>,
 }

@@ -1,5 +1,5 @@
-//! DyRep: "DyRep: Learning Representations over Dynamic Graphs", Trivedi et al., ICLR 2019, as a memory model that scores links: DyGLib's
-//! form.
+//! DyRep: "DyRep: Learning Representations over Dynamic Graphs", Trivedi et al., ICLR 2019, as a memory model that
+//! scores links: DyGLib's form.
 //!
 //! ```text
 //! m_u(t)  = [s_u | z_v(t) | e_uv | phi(t - t_u)]              of the node's last event: localised embedding, exogenous drive
@@ -8,13 +8,13 @@
 //! p(u, v) = f2 relu(f1 [s_u | s_v])                           link decoder
 //! ```
 //!
-//! Mail says the embedding of the other end, and links are scored with memories. So no gradient reaches the attention, which stays as it was
-//! drawn: mail is made of constants. That is so in DyGLib, too.
+//! Mail carries the embedding of the other end, and links are scored from memories. Mail is made of constants, so no
+//! gradient reaches the attention: it keeps its initial parameters. This is also so in DyGLib.
 //!
 //! Differs:
 //! - the paper's intensity, its conditional likelihood and its two kinds of events are a link decoder and its loss;
 //! - the paper's attention over structure is that of the residual form over recent events;
-//! - what mail says is made without dropout, so that a replay makes the same; DyGLib's carries that of the training step.
+//! - mail is made without dropout, so that a replay makes the same mail; DyGLib's is that of the training step.
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Delta, Lookup, MailContent, MailRule, Sampler};
@@ -29,7 +29,7 @@ use crate::static_memory::StaticSpec;
 use crate::walks;
 use crate::walks::WalkSpec;
 
-/// Settings of a DyRep; what is left out has the default shown.
+/// Settings of a DyRep. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DyrepSpec {
@@ -37,15 +37,15 @@ pub struct DyrepSpec {
     pub memory: usize,
     /// Time encoding width `T` (100).
     pub time: usize,
-    /// How the time encoding begins (`log-spaced`).
+    /// Initialisation of the time encoding (`log-spaced`).
     pub time_init: TimeInit,
     /// Memory updater: `rnn` or `gru` (`rnn`).
     pub updater: Updater,
     /// Attention layers, 1 or 2 (1).
     pub layers: usize,
-    /// Attention heads `H` (2); divides what a row and a time have together.
+    /// Attention heads `H` (2); divides the width of a row plus that of a time.
     pub heads: usize,
-    /// Neighbours `K` an end sees (10).
+    /// Neighbours `K` of an end (10).
     pub neighbours: usize,
     /// What an end without neighbours attends to: `padding` (DyGLib) or `nothing` (`padding`).
     pub alone: EmptyNeighbourhood,
@@ -53,11 +53,11 @@ pub struct DyrepSpec {
     pub width: usize,
     /// Neighbour sampler (`recent`).
     pub sampler: Sampler,
-    /// What an end sees of its own batch (`exact`).
+    /// Which events of its own batch an end sees (`exact`).
     pub history: Lookup,
-    /// What matrix products round their inputs to (`f32`).
+    /// Precision of the inputs of matrix products (`f32`).
     pub precision: Precision,
-    /// Features of temporal walks that the decoder reads of both ends, as TPNet's (off).
+    /// Features of the temporal walks of both ends, which the decoder reads, as in TPNet (off).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub walks: Option<WalkSpec>,
     /// Static memory (off).

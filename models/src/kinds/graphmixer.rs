@@ -1,4 +1,5 @@
-//! GraphMixer: "Do We Really Need Complicated Model Architectures For Temporal Networks?", Cong et al., ICLR 2023 (arXiv:2302.11636), as DyGLib has it.
+//! GraphMixer: "Do We Really Need Complicated Model Architectures For Temporal Networks?", Cong et al., ICLR 2023
+//! (arXiv:2302.11636), as DyGLib has it.
 //!
 //! ```text
 //! phi(dt) = cos(dt w)                                          w constant, never learned                  section 3.1
@@ -9,17 +10,18 @@
 //! p(u, v) = f2 relu(f1 [z_u | z_v])                            link decoder                               section 3.3
 //! ```
 //!
-//! There is no memory, and neighbours enter by their events and features alone.
+//! There is no memory. Neighbours enter by their events and features alone.
 //!
 //! Differs:
-//! - the second look shows the last `window` events. DyGLib's `time_gap` is such a number, too, and no time; the paper has a time: `window_ticks`;
+//! - the second look shows the last `window` events. DyGLib's `time_gap` is also such a number and not a time; the
+//!   paper has a time: `window_ticks`;
 //! - DyGLib divides the mean over the window by `time_gap` once more: `mean_over = "events-and-slots"`;
-//! - node features enter through a learned map instead of having to be as wide as embeddings. Without node features and static memory there
-//!   is no second look, and `z_u` is mapped from the mixed tokens alone;
+//! - node features enter through a learned map, so their width may differ from that of embeddings. Without node
+//!   features and static memory there is no second look, and `z_u` is mapped from the mixed tokens alone;
 //! - tokens have `channels` columns of their own; DyGLib's are as wide as edge features;
-//! - the newest event is the first token; DyGLib's is the last, behind the empty slots;
+//! - the newest event is the first token; in DyGLib it is the last, after the empty slots;
 //! - frequencies are 1 to 1e-9 as in DyGLib; the paper's are `"root-spaced"`. They may be `"learned"` as well;
-//! - what drops out is decided by position: a node that several queries ask about at one time drops the same for all of them;
+//! - dropout is drawn by position: queries of one node at one time share its dropout;
 //! - static memory may be concatenated with the features.
 
 use serde::{Deserialize, Serialize};
@@ -33,11 +35,11 @@ use crate::settings;
 use crate::settings::{Frequencies, Precision};
 use crate::static_memory::StaticSpec;
 
-/// Settings of a GraphMixer; what is left out has the default shown.
+/// Settings of a GraphMixer. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GraphMixerSpec {
-    /// Columns of embeddings, and of what nodes show (100).
+    /// Columns of embeddings, and of the rows of nodes (100).
     pub width: usize,
     /// Time encoding width `T` (100).
     pub time: usize,
@@ -47,24 +49,24 @@ pub struct GraphMixerSpec {
     pub channels: usize,
     /// Layers of the mixer (2).
     pub layers: usize,
-    /// Columns inside the maps over tokens, to one token (0.5).
+    /// Columns inside the maps over tokens, relative to the number of tokens (0.5).
     pub token_expansion: f32,
-    /// Columns inside the maps over columns, to one column (4).
+    /// Columns inside the maps over columns, relative to the number of columns (4).
     pub channel_expansion: f32,
     /// Events `K` that are mixed (20).
     pub neighbours: usize,
-    /// Events `G` at most whose other ends' features are averaged (2000).
+    /// Maximum number of events `G` whose other ends' features are averaged (2000).
     pub window: usize,
-    /// Where it is given, only those of the last so many ticks.
+    /// If given, only events of the last so many ticks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_ticks: Option<i64>,
     /// What the sum of features is divided by (`events`).
     pub mean_over: MeanOver,
     /// Dropout inside the mixer (0.1).
     pub dropout: f32,
-    /// What a query sees of its own batch (`exact`).
+    /// Which events of its own batch a query sees (`exact`).
     pub history: Lookup,
-    /// What matrix products round their inputs to (`f32`).
+    /// Precision of the inputs of matrix products (`f32`).
     pub precision: Precision,
     /// Static memory (off).
     #[serde(rename = "static")]

@@ -1,5 +1,5 @@
-//! JODIE: "Predicting Dynamic Embedding Trajectory in Temporal Interaction Networks", Kumar et al., KDD 2019 (arXiv:1908.01207), as a
-//! memory model that scores links: DyGLib's form.
+//! JODIE: "Predicting Dynamic Embedding Trajectory in Temporal Interaction Networks", Kumar et al., KDD 2019
+//! (arXiv:1908.01207), as a memory model that scores links: DyGLib's form.
 //!
 //! ```text
 //! m_u(t)  = [s_u | s_v | e_uv | phi(t - t_u)]                 of the node's last event          eq. 1, 2
@@ -8,12 +8,14 @@
 //! p(u, v) = f2 relu(f1 [z_u | z_v])                           link decoder
 //! ```
 //!
-//! Times since the last update are counted in one way for sources and in another for destinations.
+//! Idle times are normalised in one way for sources and in another for destinations.
 //!
 //! Differs:
-//! - there is one cell for users and items instead of two, and a link decoder instead of the predicted item and its nearest neighbours;
-//! - nodes have no one-hot vectors; static memory can take their place;
-//! - the time encoding of messages learns, which it does not in DyGLib; the bias and the slope begin in ±1/√D instead of ±1.
+//! - there is one cell for users and items instead of two, and a link decoder instead of the predicted item and its
+//!   nearest neighbours;
+//! - nodes have no one-hot vectors; static memory can replace them;
+//! - the time encoding of messages is learned; in DyGLib it is not. The bias and the slope are initialised in ±1/√D
+//!   instead of ±1.
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::MailRule;
@@ -28,7 +30,7 @@ use crate::static_memory::StaticSpec;
 use crate::walks;
 use crate::walks::WalkSpec;
 
-/// Settings of a JODIE; what is left out has the default shown.
+/// Settings of a JODIE. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JodieSpec {
@@ -36,7 +38,7 @@ pub struct JodieSpec {
     pub memory: usize,
     /// Time encoding width `T` of messages (100).
     pub time: usize,
-    /// How the time encoding begins (`log-spaced`).
+    /// Initialisation of the time encoding (`log-spaced`).
     pub time_init: TimeInit,
     /// Memory updater: `rnn` or `gru` (`rnn`).
     pub updater: Updater,
@@ -44,13 +46,13 @@ pub struct JodieSpec {
     pub width: usize,
     /// Dropout on embeddings (0.1).
     pub dropout: f32,
-    /// What matrix products round their inputs to (`f32`).
+    /// Precision of the inputs of matrix products (`f32`).
     pub precision: Precision,
-    /// How times since the last update are counted for sources; left out, as the training split has them.
+    /// Normalisation of the idle times of sources; if missing, from the training split.
     pub source_idle: Option<IdleSpec>,
     /// The same for destinations.
     pub destination_idle: Option<IdleSpec>,
-    /// Features of temporal walks that the decoder reads of both ends, as TPNet's (off).
+    /// Features of the temporal walks of both ends, which the decoder reads, as in TPNet (off).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub walks: Option<WalkSpec>,
     /// Static memory (off).
@@ -58,7 +60,7 @@ pub struct JodieSpec {
     pub static_memory: StaticSpec,
 }
 
-/// How times are counted.
+/// Normalisation of idle times.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdleSpec {

@@ -1,4 +1,4 @@
-//! Kinds of models, a file each: paper, equations, settings, and how it differs.
+//! Kinds of models, one per file: paper, equations, settings, and how it differs.
 pub(crate) mod apan;
 pub(crate) mod dyrep;
 pub(crate) mod graphmixer;

@@ -1,12 +1,13 @@
-//! Static memory alone: "DistTGL: Distributed Memory-Based Temporal Graph Neural Network Training", Zhou et al., SC 2023 (arXiv:2307.07649),
-//! section 3.1, without the dynamic memory and its embeddings.
+//! Static memory alone: "DistTGL: Distributed Memory-Based Temporal Graph Neural Network Training", Zhou et al., SC
+//! 2023 (arXiv:2307.07649), section 3.1, without the dynamic memory and its embeddings.
 //!
 //! ```text
 //! z_u     = W c_u + b [+ W' x_u + b']                         static memory, and node features where there are any
 //! p(u, v) = f2 relu(f1 [z_u | z_v])                           link decoder
 //! ```
 //!
-//! No time, no neighbours: it tells what of a score is about who the nodes are, which every other model has to beat.
+//! No time, no neighbours: it shows how much of a score comes from the identities of the nodes. Every other model has
+//! to beat it.
 //!
 //! Differs:
 //! - the paper does not name this model; its ablation trains with static memory and without.
@@ -20,13 +21,13 @@ use crate::settings;
 use crate::settings::Precision;
 use crate::static_memory::{StaticMemoryMode, StaticSpec};
 
-/// Settings of a model of static memory; what is left out has the default shown.
+/// Settings of a model of static memory. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StaticOnlySpec {
     /// Width of embeddings, and inside the link decoder (100).
     pub width: usize,
-    /// What matrix products round their inputs to (`f32`).
+    /// Precision of the inputs of matrix products (`f32`).
     pub precision: Precision,
     /// Static memory (`add`).
     #[serde(rename = "static")]

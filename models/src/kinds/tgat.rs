@@ -1,4 +1,5 @@
-//! TGAT: "Inductive Representation Learning on Temporal Graphs", Xu et al., ICLR 2020 (arXiv:2002.07962), as DyGLib has it.
+//! TGAT: "Inductive Representation Learning on Temporal Graphs", Xu et al., ICLR 2020 (arXiv:2002.07962), as DyGLib has
+//! it.
 //!
 //! ```text
 //! h_u     = W x_u + b                                         node features; zeros where there are none
@@ -9,13 +10,14 @@
 //! p(u, v) = f2 relu(f1 [z_u | z_v])                           link decoder
 //! ```
 //!
-//! There is no memory: what a node is at a time follows from its last `K` events before, each of them with the other end as it was then.
+//! There is no memory. The row of a node at a time follows from its last `K` events before that time, each with the
+//! other end as it was then.
 //!
 //! Differs:
-//! - node features enter through a learned map instead of having to be as wide as embeddings;
-//! - the last neighbours are the default, as in DyGLib; the paper draws (`sampler = "uniform"`);
-//! - what drops out is told by position: a centre that several queries share drops the same for all of them;
-//! - static memory may stand beside the features.
+//! - node features enter through a learned map, so their width may differ from that of embeddings;
+//! - the last neighbours are the default, as in DyGLib; the paper samples them (`sampler = "uniform"`);
+//! - dropout is drawn by position: queries that share a centre share its dropout;
+//! - static memory may be concatenated with the features.
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Delta, Lookup, Sampler};
@@ -30,33 +32,33 @@ use crate::static_memory::StaticSpec;
 use crate::walks;
 use crate::walks::WalkSpec;
 
-/// Settings of a TGAT; what is left out has the default shown.
+/// Settings of a TGAT. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TgatSpec {
-    /// Columns of embeddings, and of what nodes show (100).
+    /// Columns of embeddings, and of the rows of nodes (100).
     pub width: usize,
     /// Time encoding width `T` (100).
     pub time: usize,
-    /// How the time encoding begins (`log-spaced`).
+    /// Initialisation of the time encoding (`log-spaced`).
     pub time_init: TimeInit,
     /// Attention layers, 1 or 2 (2).
     pub layers: usize,
-    /// Attention heads `H` (2); divides `width + time`, with static memory behind also its width.
+    /// Attention heads `H` (2); divides `width + time`, plus the width of static memory if that is concatenated.
     pub heads: usize,
-    /// Neighbours `K` a node sees at each hop (20).
+    /// Neighbours `K` of a node at each hop (20).
     pub neighbours: usize,
     /// What a node without neighbours attends to: `padding` (DyGLib) or `nothing` (`padding`).
     pub alone: EmptyNeighbourhood,
-    /// Dropout on attention weights and behind the attention (0.1).
+    /// Dropout on attention weights and on the attention's output (0.1).
     pub dropout: f32,
     /// Neighbour sampler (`recent`).
     pub sampler: Sampler,
-    /// What a query sees of its own batch (`exact`).
+    /// Which events of its own batch a query sees (`exact`).
     pub history: Lookup,
-    /// What matrix products round their inputs to (`f32`).
+    /// Precision of the inputs of matrix products (`f32`).
     pub precision: Precision,
-    /// Features of temporal walks that the decoder reads of both ends, as TPNet's (off).
+    /// Features of the temporal walks of both ends, which the decoder reads, as in TPNet (off).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub walks: Option<WalkSpec>,
     /// Static memory (off).

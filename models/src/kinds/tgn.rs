@@ -11,15 +11,16 @@
 //!
 //! Differs:
 //! - the attention's inner width is that of the embedding, not `D + T`;
-//! - node features enter through a learned map into the memory's width instead of having to be as wide;
-//! - messages have no columns for features the log does not have;
-//! - the decoder may also read facts about the pair ([`PairFact`](tempograph_framework::PairFact)), which the paper does not have,
-//!   and TPNet's features of temporal walks (`walks.rs`);
+//! - node features enter through a learned map into the memory's width, so their own width is free;
+//! - messages have no feature columns if the log has no features;
+//! - the decoder may also read facts about the pair ([`PairFact`](tempograph_framework::PairFact)), which the paper
+//!   does not have, and TPNet's features of temporal walks (`walks.rs`);
 //! - the decoder may also read common neighbours, as TNCN does (`tncn.rs`);
 //! - `attention = "transformer-conv"` is PyG's example: a skip connection instead of the merge layer;
 //! - `attention_scores = "leaky-relu"` is TGL's and DistTGL's: `LeakyReLU(q . k)` instead of `q . k / sqrt(O / H)`;
-//! - `attention = "residual"` is DyGLib's: as wide inside as `D + T`, a residual connection and a layer norm before the merge layer;
-//! - `deliver = { to = "neighbours", .. }` sends mail to neighbours of the ends, too, as DyGNN propagates interactions;
+//! - `attention = "residual"` is DyGLib's: as wide inside as `D + T`, a residual connection and a layer norm before the
+//!   merge layer;
+//! - `deliver = { to = "neighbours", .. }` also sends mail to neighbours of the ends, as DyGNN propagates interactions;
 //! - embeddings may start from static memory as well (`static_memory/`).
 
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,7 @@ use crate::static_memory::{StaticMemoryMode, StaticSpec};
 use crate::walks;
 use crate::walks::WalkSpec;
 
-/// Settings of a TGN; what is left out has the default shown.
+/// Settings of a TGN. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TgnSpec {
@@ -45,13 +46,13 @@ pub struct TgnSpec {
     pub memory: usize,
     /// Time encoding width `T` (100).
     pub time: usize,
-    /// How the time encoding begins: `log-spaced` (the paper) or `uniform` (PyG).
+    /// Initialisation of the time encoding: `log-spaced` (the paper) or `uniform` (PyG).
     pub time_init: TimeInit,
     /// Message function: `identity` or `mlp`.
     pub message: Message,
     /// Mail combiner: `last` or `mean`.
     pub mail: Combine,
-    /// Who gets the mail of an event: its `ends`, or some of their neighbours, too (`{ to = "ends" }`).
+    /// Which nodes get the mail of an event: its `ends`, or also some of their neighbours (`{ to = "ends" }`).
     pub deliver: MailDelivery,
     /// Which memory of the other end a message carries: `at-event` (the paper) or `at-read` (PyG).
     pub mail_memory: OtherMemory,
@@ -69,29 +70,31 @@ pub struct TgnSpec {
     pub layers: usize,
     /// Embedding width `O` (100).
     pub width: usize,
-    /// Attention heads `H` (2); divides `width` or, with `residual`, what a row and a time have together.
+    /// Attention heads `H` (2); divides `width` or, with `residual`, the width of a row plus that of a time.
     pub heads: usize,
-    /// Neighbours `K` a root sees (10).
+    /// Neighbours `K` of a root (10).
     pub neighbours: usize,
-    /// What matrix products round their inputs to: nothing with `f32`, `tf32` on GPUs that have such units (the CPU then computes in f32), or
-    /// `bf16`, on the CPU where it has AVX-512 BF16 (`f32`).
+    /// Precision of the inputs of matrix products (`f32`): `f32`, `tf32` on GPUs that have such units (the CPU then
+    /// computes in f32), or `bf16`, on the CPU if it has AVX-512 BF16.
     pub precision: Precision,
     /// Dropout on attention weights (0.1).
     pub dropout: f32,
-    /// Neighbour sampler: `recent`, `uniform`, or `{ window = TICKS }`, which draws from the last so many ticks.
+    /// Neighbour sampler: `recent`, `uniform`, or `{ window = TICKS }`, which samples from the last so many ticks.
     pub sampler: Sampler,
-    /// What a query sees of its own batch: `exact`, `ordered` or `batch`.
+    /// Which events of its own batch a query sees: `exact`, `ordered` or `batch`.
     pub history: Lookup,
     /// Time shown with a neighbour: `since-event` (the paper) or `since-update` (PyG).
     pub time_delta: Delta,
     /// Whether the decoder reads facts about the pair: recency, repetition, popularity (false).
     pub pair_features: bool,
-    /// Whether the decoder reads common neighbours: the sum of the rows of the nodes that both ends see, and their number (false).
+    /// Whether the decoder reads common neighbours: the sum of the rows of the nodes that are neighbours of both ends,
+    /// and their number (false).
     pub common_neighbours: bool,
-    /// Features of temporal walks that the decoder reads of both ends, as TPNet's (off).
+    /// Features of the temporal walks of both ends, which the decoder reads, as in TPNet (off).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub walks: Option<WalkSpec>,
-    /// Ticks that count as one for `embedding = "time"`; left out, the mean time between a source's events in the training split.
+    /// Ticks that count as one for `embedding = "time"`; if missing, the mean time between a source's events in the
+    /// training split.
     pub time_scale: Option<f64>,
     /// DistTGL's static memory (off).
     #[serde(rename = "static")]

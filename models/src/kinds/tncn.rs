@@ -1,4 +1,5 @@
-//! TNCN: "Efficient Neural Common Neighbor for Temporal Graph Link Prediction", Zhang et al., 2024 (arXiv:2406.07926), by its public code.
+//! TNCN: "Efficient Neural Common Neighbor for Temporal Graph Link Prediction", Zhang et al., 2024 (arXiv:2406.07926),
+//! by its public code.
 //!
 //! ```text
 //! s_u(t)  = GRU([s_u | s_v | e_uv | phi(t - t_u)], s_u(t-))      TGN's memory as PyG has it
@@ -12,12 +13,13 @@
 //! `N_u` are the distinct nodes of the last `K` events of `u`.
 //!
 //! Differs:
-//! - a common neighbour has a linear map of its own, which is joined with `f1`: rows are added first, and `y_uv` has a column with their number. The
-//!   public code maps it by the embedding's skip connection; where it is itself a root of the batch, it is embedded by attention;
-//! - whether two ends met follows from their own lists; the public code adds those of all roots of the batch;
-//! - a query sees the earlier events of its own batch; `history = "batch"` is the public code's;
-//! - two hops are not here, nor the decay by time, which is off in the public code;
-//! - features of nodes enter through a learned map, and static memory may be read.
+//! - a common neighbour has a linear map of its own, which is merged into `f1`: rows are summed first, and `y_uv` has a
+//!   column with their number. The public code maps it by the embedding's skip connection, or embeds it by attention if
+//!   it is itself a root of the batch;
+//! - whether two ends met follows from their own lists; the public code also reads those of all roots of the batch;
+//! - a query sees the earlier events of its own batch; the public code does not: `history = "batch"`;
+//! - two hops are not implemented, nor the decay by time, which is off in the public code;
+//! - node features enter through a learned map, and static memory may be read.
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Combine, Delta, Lookup, MailRule, OtherMemory, Sampler};
@@ -30,7 +32,7 @@ use crate::settings;
 use crate::settings::{AttentionForm, AttentionScores, EmptyNeighbourhood, Message, Precision, TimeInit, Updater};
 use crate::static_memory::StaticSpec;
 
-/// Settings of a TNCN; what is left out has the default shown.
+/// Settings of a TNCN. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TncnSpec {
@@ -38,7 +40,7 @@ pub struct TncnSpec {
     pub memory: usize,
     /// Time encoding width `T` (100).
     pub time: usize,
-    /// How the time encoding begins (`uniform`).
+    /// Initialisation of the time encoding (`uniform`).
     pub time_init: TimeInit,
     /// Mail combiner: `last` or `mean` (`last`).
     pub mail: Combine,
@@ -48,17 +50,17 @@ pub struct TncnSpec {
     pub decoder: usize,
     /// Attention heads `H` (2); divides `width`.
     pub heads: usize,
-    /// Neighbours `K` a node sees, among which common ones are looked for (10).
+    /// Neighbours `K` of a node, among which common ones are searched (10).
     pub neighbours: usize,
-    /// Whether ends that are neighbours of each other count, too: 0 hops (false).
+    /// Whether ends that are neighbours of each other also count: 0 hops (false).
     pub zero_hop: bool,
     /// Dropout on attention weights (0.1).
     pub dropout: f32,
     /// Neighbour sampler (`recent`).
     pub sampler: Sampler,
-    /// What a query sees of its own batch (`exact`).
+    /// Which events of its own batch a query sees (`exact`).
     pub history: Lookup,
-    /// What matrix products round their inputs to (`f32`).
+    /// Precision of the inputs of matrix products (`f32`).
     pub precision: Precision,
     /// Static memory (off).
     #[serde(rename = "static")]

@@ -1,4 +1,4 @@
-//! The operations that models are made of: each a whole stage, none named after a model.
+//! The operations that models are made of. Each is a whole stage; none is named after a model.
 pub(crate) mod layers;
 mod mailbox;
 mod memory;
@@ -39,26 +39,27 @@ use crate::executor::{DeviceStage, LayoutBuilder};
 use crate::operation::Operation;
 use crate::program::Value;
 
-/// What a model gives mail to say: rows of the batch's ends, made without dropout.
+/// What mail carries if the model makes it: rows of the batch's ends, made without dropout.
 #[derive(Clone, Copy, Debug)]
 pub struct MailPayload {
     /// Rows of the roots.
     pub value: Value,
-    /// Which rows a mail says.
+    /// Which rows a mail carries.
     pub rows: MailRows,
-    /// Whether the features of the event stand behind them: where mails are averaged, what is read of an event later is not in the mean.
+    /// Whether the features of the event are appended. Needed if mails are averaged: features that are read from an
+    /// event later are not in the mean.
     pub features: bool,
 }
 
-/// Which rows of an event's ends the mail of it says to one of them.
+/// Which rows of an event's ends its mail to one end carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MailRows {
-    /// That of the other end.
+    /// The row of the other end.
     Other,
-    /// Its own, and behind it that of the other end.
+    /// The receiver's own row, then that of the other end.
     Both,
-    /// The sum of both.
+    /// The sum of both rows.
     Sum,
 }
 
@@ -74,7 +75,7 @@ impl From<MailRows> for tempograph_kernels::cube::MailRows {
 }
 
 impl MailRows {
-    /// Columns of what mail says, of rows of `width`.
+    /// Columns of a mail's payload, for rows of `width` columns.
     pub fn columns(self, width: usize) -> usize {
         if self == MailRows::Both { 2 * width } else { width }
     }
@@ -85,29 +86,29 @@ impl MailRows {
 pub enum Op {
     /// Reads waiting mail into memory.
     Memory(Arc<MemoryUpdate>),
-    /// Puts together what nodes show: memory, features, static memory.
+    /// Combines memory, features and static memory of nodes.
     Rows(Arc<NodeRows>),
     /// Attends to neighbours.
     Attention(Arc<AttentionLayer>),
-    /// Adds up neighbours.
+    /// Sums over neighbours.
     Sum(Arc<NeighbourSum>),
-    /// Scales rows by how long nothing has happened to them.
+    /// Scales rows by their idle times.
     Projection(Arc<TimeProjection>),
-    /// Takes the rows of the roots.
+    /// Gathers the rows of the roots.
     Centres(Arc<Centres>),
-    /// Attends to mail that is kept.
+    /// Attends to the mails in a node's mailbox.
     Mailbox(Arc<MailboxAttention>),
-    /// Norms rows.
+    /// Applies a layer norm to rows.
     Norm(Arc<RowNorm>),
-    /// Makes rows of pairs of what both ends have met.
+    /// Makes rows of pairs from the common neighbours of both ends.
     Common(Arc<CommonNeighbours>),
     /// Mixes the events shown to centres.
     Mixer(Arc<TokenMixer>),
-    /// Means of what roots meet at the second look.
+    /// Averages the nodes that the second look shows.
     Window(Arc<WindowMean>),
-    /// Maps tables side by side.
+    /// Maps concatenated tables.
     Map(Arc<RowMap>),
-    /// An operation from elsewhere.
+    /// A custom operation.
     Custom(Arc<dyn Operation>),
 }
 
@@ -131,12 +132,12 @@ impl Op {
         }
     }
 
-    /// Whether it attends to neighbours, so that answers can be explained by it.
+    /// Whether it attends to neighbours, so that its weights can explain answers.
     pub fn attends(&self) -> bool {
         matches!(self, Op::Attention(_))
     }
 
-    /// Says what of it has no form on a device, naming the setting.
+    /// Checks that it can run on a device. The error names the setting.
     pub(crate) fn check_device_support(&self) -> Result<(), String> {
         match self {
             Op::Memory(op) => op.check_device_support(),
@@ -153,16 +154,16 @@ impl Op {
         }
     }
 
-    /// Columns of the features and of the static memory that nodes show by it.
+    /// Columns of the features and of the static memory that it adds to nodes.
     #[cfg(feature = "cube")]
     pub(crate) fn node_columns(&self) -> Option<[usize; 2]> {
         if let Op::Rows(op) = self { Some(op.columns()) } else { None }
     }
 
-    /// The operation on a device, where it reads these tables, its parameters laid out.
+    /// The operation on a device, with its parameters laid out and these tables as inputs.
     ///
     /// # Panics
-    /// If it [has no form there](Self::check_device_support).
+    /// If it [cannot run on a device](Self::check_device_support).
     #[cfg(feature = "cube")]
     pub(crate) fn device_stage<R: CubeRuntime>(
         &self,

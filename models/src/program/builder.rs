@@ -1,4 +1,4 @@
-//! Records programs, and checks that axes and widths agree.
+//! Records programs and checks that axes and widths agree.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::program::{Axis, Program, Shape, Step, Value};
 use crate::registry::ModelSpec;
 use crate::settings::Precision;
 
-/// Widths of the constant features a model reads; 0 where a set has none.
+/// Widths of the constant features a model reads; 0 if a data set has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct FeatureWidths {
     /// Edge features `E`.
@@ -20,50 +20,51 @@ pub struct FeatureWidths {
     pub node: usize,
 }
 
-/// What a program is recorded for.
+/// The data a program is recorded for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Inputs {
     /// Widths of the data's features.
     pub features: FeatureWidths,
 }
 
-/// How a model looks at the past.
+/// How a model reads the past.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NeighbourSettings {
-    /// Neighbours `K` a centre sees.
+    /// Neighbours `K` per centre.
     pub neighbours: usize,
     /// Which of a node's earlier events are its neighbours.
     pub sampler: Sampler,
-    /// Whether a batch's own earlier events are seen by its later queries.
+    /// Whether later queries of a batch see the batch's own earlier events.
     pub lookup: Lookup,
     /// The time difference that comes with each neighbour.
     pub delta: Delta,
 }
 
-/// What a program gives.
+/// The outputs of a program.
 #[derive(Clone, Debug)]
 pub struct Outputs {
-    /// New memories, `[U, D]`, or `[C, D]` where a node's new memory is its row at its last event; nothing for a model without memory.
+    /// New memories, `[U, D]`, or `[C, D]` if a node's new memory is its row at its last event; `None` for a model
+    /// without memory.
     pub memory: Option<Value>,
-    /// What roots are embedded as, `[C, O]`.
+    /// Embeddings of the roots, `[C, O]`.
     pub embedding: Value,
-    /// What scores pairs of embeddings, or gives numbers for each embedding.
+    /// Scores pairs of embeddings, or gives numbers for each embedding.
     pub decoder: Head,
-    /// What the model gives mail to say; nothing where mail says memories.
+    /// What mail carries if the model makes it; `None` if mail carries memories.
     pub mail_payload: Option<MailPayload>,
 }
 
 /// Records a program: operations in order, the tables between them and their parameters.
 ///
-/// The first thing that does not fit is the error of `finish`. What is recorded after it is of no value.
+/// The first mismatch is the error of `finish`. Whatever is recorded after it is ignored.
 #[derive(Debug)]
 pub struct Builder {
     inputs: Inputs,
     steps: Vec<Step>,
     shapes: Vec<Shape>,
-    /// Parameters of the operation at hand begin here.
+    /// Index of the first parameter of the current operation.
     declared: usize,
-    /// What the operations ask of a history.
+    /// What the operations need from a history.
     pub(crate) needs: Needs,
     precision: Precision,
     past: Option<NeighbourSettings>,
@@ -100,23 +101,24 @@ impl Builder {
         self.inputs.features.node
     }
 
-    /// Says how the model looks at the past.
+    /// Sets how the model reads the past.
     pub fn neighbours(&mut self, past: NeighbourSettings) {
         (self.needs.sampler, self.needs.lookup, self.needs.delta) = (past.sampler, past.lookup, past.delta);
         self.past = Some(past);
     }
 
-    /// Says what is seen of a batch by its own later events, for a model that reads no neighbours but sends them mail.
+    /// Sets which events of its own batch a query sees, for a model that reads no neighbours but delivers mail to them.
     pub fn lookup(&mut self, lookup: Lookup) {
         self.needs.lookup = lookup;
     }
 
-    /// Says that a neighbour's own neighbours are those before the event it is shown for: right where rows are of a node at a time.
+    /// Requires that a neighbour's own neighbours are those before the event that shows it. Needed if rows are of a
+    /// node at a time.
     pub fn sample_before_events(&mut self) {
         self.needs.before_events = true;
     }
 
-    /// Says what matrix products round their inputs to.
+    /// Sets the precision of the inputs of matrix products.
     pub fn precision(&mut self, precision: Precision) {
         self.precision = precision;
     }
@@ -126,24 +128,24 @@ impl Builder {
         self.shapes[value.index()].width
     }
 
-    /// What the rows of a table are.
+    /// The meaning of a table's rows.
     pub fn axis(&self, value: Value) -> Axis {
         self.shapes[value.index()].axis
     }
 
-    /// Says that something does not fit. The first such sentence is the error of the whole program.
+    /// Records a mismatch. The first sentence is the error of the whole program.
     pub fn fail(&mut self, sentence: impl Into<String>) {
         self.error.get_or_insert(sentence.into());
     }
 
-    /// Says so unless `fits`.
+    /// Calls [`fail`](Self::fail) unless `fits`.
     pub fn check(&mut self, fits: bool, sentence: impl FnOnce() -> String) {
         if !fits {
             self.fail(sentence());
         }
     }
 
-    /// Neighbours are shown down to `hop`.
+    /// Requires neighbours down to `hop`.
     pub fn require_neighbours(&mut self, hop: usize) {
         match self.past {
             Some(past) => self.needs.neighbours = past.neighbours,
@@ -154,18 +156,19 @@ impl Builder {
         self.require_hop(hop);
     }
 
-    /// Roots stand in a table of their own, and those of deeper hops down to `hop`.
+    /// Requires a table of its own for the roots, and for each deeper hop down to `hop`.
     pub fn require_hop(&mut self, hop: usize) {
         self.needs.layers = self.needs.layers.max(hop + 1);
     }
 
-    /// Says that an operation reads how long the memories of the roots have not been updated.
+    /// Requires the idle times of the roots: how long their memories have not been updated.
     pub fn require_idle_times(&mut self) {
         self.needs.idle = true;
         self.require_hop(0);
     }
 
-    /// Appends an operation from elsewhere, whose table is as `gives` says. The parameters declared since the last one are its own.
+    /// Appends a custom operation, whose table has shape `gives`. Its parameters are those declared since the last
+    /// operation.
     pub fn custom(&mut self, name: &str, op: impl Operation, reads: &[Value], gives: Shape) -> Value {
         self.push(name, Op::Custom(Arc::new(op)), reads, gives)
     }
@@ -175,7 +178,7 @@ impl Builder {
         self.shapes[value.index()]
     }
 
-    /// Appends an operation. The parameters declared since the last one are its own.
+    /// Appends an operation. Its parameters are those declared since the last operation.
     pub fn push(&mut self, name: &str, op: Op, reads: &[Value], gives: Shape) -> Value {
         let of_pairs = reads.iter().any(|&read| self.axis(read) == Axis::Pairs);
         self.check(!of_pairs || gives.axis == Axis::Pairs, || {
@@ -195,7 +198,7 @@ impl Builder {
         value
     }
 
-    /// The parameters declared since this was last asked.
+    /// The parameters declared since the last call.
     pub(crate) fn take_declared(&mut self) -> std::ops::Range<usize> {
         let begin = std::mem::replace(&mut self.declared, self.parameters.len());
         begin..self.declared

@@ -1,12 +1,16 @@
-//! What a training step of a program costs, from shapes alone: the arithmetic and the traffic no implementation can do without.
+//! The cost of a training step of a program, from shapes alone: the arithmetic and the memory traffic that every
+//! implementation needs.
 //!
-//! Counted are matrix products and the attention's dots and sums, a multiplication and an addition as two operations; gates, softmax and
-//! cosines are a row's width each and left out. The algebra is the cheapest known to be exact:
+//! Counted are matrix products and the dots and sums of attention. A multiplication and an addition are two operations.
+//! Gates, softmax and cosines are left out, since each costs only the width of a row. The algebra is the cheapest known
+//! to be exact:
 //!
 //! - each distinct node and each distinct (node, time) is computed once;
-//! - a message's own-memory columns and `W_hh` read the same row, so for the gates that add their products they are one matrix;
-//! - keys and values are never made: `q . (x Wk) = (Wk q) . x` and `sum a (x Wv) = (sum a x) Wv`, `x = [row | e | phi(dt)]`;
-//! - what is the same for all rows, `phi(0)` in a query, is multiplied once;
+//! - a message's own-memory columns and `W_hh` read the same row, so for the gates that add their products they are one
+//!   matrix;
+//! - keys and values are never computed: `q . (x Wk) = (Wk q) . x` and `sum a (x Wv) = (sum a x) Wv`, `x = [row | e |
+//!   phi(dt)]`;
+//! - a part that is the same for all rows, as `phi(0)` in a query, is multiplied once;
 //! - stored memories, mails and features are constants: no gradient runs to them.
 //!
 //! ```text
@@ -27,12 +31,12 @@
 //! static     forward  U S D where it is added,  backward that, or where it is tuned twice that
 //! ```
 //!
-//! in products of one multiplication and one addition: `R` receivers of mail, `S` nodes updated without, `C` centres, `N` neighbours shown,
-//! `P_src`, `P_dst` distinct rows among the pairs' ends.
+//! in products of one multiplication and one addition: `R` receivers of mail, `S` nodes updated without, `C` centres,
+//! `N` neighbours shown, `P_src`, `P_dst` distinct rows among the pairs' ends.
 //!
-//! Bytes are those that have to come from memory and go back when nothing is left in the caches from the step before: weights, both moments
-//! and gradients read and written once, memory rows and mail of the distinct nodes read and of the batch's nodes written, neighbours, and
-//! each feature row once. What lives only within a step is not counted.
+//! Bytes are those that must come from memory and go back if the caches hold nothing from the step before: weights,
+//! both moments and gradients read and written once, memory rows and mail of the distinct nodes read and of the batch's
+//! nodes written, neighbours, and each feature row once. Temporary data of a step is not counted.
 
 use rustc_hash::FxHashSet;
 use tempograph_framework::{Batch, MailView, Queries, View};
@@ -43,7 +47,7 @@ use crate::program::Program;
 #[path = "cost_tests.rs"]
 mod tests;
 
-/// Operations of Adam's step on one weight: two moving averages, a root, a quotient, a difference.
+/// Operations of Adam on one weight: two moving averages, a root, a quotient, a difference.
 const ADAM: f64 = 14.0;
 /// A waiting mail without the other end's memory: event, other end, time, time of the last update.
 const MAIL_BYTES: f64 = 28.0;
@@ -64,9 +68,9 @@ pub struct StepSizes {
     pub silent: f64,
     /// Mails read.
     pub mails: f64,
-    /// One for each hop, the roots' own first.
+    /// One entry per hop, the roots first.
     pub hops: Vec<HopSizes>,
-    /// Events shown at a second look, to all roots together.
+    /// Events that the second look shows, summed over all roots.
     pub window: f64,
     /// Distinct events among mails and neighbours.
     pub feature_rows: f64,
@@ -83,11 +87,11 @@ pub struct StepSizes {
 pub struct HopSizes {
     /// Centres, `C`.
     pub centres: f64,
-    /// Neighbours shown to all of them together.
+    /// Neighbours of all centres together.
     pub neighbours: f64,
 }
 
-/// What a step costs: operations, and bytes to and from memory.
+/// The cost of a step: operations, and bytes to and from memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepCost {
     /// Operations of the forward pass.
@@ -108,12 +112,12 @@ impl StepCost {
 }
 
 impl StepSizes {
-    /// The sizes of a hop; nothing of one that was not looked at.
+    /// The sizes of a hop; zeros if the hop was not read.
     pub fn hop(&self, hop: usize) -> HopSizes {
         self.hops.get(hop).copied().unwrap_or_default()
     }
 
-    /// The sizes of the step that learns from `batch`, asked and shown as it is.
+    /// The sizes of the step that learns from `batch`, with these queries and this view.
     pub fn of(queries: &Queries, view: &View, batch: &Batch<'_>) -> StepSizes {
         let mut events: FxHashSet<u64> = FxHashSet::default();
         let [receivers, silent] = match &view.mail {
@@ -163,7 +167,7 @@ impl StepSizes {
         }
     }
 
-    /// The mean of some steps of one model; nothing for no steps.
+    /// The mean of some steps of one model; the default for no steps.
     pub fn mean(steps: &[StepSizes]) -> StepSizes {
         let mut mean = StepSizes::default();
         let share = 1.0 / steps.len().max(1) as f64;
@@ -198,7 +202,7 @@ impl StepSizes {
     }
 }
 
-/// What a training step of these sizes costs, from the costs of the program's operations.
+/// Cost of a training step of these sizes: the sum over the program's operations.
 pub(super) fn step_cost(program: &Program, sizes: &StepSizes) -> StepCost {
     let mut products = Products::default();
     program.steps.iter().for_each(|step| step.op.operation().cost(sizes, &mut products));
@@ -215,25 +219,26 @@ pub(super) fn step_cost(program: &Program, sizes: &StepSizes) -> StepCost {
 /// Products of one multiplication and one addition.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Products {
-    /// Of the forward pass.
+    /// In the forward pass.
     pub forward: f64,
-    /// Of the backward pass.
+    /// In the backward pass.
     pub backward: f64,
 }
 
 impl Products {
-    /// The same as floating-point operations: a multiplication and an addition are two.
+    /// The same in floating-point operations: a multiplication and an addition are two.
     pub fn flops(self) -> Products {
         Products { forward: 2.0 * self.forward, backward: 2.0 * self.backward }
     }
 
-    /// A linear map of `rows` rows. Its backward pass gives the gradients of the weights and of `learned` of the inputs.
+    /// Adds a linear map of `rows` rows. Its backward pass computes the gradients of the weights and of `learned` of
+    /// the inputs.
     pub fn map(&mut self, rows: f64, inputs: usize, outputs: usize, learned: usize) {
         self.forward += rows * (inputs * outputs) as f64;
         self.backward += rows * ((inputs + learned) * outputs) as f64;
     }
 
-    /// Scores and sums of `reads` rows of `x` columns, `learned` of which have a gradient.
+    /// Adds the scores and sums of `reads` rows of `x` columns, `learned` of which have a gradient.
     pub fn attend(&mut self, reads: f64, x: usize, learned: usize) {
         self.forward += reads * (2 * x) as f64;
         self.backward += reads * (2 * x + 2 * learned) as f64;

@@ -12,7 +12,7 @@ use crate::registry::ModelSpec;
 use crate::settings::{AttentionForm, Message, Updater};
 use crate::static_memory::{StaticMemoryMode, StaticSpec};
 
-/// What a step of these settings costs.
+/// Cost of a step with these settings.
 fn step_cost(spec: &TgnSpec, features: FeatureWidths, sizes: &StepSizes) -> StepCost {
     ModelSpec::from(spec.clone()).program(features).unwrap().cost(sizes)
 }
@@ -60,7 +60,8 @@ fn a_tiny_step_costs_what_a_hand_counts() {
     let cost = step_cost(&spec, FeatureWidths { edge: 3, node: 0 }, &sizes());
     // memory: 5 receivers x [8 -> 6] and [2 -> 2], 2 silent x [2 -> 6]
     let memory = 5 * 48 + 5 * 4 + 2 * 12;
-    // x = 2 + 3 + 1: query 4, its time column 2 once, through the keys 12, values 12; merge: 4 + 8 + 4; 11 neighbours score and sum 6 each
+    // x = 2 + 3 + 1: query 4, its time column 2 once, through the keys 12, values 12; merge: 4 + 8 + 4; 11 neighbours
+    // score and sum 6 each
     let attention = 6 * (4 + 12 + 12 + 4 + 8 + 4) + 2 + 11 * 12;
     let decoder = (2 + 3) * 4 + 4 * 2;
     assert_eq!(cost.forward, 2.0 * f64::from(memory + attention + decoder));
@@ -73,8 +74,8 @@ fn a_tiny_step_costs_what_a_hand_counts() {
     assert_eq!(cost.bytes, f64::from(bytes));
 }
 
-/// The forward pass of a one-layer TGN with paper attention, product by product, heads and gates apart and nothing merged but what reads
-/// the same row.
+/// The forward pass of a one-layer TGN with paper attention, product by product. Heads and gates are separate. Only
+/// products that read the same row are merged.
 fn counted_forward(spec: &TgnSpec, edge: usize, mails: usize, hop: [usize; 2], ends: usize, pairs: usize) -> u64 {
     let (d, t, o, heads) = (spec.memory, spec.time, spec.width, spec.heads);
     let mut tally = Tally::default();
@@ -128,7 +129,7 @@ fn a_wikipedia_batch_costs_about_a_billion_operations() {
     assert!((0.9e9..1.2e9).contains(&cost.flops()), "{cost:?}");
 }
 
-/// Specs that between them have every part.
+/// Specs that together cover every part.
 fn specs() -> Vec<TgnSpec> {
     let base = TgnSpec { memory: 4, time: 3, width: 6, neighbours: 3, ..TgnSpec::default() };
     let with = |change: fn(&mut TgnSpec)| {
@@ -213,7 +214,8 @@ fn a_token_mixer_costs_its_products_over_tokens_and_over_columns() {
     };
     let program = ModelSpec::from(spec).program(FeatureWidths { edge: 1, node: 6 }).unwrap();
     let sizes = StepSizes { window: 13.0, ..sizes() };
-    // 6 centres of 4 tokens: [1 + 2 -> 3]; over 4 tokens of 3 columns [4 -> 2 -> 4], over 3 columns of 4 tokens [3 -> 6 -> 3]
+    // 6 centres of 4 tokens: [1 + 2 -> 3]; over 4 tokens of 3 columns [4 -> 2 -> 4], over 3 columns of 4 tokens [3 -> 6
+    // -> 3]
     let mixer = 6 * 4 * 9 + 2 * (6 * 3 * 16 + 6 * 4 * 36);
     // 9 nodes [6 -> 5], 6 roots [3 + 5 -> 5], the decoder
     let rest = 9 * 30 + 6 * 40 + (2 + 3) * 25 + 4 * 5;

@@ -1,7 +1,7 @@
 //! A model as a short list of coarse operations, recorded once when it is built.
 //!
-//! Everything else follows from the list: what a history has to keep ([`Needs`]), parameters and their names, what a step costs, which
-//! executor knows the model and why another does not, and what a server may keep.
+//! Everything else follows from the list: what a history has to keep ([`Needs`]), the parameters and their names, the
+//! cost of a step, which executors can run the model and why others cannot, and what a server may cache.
 
 mod builder;
 mod cost;
@@ -40,9 +40,10 @@ impl Value {
 pub enum Axis {
     /// The distinct nodes of a view, `U`.
     Nodes,
-    /// The centres of a hop, `C`: hop 0 is the roots' own.
+    /// The centres of a hop, `C`. Hop 0 has the roots themselves.
     Centres(usize),
-    /// The pairs that are scored, `P`: rows of a source and a candidate together. Operations on pairs and the decoder read them, nothing else.
+    /// The scored pairs, `P`: rows of a source and a candidate together. Only operations on pairs and the decoder read
+    /// them.
     Pairs,
 }
 
@@ -60,7 +61,7 @@ impl std::fmt::Display for Axis {
 /// Rows and columns of a [`Value`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// What its rows are.
+    /// The meaning of its rows.
     pub axis: Axis,
     /// Columns.
     pub width: usize,
@@ -69,7 +70,7 @@ pub struct Shape {
 /// One operation of a program.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// What the operation is for; its parameters' names begin so.
+    /// The purpose of the operation; the names of its parameters begin with it.
     pub name: String,
     /// The operation.
     pub op: Op,
@@ -77,20 +78,22 @@ pub struct Step {
     pub reads: Vec<Value>,
     /// The table it gives.
     pub gives: Value,
-    /// Its parameters, by declaration.
+    /// Its parameters, in the order of declaration.
     pub params: Range<usize>,
     /// Whether memories or mail depend on it.
     pub updates: bool,
-    /// Whether memories of nodes depend on it. An update has those of all nodes of a view, whatever the queries are.
+    /// Whether memories of nodes depend on it. An update contains the memories of all nodes of a view, whatever the
+    /// queries are.
     pub updates_nodes: bool,
     /// Whether embeddings or the decoder depend on it.
     pub embeds: bool,
-    /// Whether its table is another where a training step drops out or hides: of what an update says, it is computed once more without.
+    /// Whether its table differs between a training step with dropout and one without. A step that an update depends on
+    /// is then computed a second time without dropout.
     pub has_dropout: bool,
 }
 
 impl Step {
-    /// Whether an update needs it, `ends` being whether the batch's ends are among the roots.
+    /// Whether an update needs it. `ends` says whether the batch's ends are among the roots.
     pub(crate) fn updates_with(&self, ends: bool) -> bool {
         self.updates_nodes || self.updates && ends
     }
@@ -118,7 +121,7 @@ impl Program {
     /// Records the program of `spec` for data of these widths.
     ///
     /// # Errors
-    /// A sentence for what does not fit together.
+    /// A sentence that says what does not fit together.
     pub(crate) fn record(spec: &ModelSpec, inputs: Inputs) -> Result<Arc<Program>, String> {
         let mut builder = Builder::new(inputs);
         let outputs = spec.build(&mut builder);
@@ -130,7 +133,7 @@ impl Program {
         &self.spec
     }
 
-    /// Columns of the time encoding; 0 where it has none.
+    /// Columns of the time encoding; 0 if it has none.
     pub fn time_width(&self) -> usize {
         self.time
     }
@@ -150,7 +153,7 @@ impl Program {
         self.shapes[value.index()]
     }
 
-    /// What its outputs are made by.
+    /// What makes its outputs.
     pub fn head(&self) -> &Head {
         &self.head
     }
@@ -158,7 +161,7 @@ impl Program {
     /// Its link decoder.
     ///
     /// # Errors
-    /// A sentence that names the kind, for a program whose head is another.
+    /// A sentence that names the kind, if the program has another head.
     pub fn links(&self) -> Result<&LinkDecoder, String> {
         self.head.links().ok_or_else(|| {
             let (kind, head) = (self.spec.kind(), self.head.describe());
@@ -176,17 +179,17 @@ impl Program {
         self.shape(self.embedding).width
     }
 
-    /// What its products round their inputs to.
+    /// The precision of the inputs of its matrix products.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// What it was recorded for.
+    /// The data it was recorded for.
     pub fn inputs(&self) -> &Inputs {
         &self.inputs
     }
 
-    /// Whether new memories are rows of nodes, one for each node of a view.
+    /// Whether new memories are rows of nodes, one per node of a view.
     pub(crate) fn updates_nodes(&self) -> bool {
         self.memory.is_some_and(|memory| self.shape(memory).axis == Axis::Nodes)
     }
@@ -199,17 +202,18 @@ impl Program {
         })
     }
 
-    /// Whether a score follows from the embeddings of both ends. Where the decoder reads facts or rows of pairs it does not.
+    /// Whether a score follows from the embeddings of both ends alone. It does not if the decoder reads facts or rows
+    /// of pairs.
     pub fn scores_from_embeddings(&self) -> bool {
         self.head.links().is_some_and(|decoder| decoder.facts.is_none() && decoder.pairs.is_none())
     }
 
-    /// The steps of layers that attend, lowest layer first.
+    /// The steps of attention layers, lowest layer first.
     pub fn attending(&self) -> impl Iterator<Item = usize> + '_ {
         self.steps.iter().enumerate().filter(|(_, step)| step.op.attends()).map(|(i, _)| i)
     }
 
-    /// Heads of its attention layers; nothing where it has none.
+    /// Heads of its attention layers; `None` if it has none.
     pub fn attention_heads(&self) -> Option<usize> {
         self.steps.iter().find_map(|step| match &step.op {
             Op::Attention(layer) => Some(layer.settings.heads),
@@ -231,10 +235,10 @@ impl Program {
         products.flops()
     }
 
-    /// Whether it trains on a device.
+    /// Checks that it can train on a device.
     ///
     /// # Errors
-    /// The first such thing, in a sentence that names its setting.
+    /// The first obstacle, in a sentence that names its setting.
     pub fn check_device_support(&self) -> Result<(), String> {
         if self.memory.is_some() && !self.updates_nodes() {
             return Err("kernels on a device know no memories that are rows of the roots".into());
@@ -247,12 +251,13 @@ impl Program {
         known.and_then(|()| kept()).map_err(|what| format!("kernels on a device know no {what}"))
     }
 
-    /// What its first operation from elsewhere is, if it has one: such a program computes on the CPU, on slices and on the tape.
+    /// The description of its first custom operation, if it has one. Such a program runs on the CPU only, on slices and
+    /// on the tape.
     pub fn custom_operation(&self) -> Option<String> {
         self.steps.iter().find(|step| matches!(step.op, Op::Custom(_))).map(|step| step.op.operation().describe())
     }
 
-    /// What a training step of these sizes costs, from the costs of the operations.
+    /// Cost of a training step of these sizes: the sum over its operations.
     pub fn cost(&self, sizes: &StepSizes) -> StepCost {
         cost::step_cost(self, sizes)
     }

@@ -35,7 +35,7 @@ impl Map {
     }
 }
 
-/// How a parameter begins.
+/// How a parameter is initialised.
 #[derive(Clone, Debug)]
 enum Initialiser {
     /// Uniform in ± this bound.
@@ -49,17 +49,17 @@ struct Declared {
     name: String,
     shape: Vec<usize>,
     initialiser: Initialiser,
-    /// Drawn after all others: what is optional changes no other parameter.
+    /// Drawn after all others, so that an optional part changes no other parameter.
     late: bool,
-    /// Several operations add to its gradient.
+    /// Whether several operations add to its gradient.
     shared: bool,
 }
 
 /// The parameters that operations declare.
 ///
-/// Fresh numbers are drawn in the order of declaration, each parameter from its own number; those of optional parts are
-/// [declared so](Self::drawn_last) and drawn behind all others. Names are dotted paths and say what a parameter is for, not where its operation
-/// stands in the list, so checkpoints outlive a change of the list.
+/// Initial numbers are drawn in the order of declaration, each parameter from its own number. Parameters of optional
+/// parts are [declared so](Self::drawn_last) and drawn after all others. Names are dotted paths. A name says what a
+/// parameter is for and not where its operation is in the list, so checkpoints outlive a change of the list.
 #[derive(Clone, Debug, Default)]
 pub struct Declarations {
     all: Vec<Declared>,
@@ -74,17 +74,17 @@ impl Declarations {
         Param(self.all.len() as u32 - 1)
     }
 
-    /// A parameter that begins uniform in ± `bound`.
+    /// A parameter that is initialised uniformly in ± `bound`.
     pub fn uniform(&mut self, name: &str, shape: &[usize], bound: f32) -> Param {
         self.declare(name, shape, Initialiser::Uniform(bound))
     }
 
-    /// A parameter that begins as `values`, row-major.
+    /// A parameter that is initialised to `values`, row-major.
     pub fn values(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> Param {
         self.declare(name, shape, Initialiser::Values(values))
     }
 
-    /// A linear map that begins as PyTorch's: weight and bias uniform in ±1/√inputs.
+    /// A linear map that is initialised as in PyTorch: weight and bias uniform in ±1/√inputs.
     pub fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Map {
         let bound = 1.0 / (inputs.max(1) as f32).sqrt();
         let weight = self.uniform(&format!("{name}.weight"), &[outputs, inputs], bound);
@@ -98,7 +98,7 @@ impl Declarations {
             .map(|(part, number)| self.values(&format!("{name}.{part}"), &[width], vec![number; width]))
     }
 
-    /// Declares what is drawn behind all others.
+    /// Declares parameters that are drawn after all others.
     pub fn drawn_last<T>(&mut self, declare: impl FnOnce(&mut Self) -> T) -> T {
         self.late = true;
         let declared = declare(self);
@@ -106,7 +106,7 @@ impl Declarations {
         declared
     }
 
-    /// Declares what several operations use: each adds to its gradient.
+    /// Declares parameters that several operations use. Each operation adds to their gradients.
     pub fn shared<T>(&mut self, declare: impl FnOnce(&mut Self) -> T) -> T {
         self.shared = true;
         let declared = declare(self);
@@ -114,12 +114,12 @@ impl Declarations {
         declared
     }
 
-    /// How many are declared.
+    /// Number of declared parameters.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Whether none is.
+    /// Whether no parameter is declared.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -135,24 +135,24 @@ impl Declarations {
         (0..self.all.len() as u32).map(Param)
     }
 
-    /// Those to whose gradients several operations add.
+    /// The parameters whose gradients several operations add to.
     pub fn shared_params(&self) -> impl Iterator<Item = Param> {
         self.params().zip(&self.all).filter(|(_, declared)| declared.shared).map(|(param, _)| param)
     }
 
-    /// Learned numbers.
+    /// Total number of learned numbers.
     pub fn numbers(&self) -> usize {
         self.all.iter().map(|declared| declared.shape.iter().product::<usize>()).sum()
     }
 
-    /// Says which name two parameters have, if any.
+    /// A name that two parameters share, if any.
     pub(super) fn repeated(&self) -> Option<&str> {
         let mut names: Vec<&str> = self.all.iter().map(|declared| declared.name.as_str()).collect();
         names.sort_unstable();
         names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
     }
 
-    /// Fresh numbers, drawn from `seed`.
+    /// Initial parameters, drawn from `seed`.
     pub fn initial_parameters(&self, seed: u64) -> Parameters {
         let draw = Draw::new(seed).of(Purpose::Init);
         let (early, late): (Vec<&Declared>, Vec<&Declared>) = self.all.iter().partition(|declared| !declared.late);
@@ -171,7 +171,7 @@ impl Declarations {
         Parameters::from_store(store).unwrap_or_else(|error| unreachable!("parameters are floats: {error}"))
     }
 
-    /// Where each parameter stands in the array of [`initial_parameters`](Self::initial_parameters).
+    /// The range of each parameter in the array of [`initial_parameters`](Self::initial_parameters).
     pub fn layout(&self) -> ParameterLayout {
         let mut order: Vec<usize> = (0..self.all.len()).collect();
         order.sort_unstable_by(|&a, &b| self.all[a].name.cmp(&self.all[b].name));
@@ -185,25 +185,25 @@ impl Declarations {
     }
 }
 
-/// Where parameters stand in the one array of them.
+/// The range of each parameter in the one array.
 #[derive(Clone, Debug, Default)]
 pub struct ParameterLayout(Vec<Range<usize>>);
 
 impl ParameterLayout {
-    /// Where a parameter stands.
+    /// The range of a parameter.
     pub fn of(&self, Param(i): Param) -> Range<usize> {
         self.0[i as usize].clone()
     }
 }
 
-/// The numbers of all parameters, with what products round them to.
+/// The numbers of all parameters, and the precision of matrix products.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a> {
     /// The one array.
     pub parameters: &'a Parameters,
-    /// Where each parameter stands in it.
+    /// The range of each parameter in it.
     pub layout: &'a ParameterLayout,
-    /// Of products.
+    /// Precision of matrix products.
     pub precision: Precision,
 }
 
@@ -213,7 +213,7 @@ impl<'a> Weights<'a> {
         &self.parameters.values()[self.layout.of(param)]
     }
 
-    /// Those of a linear map.
+    /// The numbers of a linear map.
     pub fn linear(self, map: &Map) -> LinearWeights<'a> {
         LinearWeights {
             weight: self.values(map.weight),
@@ -229,7 +229,7 @@ impl<'a> Weights<'a> {
 pub struct Gradients<'a> {
     /// The one array.
     pub values: &'a mut [f32],
-    /// Where each parameter stands in it.
+    /// The range of each parameter in it.
     pub layout: &'a ParameterLayout,
 }
 
@@ -239,24 +239,24 @@ impl Gradients<'_> {
         &mut self.values[self.layout.of(param)]
     }
 
-    /// Those of several parameters at once.
+    /// The gradients of several parameters at once.
     pub fn params_mut<const N: usize>(&mut self, params: [Param; N]) -> [&mut [f32]; N] {
         self.ranges(params.map(|param| self.layout.of(param)))
     }
 
-    /// Weight and bias of a linear map; that of a bias it does not have is empty.
+    /// The gradients of weight and bias of a linear map; that of a missing bias is empty.
     pub fn map(&mut self, map: &Map) -> [&mut [f32]; 2] {
         self.ranges([self.layout.of(map.weight), self.bias(map)])
     }
 
-    /// Weights and biases of two linear maps.
+    /// The gradients of weights and biases of two linear maps.
     pub fn maps(&mut self, [one, other]: [&Map; 2]) -> [[&mut [f32]; 2]; 2] {
         let layout = [self.layout.of(one.weight), self.bias(one), self.layout.of(other.weight), self.bias(other)];
         let [weight, bias, weight_of_other, bias_of_other] = self.ranges(layout);
         [[weight, bias], [weight_of_other, bias_of_other]]
     }
 
-    /// Makes some gradients zero.
+    /// Sets some gradients to zero.
     pub fn zero(&mut self, params: impl IntoIterator<Item = Param>) {
         params.into_iter().for_each(|param| self.param_mut(param).fill(0.0));
     }

@@ -1,4 +1,4 @@
-//! Learning static memory: a table of vectors and a link decoder, and nothing between them.
+//! Learns static memory: a table of vectors and a link decoder, and nothing between them.
 
 use tempograph_framework::{Draw, NodeId, Parameters, Purpose};
 use tempograph_kernels::AdamStep;
@@ -7,10 +7,12 @@ use tempograph_kernels::cpu::{PaddedRows, Precision, adam_step};
 use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, LinkDecoder, PairFeatures, ShownPairs};
 use crate::program::{Declarations, Gradients, ParameterLayout, Weights};
 
-/// Initial vectors are uniform in this much either way: small beside what is learned, so a node named once is nearly unknown.
+/// Initial vectors are uniform in ± this bound. It is small compared with learned vectors, so a node that was trained
+/// once is nearly unknown.
 const BOUND: f32 = 0.05;
 
-/// A vector for each node, `[N, S]`, learned with the link decoder of the model (see the top of `static_memory/mod.rs`).
+/// A vector for each node, `[N, S]`, learned with the link decoder of the model (see the top of
+/// `static_memory/mod.rs`).
 ///
 /// ```
 /// use tempograph_framework::NodeId;
@@ -33,7 +35,7 @@ pub struct StaticMemoryTrainer {
     vectors: Vec<f32>,
     first: Vec<f32>,
     second: Vec<f32>,
-    /// `[N]` steps each node was named in.
+    /// `[N]` number of steps that trained each node.
     steps: Vec<u32>,
     decoder: DecoderState,
     work: Work,
@@ -54,7 +56,7 @@ struct DecoderState {
 struct Work {
     /// `[U]` distinct nodes of the pairs, ascending.
     nodes: Vec<u32>,
-    /// `[N]` where each stands among them.
+    /// `[N]` index of each node in `nodes`.
     index: Vec<u32>,
     /// `[P]` ends of the pairs, as rows of `embedded`.
     rows: Vec<[u32; 2]>,
@@ -62,14 +64,15 @@ struct Work {
     embedded: PaddedRows,
     embedded_gradient: PaddedRows,
     decoder: DecoderStage,
-    /// Of the decoder's weights.
+    /// Gradients of the decoder's weights.
     gradients: Vec<f32>,
     scores: Vec<f32>,
     score_grads: Vec<f32>,
 }
 
 impl StaticMemoryTrainer {
-    /// Fresh vectors of `width` for `nodes`, and a fresh decoder whose inner width is `decoder`, drawn from `seed`.
+    /// Initial vectors of `width` for `nodes`, and an initial decoder whose inner width is `decoder`, drawn from
+    /// `seed`.
     pub fn new(nodes: usize, width: usize, decoder: usize, seed: u64) -> StaticMemoryTrainer {
         let draw = Draw::new(seed).of(Purpose::Init);
         let row = |node: usize| {
@@ -87,12 +90,12 @@ impl StaticMemoryTrainer {
         }
     }
 
-    /// Whether anything was learned of the node.
+    /// Whether the node was trained.
     pub fn is_trained(&self, node: NodeId) -> bool {
         self.steps[node.index()] > 0
     }
 
-    /// Logits of pairs of nodes, `[P]`. A node that nothing was learned of has a vector of zeros.
+    /// Logits of pairs of nodes, `[P]`. An untrained node has a vector of zeros.
     ///
     /// # Panics
     /// If a pair names a node that has no row.
@@ -108,10 +111,11 @@ impl StaticMemoryTrainer {
         &self.work.scores
     }
 
-    /// Takes a step of Adam. `loss` is shown the logits of the pairs, `[P]`, and appends its derivative in each; what it gives is handed on.
+    /// Makes one step of Adam. `loss` reads the logits of the pairs, `[P]`, and appends its derivative with respect to
+    /// each. Returns the result of `loss`.
     ///
     /// # Panics
-    /// If a pair names a node that has no row, or `loss` leaves another number of derivatives.
+    /// If a pair names a node that has no row, or if `loss` appends a wrong number of derivatives.
     pub fn train_step<L>(
         &mut self,
         pairs: &[[NodeId; 2]],
@@ -156,7 +160,7 @@ impl StaticMemoryTrainer {
         loss
     }
 
-    /// The vectors, `[N, S]`, divided by the root of their mean square; zeros for nodes that nothing was learned of.
+    /// The vectors, `[N, S]`, divided by the root of their mean square; zeros for untrained nodes.
     pub fn vectors(&self) -> Vec<f32> {
         let rows = || self.vectors.chunks_exact(self.width).zip(&self.steps);
         let known = rows().filter(|(_, steps)| **steps > 0).count();
@@ -211,7 +215,8 @@ impl DecoderState {
 mod tests {
     use super::*;
 
-    /// `sum of ln(1 + exp(-y))` of the first half of the pairs and `ln(1 + exp(y))` of the second, with its score_grads.
+    /// `sum of ln(1 + exp(-y))` of the first half of the pairs and `ln(1 + exp(y))` of the second. Appends its
+    /// derivatives to `score_grads`.
     fn loss(scores: &[f32], score_grads: &mut Vec<f32>) -> f32 {
         let sign = |pair: usize| if pair < scores.len() / 2 { -1.0f32 } else { 1.0 };
         score_grads.extend(scores.iter().enumerate().map(|(pair, y)| sign(pair) / (1.0 + (-sign(pair) * y).exp())));
@@ -220,7 +225,7 @@ mod tests {
 
     #[test]
     fn it_learns_who_meets_whom_and_says_nothing_of_whom_it_never_met() {
-        // Nodes 0 to 3 meet those of 4 to 7 that are as odd as they are; 8 meets nobody.
+        // Nodes 0 to 3 meet those nodes of 4 to 7 that have the same parity; node 8 meets no node.
         let ends = |same: u32| {
             (0..4).flat_map(move |u| (4..8).filter(move |v| (u + v) % 2 == same).map(move |v| [NodeId(u), NodeId(v)]))
         };

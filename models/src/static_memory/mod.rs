@@ -1,9 +1,10 @@
-//! DistTGL's static memory: "DistTGL: Distributed Memory-Based Temporal Graph Neural Network Training", Zhou et al., SC 2023
-//! (arXiv:2307.07649), section 3.1.
+//! DistTGL's static memory: "DistTGL: Distributed Memory-Based Temporal Graph Neural Network Training", Zhou et al., SC
+//! 2023 (arXiv:2307.07649), section 3.1.
 //!
-//! A node's memory sees one mail of a batch: the larger the batch, the more of what happened is lost on it. What a node is like all the
-//! time need not be read from there. So each node has a second, static memory `c_u` `[S]`, learned beforehand from the static graph, that
-//! no batch size can touch, and it stands beside the memory where embeddings begin. Any kind of model may read it.
+//! A node's memory reads one mail per batch: the larger the batch, the more events it misses. Constant properties of a
+//! node do not need the memory. So each node has a second, static memory `c_u` `[S]`, learned beforehand from the
+//! static graph and independent of the batch size. It is combined with the memory where embeddings begin. Any kind of
+//! model may read it.
 //!
 //! ```text
 //! h_u     = s_u(t) + W c_u + b                       how = "add"
@@ -15,31 +16,36 @@
 //! y_uv    = f2 relu(f1 [p_u | p_v])                  the link decoder of the model
 //! ```
 //!
-//! The paper says that static memory is pre-trained with the same task and gives its accuracy, but neither how, nor code: its repository
-//! downloads the vectors. What was chosen here, and why:
-//! - **A table and the decoder, nothing between** ([`StaticMemoryTrainer`]). A graph network over the static graph would tell neighbours what
-//!   attention over them tells the model anyway; a table is what can be stored and needs no graph when it is read.
-//! - **Training events only**, each as often as it happened, in a new random order each pass: the order is what the memory is for.
-//! - **Negatives** are destinations of the events learned from, evenly, the event's own left out, as the model's own; those of the whole log
-//!   would tell which nodes are still to come.
-//! - **When to stop** is told by the last of the training events, held out, as far as they are between nodes the others name: pre-training
-//!   runs on the others until the loss of these rises, then once more over all of them for as many passes. The loss and not a ranking decides, since it rises as soon as vectors know pairs by heart,
-//!   and a model would trust that: it trains on the same events.
-//! - **Weight decay** is strong, `lr * weight_decay` of a vector each time it is named: what one event said of a node is forgotten, what
-//!   comes up again is kept. Of the rates and decays tried, the held-out loss of the training events chose.
-//! - **Adam by row**: a node's vector and its moments move when the node is named, by a count of their own, so a step costs what it names
-//!   and not the table, and a rare node's first steps are first steps.
-//! - **Nodes that no training event names** have zeros, and so have those that appear in service. All vectors are divided by one number, so
-//!   that those of known nodes have components of size one on the average.
+//! The paper says that static memory is pre-trained with the same task and gives its accuracy. It gives neither the
+//! method nor code: its repository downloads the vectors. The choices made here, and why:
+//! - **A table and the decoder, nothing between** ([`StaticMemoryTrainer`]). A graph network over the static graph
+//!   would pass neighbours what the model's attention over them passes anyway. A table can be stored and needs no graph
+//!   when it is read.
+//! - **Training events only**, each as often as it occurs, in a new random order each pass: learning the order is the
+//!   task of the dynamic memory.
+//! - **Negatives** are destinations of the training events, drawn uniformly, excluding the true destination, as for the
+//!   model itself. Destinations of the whole log would reveal which nodes appear later.
+//! - **Early stopping** uses the last training events, held out, as far as their nodes occur in the other events.
+//!   Pre-training runs on the others until the loss of the held-out events rises, then once more over all events for as
+//!   many passes. The loss decides and not a ranking, since it rises as soon as vectors memorise pairs, and a model
+//!   would trust that: it trains on the same events.
+//! - **Weight decay** is strong, `lr * weight_decay` of a vector each time its node is trained: a vector forgets a
+//!   single event and keeps what repeats. The rates and decays were chosen by the held-out loss of the training events.
+//! - **Adam by row**: a node's vector and its moments change only when the node is trained, with a step count of their
+//!   own. So a step costs the rows it trains and not the whole table, and the first steps of a rare node have the right
+//!   bias correction.
+//! - **Nodes without training events** have zeros, also those that appear in serving. All vectors are divided by one
+//!   number, so that the components of trained nodes have size one on average.
 //!
 //! Differs:
-//! - the paper adds static memory as node features of the input; here it has an entrance of its own, so a set's node features stay what
-//!   they are, and the two can be compared;
-//! - a training step hides the vectors of some nodes, drawn anew each step (`hide`): else only negatives would ever be without, and the model
-//!   would learn that whoever has no vector comes up in no event, which is wrong of every new node;
-//! - fine-tuning learns the difference to the frozen vectors, so weight decay pulls towards what the static graph said and not to zero. Its
-//!   gradient is dense, `[N, S]` numbers a step: moments of all weights are one array, and stepping rows lazily would make of Adam something
-//!   that depends on who is named when.
+//! - the paper adds static memory to the node features of the input. Here it has an input of its own, so the node
+//!   features of a data set do not change and the two can be compared;
+//! - a training step hides the vectors of some nodes, drawn anew each step (`hide`). Otherwise only negatives would
+//!   lack a vector, and the model would learn that a node without a vector never occurs in an event, which is wrong for
+//!   every new node;
+//! - fine-tuning learns the difference to the frozen vectors, so weight decay pulls towards the pre-trained vectors and
+//!   not to zero. Its gradient is dense, `[N, S]` numbers a step: the moments of all weights are one array, and lazy
+//!   steps of rows would make Adam depend on when each node is trained.
 mod graph;
 mod spec;
 
@@ -48,11 +54,11 @@ pub use spec::{PretrainSpec, StaticMemoryMode, StaticSpec};
 
 use tempograph_framework::{Draw, NodeId, Purpose, PurposeDraw};
 
-/// Which nodes a training step shows without their static vector.
+/// The nodes whose static vector a training step hides.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StaticMemoryMask {
     share: f32,
-    /// Nothing where nothing is dropped out.
+    /// `None` if nothing is hidden.
     chance: Option<PurposeDraw>,
 }
 

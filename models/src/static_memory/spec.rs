@@ -1,12 +1,12 @@
-//! What a spec may say about static memory.
+//! Settings of static memory in a spec.
 
 use serde::{Deserialize, Serialize};
 
-/// How a model reads static memory; what is left out has the default shown.
+/// How a model reads static memory. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StaticSpec {
-    /// Where it enters: `off`, `add` to the memory through a learned map, or `concat` behind it (`off`).
+    /// Where it enters: `off`, `add` to the memory through a learned map, or `concat` with it (`off`).
     pub how: StaticMemoryMode,
     /// Width `S` (100).
     pub width: usize,
@@ -14,7 +14,7 @@ pub struct StaticSpec {
     pub train: bool,
     /// Share of the nodes whose vector a training step hides (0.1).
     pub hide: f32,
-    /// Nodes that are fine-tuned; left out, all of the dataset's.
+    /// Nodes that are fine-tuned; if missing, all nodes of the data set.
     pub nodes: Option<usize>,
 }
 
@@ -26,27 +26,28 @@ pub enum StaticMemoryMode {
     Off,
     /// Added to the memory, through a linear map.
     Add,
-    /// Behind the memory.
+    /// Concatenated with the memory.
     Concat,
 }
 
-/// How static memory is learned beforehand; what is left out has the default shown.
+/// How static memory is pre-trained. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PretrainSpec {
-    /// Passes over the training events at most (50).
+    /// Maximum number of passes over the training events (50).
     pub epochs: usize,
-    /// Events a step (1000).
+    /// Events per step (1000).
     pub batch: usize,
     /// Learning rate (3e-3).
     pub lr: f64,
     /// Decoupled weight decay of vectors and decoder (1).
     pub weight_decay: f64,
-    /// Negatives for each event (5).
+    /// Negatives per event (5).
     pub negatives: usize,
-    /// Share of the training events, the last of them, that tells when to stop; 0 makes all passes (0.1).
+    /// Share of the training events, taken from their end, that is held out for early stopping; 0 makes all passes
+    /// (0.1).
     pub tail: f64,
-    /// Passes without a smaller loss on that tail after which learning stops (3).
+    /// Passes without a smaller loss on the held-out tail after which learning stops (3).
     pub patience: usize,
 }
 
@@ -63,15 +64,15 @@ impl Default for PretrainSpec {
 }
 
 impl StaticSpec {
-    /// The settings, unless static memory is off.
+    /// The settings; `None` if static memory is off.
     pub fn enabled(&self) -> Option<&StaticSpec> {
         (self.how != StaticMemoryMode::Off).then_some(self)
     }
 
-    /// Says what cannot be built, naming the key and its value.
+    /// Checks the settings. The error names the key and its value.
     ///
     /// # Errors
-    /// A sentence for a width or a number of nodes of zero, or a share out of `0..1`.
+    /// A sentence for a width or a number of nodes of zero, or a share outside `0..1`.
     pub fn check(&self) -> Result<(), String> {
         if self.width == 0 {
             return Err("model.static.width is 0; it must be at least 1".into());
@@ -85,24 +86,24 @@ impl StaticSpec {
         Ok(())
     }
 
-    /// Fills in the nodes that are fine-tuned: all of the data's.
+    /// Fills in the number of fine-tuned nodes: all nodes of the data.
     pub(crate) fn complete(&mut self, nodes: usize) {
         if self.how != StaticMemoryMode::Off && self.train {
             self.nodes.get_or_insert(nodes);
         }
     }
 
-    /// Nodes with a difference of their own to the frozen vectors; 0 where they stay frozen.
+    /// Number of nodes with a learned difference to the frozen vectors; 0 if these stay frozen.
     pub(crate) fn tuned(&self) -> usize {
         if self.train { self.nodes.unwrap_or(0) } else { 0 }
     }
 }
 
 impl PretrainSpec {
-    /// Says what makes no sense, naming the key and its value.
+    /// Checks the settings. The error names the key and its value.
     ///
     /// # Errors
-    /// A sentence for a count of zero, a rate that is not a number of the right sign, or a tail out of `0..1`.
+    /// A sentence for a count of zero, a rate that is not a number of the right sign, or a tail outside `0..1`.
     pub fn check(&self) -> Result<(), String> {
         for (key, value) in
             [("epochs", self.epochs), ("batch", self.batch), ("negatives", self.negatives), ("patience", self.patience)]

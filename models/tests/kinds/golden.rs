@@ -1,4 +1,4 @@
-//! Ten steps of public implementations, by slices and by tensors, to 1e-5: see `tests/golden/README.md`.
+//! Compares ten steps of public implementations with slices and tensors, to 1e-5: see `tests/golden/README.md`.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -26,7 +26,7 @@ struct Golden {
     log: EventLog,
     negative: Vec<NodeId>,
     features: Arc<Table>,
-    /// Features of nodes, `D` columns, where the file has any.
+    /// Features of nodes, `D` columns, if the file has any.
     of_nodes: Option<Arc<Table>>,
     nodes: usize,
     batch: usize,
@@ -224,7 +224,7 @@ fn close(what: &str, ours: &[f32], theirs: &[f32]) {
 /// The root of a pair's end, by the pair's number and that of all ends.
 type End = fn(usize, usize) -> usize;
 
-/// Walks over the ten steps.
+/// Runs the ten steps.
 fn assert_agrees(name: &str, golden: &Golden, spec: &ModelSpec) {
     assert_agrees_with(name, golden, spec, |name| golden.ours(name));
 }
@@ -318,7 +318,7 @@ fn dyrep_agrees_with_dyglib() {
     assert_agrees("dyrep", &golden, &spec.into());
 }
 
-/// Each pair was scored alone: in a batch, what the public code makes of a pair depends on the others.
+/// Each pair was scored alone: in a batch, the public code's result for a pair depends on the others.
 #[test]
 fn tncn_agrees_with_its_authors_code() {
     for (name, zero_hop) in [("tncn_1", false), ("tncn_01", true)] {
@@ -339,11 +339,11 @@ fn tncn_agrees_with_its_authors_code() {
     }
 }
 
-/// Given the mailboxes and memories that TGL has before each step: it fills them by other rules.
+/// Starts each step from TGL's mailboxes and memories, since TGL fills them by other rules.
 #[test]
 fn apan_agrees_with_tgl_on_the_same_mailboxes() {
     let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
-    // Means of mail times are fractions: whole in ticks so small.
+    // Means of mail times are fractions. With ticks this small they are whole.
     for (name, ticks) in [("apan_last", 1i64), ("apan_mean", 27720)] {
         let golden = Golden::read(&format!("{name}.safetensors"));
         let slots = golden.file.get::<i64>("setting.slots").unwrap()[0] as usize;
@@ -366,7 +366,7 @@ fn apan_agrees_with_tgl_on_the_same_mailboxes() {
                 for slot in node * slots..(node + 1) * slots {
                     let mail = &boxes[slot * (2 * D + E)..][..2 * D + E];
                     if mail.iter().any(|x| *x != 0.0) {
-                        // A mean says what the features of its events are, too.
+                        // The payload of a mean also contains the features of its events.
                         mails.other.extend_from_slice(&mail[..2 * D + if mean { E } else { 0 }]);
                         of_mails.extend_from_slice(&mail[2 * D..]);
                         mails.event.push(mails.event.len() as u64);

@@ -1,4 +1,5 @@
-//! Heads that give numbers for each root: slices train as the tape does, and what needs a link decoder says so.
+//! Heads that give numbers for each root: slices train as the tape does, and code that needs a link decoder refuses
+//! them.
 
 use std::sync::PoisonError;
 
@@ -54,7 +55,7 @@ impl Labels {
     }
 }
 
-/// A step of Adam on the gradients of the first lane; gives its loss.
+/// A step of Adam on the gradients of the first lane. Returns its loss.
 fn step(executor: &mut dyn Executor, batch: LaneBatch<'_>, moments: &mut [Vec<f32>; 2], step: u64) -> (f32, Vec<f32>) {
     executor.compute_gradients(&[Some(batch)], &LanePool::new(1));
     let (loss, gradients) = (executor.lane(0).loss, executor.lane(0).gradients.clone());

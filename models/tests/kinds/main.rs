@@ -1,4 +1,5 @@
-//! The kinds of models: they agree with public implementations, their slices with the tape, and what does not fit is said in a sentence.
+//! Tests the kinds of models: they agree with public implementations, their slices agree with the tape, and errors are
+//! sentences.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod golden;

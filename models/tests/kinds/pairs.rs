@@ -1,10 +1,10 @@
-//! Rows of pairs: who may read them, what is computed of them, and when.
+//! Rows of pairs: which operations may read them, how they are computed, and when.
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Delta, Draw, History, Lookup, Purpose, Queries, Sampler, SliceModel};
 use tempograph_kernels::gather_rows;
 use tempograph_models::{
-    Axis, Builder, Context, CpuTape, FeatureWidths, Gradients, InputTables, MailPayload, MailRows,
+    Axis, Builder, Context, CpuTape, FeatureWidths, Gradients, Tables, MailPayload, MailRows,
     MemoryUpdateSettings, ModelKind, ModelSpec, NeighbourSettings, Operation, Outputs, PaddedRows, Program, Shape,
     SliceProgram, SliceWork, Stage, TableGradients, Tensor, TensorContext, TgnSpec, TimeInit, Updater, Value,
 };
@@ -33,7 +33,7 @@ impl Operation for Weighed {
 }
 
 impl Stage for Weighed {
-    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: Tables<'_>, out: &mut PaddedRows) {
         let (x, z) = (reads.table(0), reads.table(1));
         out.zeros(x.rows(), x.columns());
         for (pair, [src, _]) in cx.pairs().enumerate() {
@@ -45,7 +45,7 @@ impl Stage for Weighed {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: InputTables<'_>,
+        reads: Tables<'_>,
         grad: &mut PaddedRows,
         into: &mut TableGradients<'_>,
         _: &mut Gradients<'_>,
@@ -64,7 +64,7 @@ impl Stage for Weighed {
     }
 }
 
-/// Models with rows of pairs, put together rightly or wrongly.
+/// Models with rows of pairs, valid or invalid.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct OnPairs {
     how: usize,

@@ -1,4 +1,4 @@
-//! What an update says does not depend on what a training step drops out, nor on what else is asked.
+//! The mail payload of an update depends neither on dropout nor on the other queries.
 
 use tempograph_framework::{Batch, Draw, History, Purpose, Queries, SliceModel};
 use tempograph_models::{ApanSpec, FeatureWidths, MailRows, ModelSpec, SliceProgram, SliceWork};
@@ -63,7 +63,7 @@ fn mail_says_rows_of_the_ends_and_memories_are_those_of_the_last_event() {
         history.observe(&first, &before).unwrap();
         update(&history, &batch)
     };
-    // What the source says goes to the destination, whose own row stands first where both are said.
+    // The source's mail goes to the destination. With both rows, the destination's own row comes first.
     type Said = fn([&[f32]; 2]) -> Vec<f32>;
     let forms: [(MailRows, Said); 3] = [
         (MailRows::Other, |[src, dst]| [src, dst].concat()),
@@ -79,7 +79,7 @@ fn mail_says_rows_of_the_ends_and_memories_are_those_of_the_last_event() {
         let memory = |node| &update.memory[update.nodes.binary_search(&node).unwrap() * 8..][..8];
         let [src, dst] = [batch.src[last], batch.dst[last]].map(memory);
         assert!(src != dst && src.iter().any(|x| *x != 0.0));
-        // Where mails are averaged, the features of the event stand behind what its ends say.
+        // If mails are averaged, the features of the event follow the rows of its ends.
         let features = log.features().unwrap().row(batch.id(last).0);
         let expected: Vec<f32> =
             expected([src, dst]).chunks(says.columns(8)).flat_map(|said| [said, features].concat()).collect();

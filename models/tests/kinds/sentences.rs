@@ -1,4 +1,4 @@
-//! What does not fit together is said in a sentence that names the key.
+//! An invalid model gives an error sentence that names the key.
 
 use tempograph_framework::{Combine, MailContent, MailRule};
 use tempograph_models::{
@@ -6,7 +6,7 @@ use tempograph_models::{
     ModelKind, ModelSpec, Outputs, Registry, TgnSpec, TimeInit, Updater, WalkSpec,
 };
 
-/// A model put together wrongly, in one of several ways.
+/// An invalid model, in one of several ways.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Wrong {
     how: usize,

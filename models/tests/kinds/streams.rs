@@ -1,4 +1,4 @@
-//! What the kinds are tested on.
+//! The streams on which the kinds are tested.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub fn stream(events: usize, edge: usize) -> EventLog {
     EventLog::new(src, dst, time, vec![0.0; events], features).unwrap()
 }
 
-/// What models read beside it.
+/// The other inputs of models.
 pub fn features(log: &EventLog, node: usize) -> Features {
     let rows = |width: usize, step: f32| -> Arc<dyn Rows> {
         Arc::new(Table::new((0..NODES * width).map(|i| (i as f32 * step).cos()).collect(), width).unwrap())
@@ -46,7 +46,7 @@ pub fn batch_queries(batch: &Batch<'_>) -> Queries {
     Queries::of_batch(batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>())
 }
 
-/// Parts of a stream; the last is smaller, so that what a larger one left behind would show.
+/// Parts of a stream. The last is smaller, so that numbers left over from a larger one would show.
 pub fn batch_ranges() -> [Range<usize>; 5] {
     [0..40, 40..80, 80..170, 170..210, 209..210]
 }

@@ -1,4 +1,4 @@
-//! What slices compute is what the tape computes: scores, updates and gradients.
+//! Slices compute the same as the tape: scores, updates and gradients.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use tempograph_models::{FeatureWidths, ModelSpec, ProgramModule, SliceProgram, S
 
 use crate::{NODES, batch_queries, batch_ranges, features, stream, variants};
 
-/// The tensor library keeps the tapes of all threads in one place: whoever uses it takes turns.
+/// The tensor library keeps the tapes of all threads in one place, so tests use it one at a time.
 pub static TAPE: Mutex<()> = Mutex::new(());
 
 struct Gradients<'a> {
@@ -50,7 +50,7 @@ pub fn assert_agrees(name: &str, spec: &ModelSpec, edge: usize, node: usize) {
     spec.check().unwrap();
     let program = spec.program(FeatureWidths { edge, node }).unwrap();
     let mut slices = SliceProgram::new(program.clone(), 3);
-    // What begins as ones and zeros would hide mistakes.
+    // Parameters that are initialised to ones and zeros would hide mistakes.
     slices.parameters_mut().values_mut().iter_mut().enumerate().for_each(|(i, x)| *x += 0.1 * (i as f32).sin());
     let store = slices.parameters().to_store();
     let taped = with_weights(ProgramModule::<CpuTape>::new(program, 4, &Default::default()), store).unwrap();

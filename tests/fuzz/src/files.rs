@@ -49,7 +49,8 @@ pub(crate) fn entry_examples() -> Vec<Vec<u8>> {
     acts.into_iter().map(|mutation| Entry { first_seq: 77, mutation }.to_bytes()).collect()
 }
 
-/// Any bytes as a file of an artifact whose checksums are right all the same: it is opened, and then does what an engine does, or refused.
+/// Any bytes as a file of an artifact whose checksums are right all the same: it is opened, and then does what an
+/// engine does, or refused.
 pub fn artifact(bytes: &[u8]) {
     let Some((&which, content)) = bytes.split_first() else { return };
     let Some(name) = FILES.get(usize::from(which)) else { return };
@@ -84,7 +85,8 @@ pub(crate) fn artifact_examples() -> Vec<Vec<u8>> {
     FILES.iter().enumerate().map(read).collect()
 }
 
-/// Any bytes instead of the journal's end, from the place on that the first two say: the log is opened with what is whole, or refused.
+/// Any bytes instead of the journal's end, from the place on that the first two say: the log is opened with what is
+/// whole, or refused.
 pub fn journal(bytes: &[u8]) {
     let Some((place, end)) = bytes.split_first_chunk::<2>() else { return };
     let folder = tempfile::tempdir().expect("a folder");

@@ -64,7 +64,8 @@ fn server() -> SocketAddr {
     })
 }
 
-/// Any bytes on a connection, or behind the head of a request, as the first byte says, are answered, and blamed on nobody but the sender.
+/// Any bytes on a connection, or behind the head of a request, as the first byte says, are answered, and blamed on
+/// nobody but the sender.
 pub fn http(bytes: &[u8]) {
     let Some((&which, body)) = bytes.split_first() else { return };
     let (routes, mut stream) = (routes(), TcpStream::connect(server()).expect("the server listens"));

@@ -1,4 +1,4 @@
-//! The batches of lanes: queries, negatives and views, made of a place in the plan.
+//! The batches of lanes: queries, negatives and views, built from a position in the plan.
 
 use std::ops::Range;
 
@@ -16,11 +16,11 @@ use crate::{StageTimes, TrainError};
 #[derive(Default)]
 pub(crate) struct GlobalBatch {
     pub position: PlanPosition,
-    /// One for each (set of negatives, shard), `[j, i]`; those of lanes that another process hosts stay empty.
+    /// One for each (set of negatives, shard), `[j, i]`. Those of lanes that another process hosts stay empty.
     pub inputs: Vec<LaneInput>,
-    /// Whether the views show memories.
+    /// Whether the memories are in the views.
     pub read: bool,
-    /// Neighbours that got mail of the batch before this one, if that was sampled in the same sweep.
+    /// Neighbours that get mail of the batch before this one, if that batch was sampled in the same sweep.
     pub pending: Vec<NodeId>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct LaneInput {
     pub stages: StageTimes,
 }
 
-/// What the one lane of a plan trains in one step, without a view: the device that has the history reads the past
+/// The batch that the one lane of a plan trains in one step, without a view: the device that has the history reads it
 /// itself.
 pub(crate) struct DeviceBatch<'a> {
     pub batch: Batch<'a>,
@@ -48,7 +48,7 @@ pub(crate) struct DeviceBatch<'a> {
     pub dropout: u64,
 }
 
-/// Makes the inputs of lanes from their places in the plan.
+/// Builds the inputs of lanes from their positions in the plan.
 pub(crate) struct BatchBuilder {
     pub log: EventLog,
     pub features: Features,
@@ -70,7 +70,7 @@ pub(crate) struct BatchBuilder {
     sampling: PurposeDraw,
 }
 
-/// Where an input stands in the plan.
+/// The position of an input in the plan.
 #[derive(Clone, Copy)]
 pub(crate) struct Slot {
     pub history: usize,
@@ -85,14 +85,14 @@ impl Slot {
         (self.set, self.shard) == (0, 0)
     }
 
-    /// The place among the inputs of a batch of `plan`.
+    /// The index among the inputs of a batch of `plan`.
     pub fn place(&self, plan: Plan) -> usize {
         self.set * plan.minibatch + self.shard
     }
 }
 
 impl GlobalBatch {
-    /// Room for the inputs of a batch of `plan`.
+    /// A batch with empty inputs for `plan`.
     pub fn allocate(plan: Plan) -> GlobalBatch {
         let inputs = (0..plan.epoch * plan.minibatch).map(|_| LaneInput::default()).collect();
         GlobalBatch { inputs, ..GlobalBatch::default() }
@@ -100,8 +100,8 @@ impl GlobalBatch {
 }
 
 impl LaneInput {
-    /// What the lane trains, where `trained` batches are trained in all. `observed` is given where the lane computes
-    /// the update of its batch.
+    /// The lane's batch in a step that trains `trained` batches in all. `observed` is given where the lane computes the
+    /// update of its batch.
     pub fn lane_batch<'a>(&'a self, trained: f32, observed: Option<Batch<'a>>) -> LaneBatch<'a> {
         let share = self.part.len() as f32 / self.whole.len() as f32 / trained;
         LaneBatch { queries: &self.queries, view: &self.view, dropout: self.dropout, share, observed, targets: None }
@@ -109,7 +109,8 @@ impl LaneInput {
 }
 
 impl BatchBuilder {
-    /// Those of `run` for the lanes `own`, of a model whose updates need the batch's `ends` as roots, or do not.
+    /// A builder for the lanes `own` of `run`. `ends` says whether the model's updates need the ends of the batch as
+    /// roots.
     pub fn new(run: &TrainingRun<'_>, plan: Plan, batches: usize, own: Range<usize>, ends: bool) -> BatchBuilder {
         let (training_data, draw) = (run.training_data, Draw::new(run.seed));
         BatchBuilder {
@@ -138,7 +139,7 @@ impl BatchBuilder {
         self.train.start + batch * size..self.train.end.min(self.train.start + (batch + 1) * size)
     }
 
-    /// Consecutive events.
+    /// The events `range` as a batch.
     pub fn batch(&self, range: &Range<usize>) -> Batch<'_> {
         self.log.batch(range.clone())
     }
@@ -165,7 +166,7 @@ impl BatchBuilder {
         ((slot.position.sweep as usize * epoch + slot.set) * memory + slot.history) as u32
     }
 
-    /// Forms an input; its view is still to be read.
+    /// Forms the queries of an input. Its view is not read yet.
     pub fn form_queries(&self, input: &mut LaneInput, slot: Slot) -> Result<(), TrainError> {
         let pass = self.pass(slot);
         input.whole = self.events_of(slot.position.batch);
@@ -180,7 +181,7 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// Asks about the ends of the whole batch where the lane computes its update; elsewhere about none.
+    /// Appends the ends of the whole batch as roots where the lane computes its update. Elsewhere there are no ends.
     fn set_ends(&self, input: &mut LaneInput, slot: Slot) {
         if !slot.computes_update() {
             input.queries.clear_ends();
@@ -189,21 +190,21 @@ impl BatchBuilder {
         }
     }
 
-    /// Looks up what an input that was formed shows of the neighbourhood.
+    /// Samples the neighbours of an input whose queries are formed.
     pub fn sample(&self, graph: &Graph, input: &mut LaneInput, slot: Slot) {
-        // The whole batch is in sight of each of its shards, so that each says what observing it will write.
+        // The whole batch is passed for each of its shards: the update covers the whole batch.
         let whole = self.batch(&input.whole);
         graph.sample_into(&input.queries, Some(&whole), self.chance(slot), &mut input.view);
     }
 
-    /// Reads the whole past of an input that was formed.
+    /// Reads the whole view of an input whose queries are formed.
     pub fn read(&self, history: &History, input: &mut LaneInput, slot: Slot) {
         self.sample(history.graph(), input, slot);
         self.features.show_in(&mut input.view);
         history.memories().read_into(&mut input.view);
     }
 
-    /// What draws uniform neighbours.
+    /// The draw for uniform neighbours.
     pub fn chance(&self, slot: Slot) -> PurposeDraw {
         Draw::new(self.sampling.at(self.pass(slot), 0).next_u64()).of(Purpose::Sampling)
     }

@@ -1,8 +1,9 @@
-//! The processes that train on one history, and how what happens to it comes to each of them.
+//! The processes that train on one history, and how its updates reach each of them.
 //!
-//! Those on one machine have its tables together. They are written by one of them at a time: by the one whose lane has begun the batch,
-//! and elsewhere, where a machine has only heard of it, by the machine's first. Before it writes, all say that they read no more; after
-//! it has written, all hear so. Nobody asks twice: whoever waits, waits for a message.
+//! Processes on one machine share the tables of the history. One process at a time writes them: the one whose lane has
+//! begun the batch. On a machine where none has, it is the machine's first process. Before the write, every process
+//! says that it no longer reads. After the write, every process is notified. No process polls: a process that waits,
+//! waits for a message.
 
 use std::io;
 use std::ops::Range;
@@ -15,19 +16,19 @@ use crate::transport::machine;
 
 /// Several processes with one history.
 pub(crate) struct HistoryGroup {
-    /// This process.
+    /// The rank of this process.
     rank: usize,
-    /// All of them.
+    /// The ranks of all of them.
     all: Range<usize>,
-    /// The tables that this one has together with others.
+    /// The tables that this process shares with others.
     shared: Option<SharedMemory>,
-    /// For each process of the training the one that made the tables it has.
+    /// For each process of the training, the process that created its tables.
     owner: Vec<usize>,
 }
 
 impl HistoryGroup {
-    /// The processes `all`, of which those that have the same `first` are on one machine, with the history that is `blank`, without room for
-    /// nodes, once it has tables for `nodes` nodes.
+    /// Creates the group of the processes `all`. Processes with the same `first` are on one machine. `blank` is the
+    /// history, not yet allocated; it gets tables for `nodes` nodes.
     ///
     /// # Errors
     /// If another process is gone.
@@ -53,17 +54,18 @@ impl HistoryGroup {
         Ok((group, history))
     }
 
-    /// Whether this process tells of the history, of which each has all.
+    /// Whether this process writes the history into checkpoints. Each process has all of the history.
     pub fn is_leader(&self) -> bool {
         self.rank == self.all.start
     }
 
-    /// Bytes of the tables that this process has together with others.
+    /// Bytes of the tables that this process shares with others.
     pub fn shared_bytes(&self) -> usize {
         self.shared.as_ref().map_or(0, SharedMemory::len)
     }
 
-    /// Lets `batch` happen. `update` is what process `source` has made of it; the others know it from there, or find it written.
+    /// Observes `batch`. Process `source` has computed its `update`. The others receive it from there, or read what was
+    /// written.
     pub fn observe(
         &self,
         exchange: &mut dyn Exchange,
@@ -72,7 +74,7 @@ impl HistoryGroup {
         source: usize,
         update: Option<&Update>,
     ) -> Result<(), TrainError> {
-        // Said before the others hear of it: from then on whoever writes may do so.
+        // Called before the all-gather: after it, the writer may write.
         history.expect_remote(batch)?;
         let own =
             update.filter(|_| self.spans_machines() || history.needs_remote_mail()).map(to_bytes).unwrap_or_default();
@@ -110,7 +112,7 @@ impl HistoryGroup {
 
     /// Empties the history.
     pub fn reset(&self, exchange: &mut dyn Exchange, history: &mut History) -> Result<(), TrainError> {
-        // Somebody may still be reading, for a checkpoint.
+        // Another process may still be reading, for a checkpoint.
         self.barrier(exchange)?;
         if self.owner[self.rank] == self.rank {
             history.reset()
@@ -120,7 +122,7 @@ impl HistoryGroup {
         self.barrier(exchange)
     }
 
-    /// Puts `told`, which each has been told, in the place of `history`.
+    /// Replaces `history` by `told`, which every process has read.
     pub fn restore(
         &self,
         exchange: &mut dyn Exchange,
@@ -139,12 +141,12 @@ impl HistoryGroup {
         self.barrier(exchange)
     }
 
-    /// Whether not all have the same tables.
+    /// Whether the processes have more than one copy of the tables.
     fn spans_machines(&self) -> bool {
         self.all.clone().any(|process| self.owner[process] != self.owner[self.rank])
     }
 
-    /// Waits until all have come here, where any have tables together.
+    /// Waits for all processes of the group, if any of them share tables.
     fn barrier(&self, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
         if self.all.clone().any(|process| self.owner[process] != process) {
             exchange.all_gather(self.all.clone(), &[])?;
@@ -152,25 +154,26 @@ impl HistoryGroup {
         Ok(())
     }
 
-    /// The memory that processes of this group see.
+    /// The memory that processes of this group share.
     fn room(&self, shared: &SharedMemory) -> tempograph_framework::SharedArena {
-        // SAFETY: one history at a time is in this room: `restore` puts one in the place of the other. It is written in `observe`, `reset` and
-        // `restore` alone, by one process. Each of the others is in the same of these methods then: it comes there once it has read what its
-        // lanes train in this step (threads that read ahead are waited for before), and leaves it once it has heard that all is written.
+        // SAFETY: one history at a time is in this memory: `restore` replaces one by the other. Only `observe`, `reset`
+        // and `restore` write it, in one process. Each of the other processes is then in the same method: it enters it
+        // after it has read what its lanes train in this step (threads that read ahead are waited for before), and
+        // leaves it after it was notified that all is written.
         unsafe { shared.arena() }
     }
 }
 
-/// Moves an empty history to memory that others can have together with this process, with tables for `nodes` nodes.
+/// Moves an empty history to memory that other processes can open, with tables for `nodes` nodes.
 fn tables(history: &mut History, nodes: usize) -> io::Result<SharedMemory> {
     let shared = SharedMemory::zeros(history.needed(nodes))?;
-    // SAFETY: nobody else knows of it yet.
+    // SAFETY: no other process has its address yet.
     history.move_to_shared(unsafe { shared.arena() }, nodes, false);
     history.reset();
     Ok(shared)
 }
 
-/// Of each process the first of those that are on its machine and in its group of `size`.
+/// For each process, the first process that is on its machine and in its group of `size`.
 fn in_groups(first: &[usize], size: usize) -> Vec<usize> {
     let of = |process: usize| {
         let group = process / size * size..process + 1;
@@ -179,15 +182,16 @@ fn in_groups(first: &[usize], size: usize) -> Vec<usize> {
     (0..first.len()).map(of).collect()
 }
 
-/// Has the processes of the same `first` see the same memory, if each of them can open what the first has `made`. Gives it, and for each
-/// process the one that made the memory it sees; nothing, and itself, if it is on its own. All processes call this.
+/// Lets processes with the same `first` share the memory that the first has `made`, if each of them can open it. Gives
+/// the memory, and for each process the owner of its memory. A process that shares with none gets nothing, and is its
+/// own owner. All processes call this.
 fn share_tables(
     exchange: &mut dyn Exchange,
     first: &[usize],
     made: Option<SharedMemory>,
 ) -> Result<(Option<SharedMemory>, Vec<usize>), ExchangeError> {
     let (rank, world) = (exchange.rank(), exchange.world());
-    // Who has made none says nothing, which nobody can open.
+    // A process that made no memory sends an empty address, which cannot be opened.
     let address = made.as_ref().and_then(|shared| shared.address().ok()).unwrap_or_default();
     let addresses = exchange.all_gather(0..world, address.as_bytes())?;
     let open = || SharedMemory::open(&String::from_utf8_lossy(&addresses[first[rank]])).ok();

@@ -1,4 +1,4 @@
-//! Where the histories of a training live, and which lanes train on them: decided here, once, and nowhere else.
+//! Where the histories of a training run live, and which lanes train on them. Only this file decides it.
 
 use std::ops::Range;
 
@@ -7,37 +7,38 @@ use crate::{ParallelSpec, Plan};
 /// Where histories live while they are trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HistoryLocation {
-    /// In host memory: lanes read views of them.
+    /// In host memory: lanes read views of it.
     Host,
-    /// On the device that trains: its model reads the history itself, and the host has it between visits to the device.
+    /// On the device that trains. Its model reads the history itself. The host has the history between training
+    /// segments.
     Device,
 }
 
-/// The share of one process in a training.
+/// The part of one process in a training run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub plan: Plan,
     pub history_location: HistoryLocation,
     /// Its lanes, by number.
     pub lanes: Range<usize>,
-    /// Its lanes that compute at the same time.
+    /// The number of its lanes that compute at the same time.
     pub workers: usize,
     /// Its histories, by number.
     pub histories: Range<usize>,
-    /// The processes that train on its one history, where they are several.
+    /// The processes that share its one history, if there are several.
     pub sharers: Option<Range<usize>>,
 }
 
 impl ParallelSpec {
-    /// Where the histories of this plan live, for a model that can have its history on a device (`has_device`): there
-    /// where one lane trains and nothing is made ready ahead, for which the host would have to read views.
+    /// Where the histories of this plan live. On the device, if the model can have its history there (`has_device`),
+    /// the plan has one lane and there is no prefetch; prefetch reads views on the host.
     pub fn history_location(&self, has_device: bool) -> HistoryLocation {
         let alone = self.plan().lanes() == 1 && self.prefetch == 0;
         if alone && has_device { HistoryLocation::Device } else { HistoryLocation::Host }
     }
 
-    /// The share of process `rank` of `world`, where the model may train on a device with its history if it
-    /// `has_resident`.
+    /// The part of process `rank` of `world`. `has_resident` says whether the model can train on a device with its
+    /// history.
     ///
     /// # Errors
     /// A sentence if the processes cannot share the plan.

@@ -1,4 +1,4 @@
-//! The lanes of a plan: their histories, their batches made ahead of time, and their steps together.
+//! The lanes of a plan: their histories, the batches prepared ahead, and one step of all lanes together.
 pub(crate) mod batch_builder;
 pub(crate) mod group;
 pub(crate) mod lanes;

@@ -1,4 +1,4 @@
-//! Batches made ready on threads of their own while those before them are trained.
+//! Batches prepared on threads of their own while the batches before them are trained.
 //!
 //! ```text
 //! free -> [sample] -> sampled -> [read] -> ready -> the trainer -> free
@@ -6,7 +6,7 @@
 //!                        memories as they stand, M
 //! ```
 //!
-//! A fixed number of items goes round, which bounds every queue; whoever has nothing to do waits in one.
+//! The number of items is fixed. It bounds every queue. A stage without work waits on its queue.
 
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -20,7 +20,7 @@ use crate::TrainError;
 /// How far a pipeline runs ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lookahead {
-    /// Items made ready before the one in hand is done with; at least `reach`.
+    /// Items prepared ahead of the one being trained; at least `reach`.
     pub depth: usize,
     /// How many items before its turn an item's memories are read; at least 1.
     pub reach: usize,
@@ -28,13 +28,14 @@ pub(crate) struct Lookahead {
 
 /// Items that are sampled, then read, each stage on a thread of its own.
 ///
-/// Which memories an item is read from does not depend on how fast anybody is: item `n + reach` is read from the memories that stood
-/// when item `n` was taken, and the first `reach` items from those that stood when the first was.
+/// Which memories an item is read from does not depend on the speed of any thread: item `n + reach` is read from the
+/// memories at the moment item `n` was taken. The first `reach` items are read from the memories at the moment the
+/// first was taken.
 pub(crate) struct Pipeline<T, M> {
     ahead: Lookahead,
-    /// None only while it ends.
+    /// None only while the pipeline ends.
     queues: Option<Queues<T, M>>,
-    /// Read and waiting for their turn, or the error that stands in the place of one.
+    /// Items that are read and wait for their turn. An item that failed is replaced by its error.
     upcoming: VecDeque<Result<T, TrainError>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -47,11 +48,11 @@ struct Queues<T, M> {
 }
 
 impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
-    /// Starts sampling. `sample` is called for one item after the other, in order, and fills it over what it held; `read` adds what the
-    /// memories say.
+    /// Starts sampling. `sample` is called for one item after the other, in order, and overwrites its old contents.
+    /// `read` adds the memories.
     ///
     /// # Errors
-    /// If the system gives no threads.
+    /// If the system cannot start the threads.
     pub fn start(
         ahead: Lookahead,
         sample: impl FnMut(&mut T) -> Result<(), TrainError> + Send + 'static,
@@ -61,7 +62,7 @@ impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
         let (sampled, to_read) = channel();
         let (read_ones, ready) = channel();
         let (memories, tokens) = channel();
-        // Nobody takes part yet, so that nothing can refuse them.
+        // The receiver is still in this function, so sending cannot fail.
         (0..=ahead.depth).for_each(|_| free.send(T::default()).expect("the other end is in this function"));
         let threads = vec![
             spawn("sample", move || sample_all(&to_sample, &sampled, sample))?,
@@ -70,11 +71,11 @@ impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
         Ok(Pipeline { ahead, queues: Some(Queues { free, memories, ready }), upcoming: VecDeque::new(), threads })
     }
 
-    /// The next item. From here on until [`wait_for_reads`](Pipeline::wait_for_reads) the one that comes `reach` after it is read from the memories
-    /// that stand `now`.
+    /// The next item. Until [`wait_for_reads`](Pipeline::wait_for_reads), the item `reach` positions after it is read
+    /// from the memories that `now` gives.
     ///
     /// # Errors
-    /// What sampling it failed with.
+    /// The error of sampling this item.
     pub fn take(&mut self, now: impl Fn() -> M) -> Result<T, TrainError> {
         while self.upcoming.len() < self.ahead.reach {
             self.read_from(now());
@@ -87,31 +88,32 @@ impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
         item
     }
 
-    /// Waits until nobody reads the memories any more: they may be written.
+    /// Waits until no thread reads the memories. They may be written then.
     pub fn wait_for_reads(&mut self) {
-        // After an error nothing comes, nor after a panic, which is told when the item is missed.
+        // After an error no item comes. After a panic none comes either; `take` raises the panic when the item is
+        // missing.
         self.receive();
     }
 
-    /// The items that wait for their turn, the next first.
+    /// The items that wait for their turn, the next one first.
     pub fn upcoming(&self) -> impl Iterator<Item = &T> {
         self.upcoming.iter().flatten()
     }
 
-    /// The same, to be written.
+    /// As [`upcoming`](Pipeline::upcoming), mutable.
     pub fn upcoming_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.upcoming.iter_mut().flatten()
     }
 
-    /// Gives back an item that was done with, to be filled again.
+    /// Returns an item after use, to be filled again.
     pub fn recycle(&mut self, item: T) {
         if let Some(Queues { free, .. }) = &self.queues {
-            // Refused only by a sampler that has ended, which told why.
+            // Fails only if the sampler has ended; it has sent its error before.
             let _ = free.send(item);
         }
     }
 
-    /// Waits for the item that is being read; whether there was one.
+    /// Waits for the item that is being read. Gives whether there was one.
     fn receive(&mut self) -> bool {
         let item = self.queues.as_ref().and_then(|queues| queues.ready.recv().ok());
         let came = item.is_some();
@@ -125,7 +127,7 @@ impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
         }
     }
 
-    /// Nothing came, and no error in its place: a stage has panicked.
+    /// Raises the panic of a stage: neither an item nor an error came.
     fn fail(&mut self) -> ! {
         self.queues = None;
         for thread in self.threads.drain(..) {
@@ -140,17 +142,17 @@ impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
 impl<T, M> Drop for Pipeline<T, M> {
     fn drop(&mut self) {
         self.queues = None;
-        // A stage that panicked has nothing more to say: nobody took what it would have made.
+        // A panic here is not raised: the item that the stage would have made was not taken.
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
 }
 
-/// A thread whose parallel loops are its own: those who train need the others.
+/// Starts a thread with a rayon pool of its own, of one thread: the training lanes need the shared pool.
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     let thread = Builder::new().name(name.into());
     thread.spawn(move || {
         let alone = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
-        // Without a pool of its own it takes part in everybody's.
+        // If the pool could not be built, the thread uses the shared pool.
         work();
         drop(alone);
     })
@@ -180,7 +182,7 @@ fn read_all<T, M>(
         if let Ok(item) = &mut item {
             read(item, &memories);
         }
-        // Before the item is given away: who gets it may write the memories.
+        // Dropped before the item is sent: the trainer may write the memories as soon as it has the item.
         drop(memories);
         if ready.send(item).is_err() {
             return;
@@ -199,7 +201,7 @@ mod tests {
     use proptest::prelude::*;
     use tempograph_framework::{Batch, EventId, Memories, Needs, NeighbourMail, NodeId, Timestamp, Update};
 
-    /// What went through both stages.
+    /// An item that went through both stages.
     #[derive(Default, Debug, PartialEq)]
     struct Item {
         number: usize,
@@ -211,7 +213,7 @@ mod tests {
         Arc::new(Memories::new(2, &Needs::nothing(), Timestamp(0)))
     }
 
-    /// Lets one event happen; the memories must be nobody else's.
+    /// Observes one event. No other thread may hold the memories.
     fn write(memories: &mut Arc<Memories>) {
         let (src, dst, time, label) = ([NodeId(0)], [NodeId(1)], [Timestamp(0)], [0.0]);
         let batch = Batch { first: EventId(0), src: &src, dst: &dst, time: &time, label: &label };
@@ -221,7 +223,8 @@ mod tests {
             .unwrap();
     }
 
-    /// Numbers the items; item `failing` cannot be sampled. `pause` says how long each stage takes, in units of ten microseconds.
+    /// Numbers the items. Item `failing` cannot be sampled. `pause` is the time of each stage, in units of ten
+    /// microseconds.
     fn numbered(ahead: Lookahead, failing: usize, pause: [u64; 2]) -> Pipeline<Item, Arc<Memories>> {
         let wait = |units: u64| std::thread::sleep(Duration::from_micros(10 * units));
         let mut next = 0;

@@ -1,8 +1,9 @@
 //! Batches begun ahead of their step: sampled on one thread, their memories read on another.
 //!
-//! The sampler has graphs of its own, which follow from the events alone and so can run ahead of the histories. Memories cannot: they
-//! are read from the histories as they stand, `staleness` batches before their turn. With `staleness = 0` they are read one batch
-//! early all the same, but for what that batch will write, which is read when it has: nothing trained is other than without a pipeline.
+//! The sampler has graphs of its own. They follow from the events alone, so they can run ahead of the histories.
+//! Memories cannot: they are read from the current histories, `staleness` batches before their turn. With `staleness =
+//! 0` they are also read one batch early, except the rows that the batch before will write. Those are read after it has
+//! written them. The result is then the same as without a pipeline.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +17,7 @@ use crate::plan::PlanPosition;
 use crate::setup::trace::{Stage, Trace, note};
 use crate::{ParallelSpec, TrainError};
 
-/// Before the names of views that were read ahead, in a checkpoint.
+/// The prefix of the names of prefetched views, in a checkpoint.
 pub(crate) const PREFETCH_PREFIX: &str = "ahead.";
 
 /// The batches to come of all histories of a process.
@@ -34,13 +35,13 @@ pub(crate) struct PreparedStep {
     step: u64,
     /// In the order of the histories.
     pub begun: Vec<GlobalBatch>,
-    /// Seconds it took to draw and look up.
+    /// Seconds of drawing negatives and sampling neighbours.
     sampling: f64,
-    /// Seconds it took to read memories.
+    /// Seconds of reading memories.
     reading: f64,
 }
 
-/// The memories of a history as they stand.
+/// The current memories of a history.
 #[derive(Clone)]
 pub(crate) struct HistoryState {
     /// The batch that the history is to observe next.
@@ -49,7 +50,7 @@ pub(crate) struct HistoryState {
 }
 
 impl Prefetch {
-    /// Starts to sample from `step` on. `graphs` are those of the histories by number, as they stand.
+    /// Starts sampling from `step` on. `graphs` are the current graphs of the histories, by number.
     pub fn start(
         spec: &ParallelSpec,
         builder: Arc<BatchBuilder>,
@@ -69,11 +70,11 @@ impl Prefetch {
         Ok(Prefetch { pipeline, histories, staleness: spec.staleness, trace })
     }
 
-    /// The batches of the next step, by histories that stand as `now` says. From here on until [`wait_for_reads`](Prefetch::wait_for_reads) their memories
-    /// are read for a later step.
+    /// The batches of the next step. `now` is the current state of the histories. Until
+    /// [`wait_for_reads`](Prefetch::wait_for_reads) the memories are read for a later step.
     ///
     /// # Errors
-    /// What sampling them failed with.
+    /// The error of sampling them.
     pub fn take(&mut self, now: &[HistoryState], report: &mut PrefetchReport) -> Result<PreparedStep, TrainError> {
         let began = Instant::now();
         let mut ready = self.pipeline.take(|| now.to_vec())?;
@@ -81,7 +82,7 @@ impl Prefetch {
         report.waiting += began.elapsed().as_secs_f64();
 
         let began = Instant::now();
-        // What a history that has just been emptied shows could not be read before.
+        // A history that was just reset could not be read before: these reads were left for now.
         std::iter::once(&mut ready).chain(self.pipeline.upcoming_mut()).for_each(|ready| ready.read(now, |_| None));
         if self.staleness == 0 {
             ready.complete(now);
@@ -93,7 +94,7 @@ impl Prefetch {
         Ok(ready)
     }
 
-    /// Waits until nobody reads the memories any more: they may be written.
+    /// Waits until no thread reads the memories. They may be written then.
     pub fn wait_for_reads(&mut self, step: u64, report: &mut PrefetchReport) {
         let began = Instant::now();
         self.pipeline.wait_for_reads();
@@ -101,12 +102,13 @@ impl Prefetch {
         report.waiting += began.elapsed().as_secs_f64();
     }
 
-    /// Takes back what was taken, to be filled again.
+    /// Returns batches after use, to be filled again.
     pub fn recycle(&mut self, ready: PreparedStep) {
         self.pipeline.recycle(ready);
     }
 
-    /// What the batches to come show of memories that are no more: what a run that goes on elsewhere has to know.
+    /// The views of the batches to come that show memories which the histories no longer hold. A resumed run needs
+    /// them.
     pub fn to_store(&self) -> Store {
         let mut store = Store::default();
         if self.staleness == 0 {
@@ -121,7 +123,7 @@ impl Prefetch {
         store
     }
 
-    /// Takes up where [`to_store`](Prefetch::to_store) left. `first` was taken, and nothing since.
+    /// Restores the state that [`to_store`](Prefetch::to_store) gave. `first` was taken, and nothing since.
     ///
     /// # Errors
     /// A view that cannot be read.
@@ -150,8 +152,8 @@ fn name(history: usize, ahead: usize, input: usize) -> String {
 }
 
 impl PreparedStep {
-    /// Reads the memories of batches that stand in the same pass over the log as their history does now, but for what `pending`, the batch
-    /// that a history is to observe before, will write.
+    /// Reads the memories of the batches whose sweep is the current sweep of their history. The rows that `pending`,
+    /// the batch that the history observes before, will write are left out.
     fn read<'b>(&mut self, now: &[HistoryState], pending: impl Fn(&HistoryState) -> Option<Batch<'b>>) {
         for (begun, now) in self.begun.iter_mut().zip(now) {
             if begun.read || begun.position.sweep != now.position.sweep {
@@ -168,7 +170,7 @@ impl PreparedStep {
         }
     }
 
-    /// Reads what was left out before it was written.
+    /// Reads the rows that were left out, after they were written.
     fn complete(&mut self, now: &[HistoryState]) {
         for (begun, now) in self.begun.iter_mut().zip(now) {
             begun.inputs.iter_mut().for_each(|input| now.memories.complete_prefetch(&mut input.view));
@@ -179,7 +181,7 @@ impl PreparedStep {
 /// Reads the memories of batches that were sampled.
 struct Reader {
     builder: Arc<BatchBuilder>,
-    /// Whether what is still to be written is left out, to be completed.
+    /// Whether rows that are still to be written are left out and completed later.
     exact: bool,
     trace: Option<Arc<Trace>>,
 }
@@ -199,7 +201,7 @@ struct Sampler {
     builder: Arc<BatchBuilder>,
     /// By the number of the history.
     graphs: Vec<(usize, Graph)>,
-    /// For each of them the neighbours that get mail of the batch sampled last.
+    /// For each graph, the neighbours that get mail of the batch sampled last.
     pending: Vec<Vec<NodeId>>,
     step: u64,
     trace: Option<Arc<Trace>>,
@@ -239,26 +241,26 @@ impl Sampler {
 /// What a pipeline did. Times are seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PrefetchReport {
-    /// Drawing negatives and looking up neighbours, beside the training.
+    /// Drawing negatives and sampling neighbours, while the trainer works.
     pub sampling: f64,
-    /// Reading memories and mail, beside the training.
+    /// Reading memories and mail, while the trainer works.
     pub reading: f64,
-    /// The trainer had to wait for a batch, or until its memories were read.
+    /// The time the trainer waited for a batch, or until its memories were read.
     pub waiting: f64,
-    /// The trainer read what had been left out because it was still to be written.
+    /// The time the trainer spent on reading rows that were left out because they were not written yet.
     pub completing: f64,
-    /// Batches whose memories were `0, 1, 2, …` batches behind their neighbours.
+    /// The number of batches whose memories were `0, 1, 2, …` batches behind their neighbours.
     pub staleness: Vec<u64>,
 }
 
 impl PrefetchReport {
-    /// The part of sampling and reading that kept the trainer from nothing.
+    /// The part of sampling and reading that did not delay the trainer, `0..=1`.
     pub fn hidden(&self) -> f64 {
         let all = self.sampling + self.reading + self.completing;
         if all > 0.0 { (1.0 - (self.waiting + self.completing) / all).max(0.0) } else { 0.0 }
     }
 
-    /// Counts a batch whose memories were so far behind.
+    /// Counts a batch whose memories were `staleness` batches behind.
     pub(crate) fn count(&mut self, staleness: u64) {
         let behind = staleness as usize;
         if self.staleness.len() <= behind {

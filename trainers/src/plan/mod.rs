@@ -1,6 +1,7 @@
 //! Who trains what, when: i x j x k parallelism as a pure function.
 //!
-//! Source: Zhou et al., "DistTGL: Distributed Memory-Based Temporal Graph Neural Network Training", SC 2023, section 3.2.
+//! Source: Zhou et al., "DistTGL: Distributed Memory-Based Temporal Graph Neural Network Training", SC 2023, section
+//! 3.2.
 pub(crate) mod propose;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -10,12 +11,13 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-/// How many trainers share the work, in three ways: `i` cut one batch, `j` train `j` batches on one history, `k` have a history each.
+/// How many trainers share the work, in three ways: `i` cut one batch, `j` train `j` batches on one history, `k` have a
+/// history each.
 ///
-/// The timetable. A *global batch* is `i` batches; a pass over the log has `n` of them. At step `t` history `h` stands at global batch
-/// `(h n / k + t) mod n`, and is empty again when it comes to batch 0. That batch is *begun*: it is read by epoch lane `t mod j`, which
-/// trains it in the steps `t .. t + j`, each time against other negatives, while the other lanes train the batches begun before. It is
-/// observed at the end of step `t`, once.
+/// The timetable. A *global batch* is `i` batches; a pass over the log has `n` of them. At step `t`, history `h` is at
+/// global batch `(h n / k + t) mod n`. It is reset when it comes to batch 0. That batch is *begun*: epoch lane `t mod
+/// j` reads it, and trains it in the steps `t .. t + j`, each time against other negatives. The other lanes train the
+/// batches begun before. The batch is observed once, at the end of step `t`.
 ///
 /// ```
 /// use tempograph_trainers::{Plan, LaneTask};
@@ -31,7 +33,7 @@ pub struct Plan {
     pub minibatch: usize,
     /// `j`: lanes on one history, and sets of negatives each batch is trained with.
     pub epoch: usize,
-    /// `k`: histories at different places of the log.
+    /// `k`: histories at different positions in the log.
     pub memory: usize,
 }
 
@@ -40,11 +42,11 @@ pub struct Plan {
 pub struct LaneTask {
     /// The history its batch was read from.
     pub history: usize,
-    /// How often that history had been emptied when it was read.
+    /// How often that history had been reset when the batch was read.
     pub sweep: u64,
     /// The global batch, counted from the start of the log.
     pub batch: usize,
-    /// Which set of negatives, `0..j`; the first time is the one whose update is observed.
+    /// Which set of negatives, `0..j`. Set 0 is the one whose update is observed.
     pub set: usize,
     /// Which part of the batch, `0..i`.
     pub shard: usize,
@@ -52,28 +54,28 @@ pub struct LaneTask {
     pub begun: u64,
 }
 
-/// Where a lane stands among the others.
+/// The position of a lane in the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lane {
     /// Its history, `0..k`.
     pub history: usize,
-    /// Its place among the lanes of the history, `0..j`.
+    /// Its epoch lane in the history, `0..j`.
     pub epoch: usize,
     /// Its part of each global batch, `0..i`.
     pub shard: usize,
 }
 
-/// A global batch on its way through a history.
+/// The position of a history in the plan: its sweep and its global batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PlanPosition {
-    /// How often the history has been emptied.
+    /// How often the history has been reset.
     pub sweep: u64,
     /// The global batch, counted from the start of the log.
     pub batch: usize,
 }
 
 impl PlanPosition {
-    /// Whether the history is emptied before the batch is read.
+    /// Whether the history is reset before the batch is read.
     pub fn resets_history(&self) -> bool {
         self.batch == 0 && self.sweep > 0
     }
@@ -130,12 +132,14 @@ impl Plan {
         self.memory * self.epoch.min(usize::try_from(step).unwrap_or(usize::MAX).saturating_add(1))
     }
 
-    /// Passes of one trainer over the log that a pass of every history is worth: each of `k` histories is trained on with `j` sets of negatives.
+    /// Passes of one trainer over the log that equal one pass of every history: `j k`, since each of `k` histories is
+    /// trained with `j` sets of negatives.
     pub fn passes(&self) -> usize {
         self.epoch * self.memory
     }
 
-    /// Steps after which as many (batch, negatives) pairs have been begun as one trainer meets in `passes` passes over the log.
+    /// Steps after which as many (batch, negatives) pairs were begun as one trainer trains in `passes` passes over the
+    /// log.
     pub fn steps(&self, passes: usize, batches: usize) -> u64 {
         ((passes * batches) as u64).div_ceil(self.passes() as u64)
     }
@@ -143,7 +147,8 @@ impl Plan {
     /// The lanes that process `rank` of `world` hosts.
     ///
     /// # Errors
-    /// A sentence if the lanes cannot be dealt out evenly, or if a history would be shared by processes that also have others.
+    /// A sentence if the lanes cannot be divided evenly, or if a history would be shared by processes that also have
+    /// others.
     pub fn lanes_of_process(&self, rank: usize, world: usize) -> Result<Range<usize>, String> {
         let Plan { minibatch, epoch, memory } = self;
         let lanes = self.lanes();
@@ -160,10 +165,10 @@ impl Plan {
         Ok(rank * each..(rank + 1) * each)
     }
 
-    /// Says what makes no sense, naming the key and its value.
+    /// Checks the axes. The error names the key and its value.
     ///
     /// # Errors
-    /// A sentence for a count of zero, or more histories than batches to stand at.
+    /// A sentence for a count of zero, or more histories than global batches.
     pub fn check(&self, batches: usize) -> Result<(), String> {
         for (key, value) in [("minibatch", self.minibatch), ("epoch", self.epoch), ("memory", self.memory)] {
             if value == 0 {

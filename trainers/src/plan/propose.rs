@@ -1,51 +1,51 @@
-//! Which `i x j x k` suits a log and a machine.
+//! Proposes the `i x j x k` plan for a log and its machines.
 
 use tempograph_framework::Captured;
 
 use crate::Plan;
 
-/// What a proposal is made from.
+/// The inputs of a proposal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanInputs {
-    /// Events of a lane's shard, `train.batch`: what fills a device.
+    /// Events of a lane's shard, `train.batch`: enough to use a device fully.
     pub batch: usize,
     /// Events trained on in an epoch.
     pub events: usize,
-    /// Captured shares, that of `batch` among them, sizes ascending.
+    /// Captured shares by batch size, ascending; that of `batch` is among them.
     pub captured: Vec<Captured>,
-    /// The captured share of a global batch has to be at least this part of that of `batch`, in `0..=1`.
+    /// A global batch must capture at least this part of what `batch` captures, in `0..=1`.
     pub keep: f64,
     /// Machines.
     pub machines: usize,
     /// Devices of each: GPUs, or lanes that share its cores.
     pub devices: usize,
-    /// What one machine has room for beside what all its lanes share, bytes.
+    /// Free bytes of one machine, after what all its lanes share.
     pub room: u64,
     /// One history, bytes.
     pub history: u64,
-    /// What each lane needs of its own beside views, bytes: its gradients.
+    /// Bytes that each lane needs besides views: its gradients.
     pub lane: u64,
-    /// What a shard of a batch shows of the past, bytes. A lane has one for each of its `j` sets of negatives.
+    /// Bytes of the view of one shard. A lane has one view for each of its `j` sets of negatives.
     pub view: u64,
-    /// Those it has besides, of batches made ready ahead.
+    /// Further views of a lane, for prefetched batches.
     pub ahead: usize,
 }
 
-/// A plan, and what bounded it.
+/// A plan, and its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proposal {
     /// A lane for each device.
     pub plan: Plan,
-    /// The largest batch examined that captures enough, events.
+    /// The largest batch that captures enough, events.
     pub largest: usize,
-    /// Histories one machine has room for, a whole part of the lanes on each.
+    /// Histories that fit into one machine. They divide its lanes evenly.
     pub copies: usize,
 }
 
 /// Why nothing can be proposed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoProposal {
-    /// Nothing to compute on.
+    /// There is no device.
     #[error("{machines} machines with {devices} devices each: there must be at least one of each")]
     NoDevice {
         /// Machines.
@@ -62,12 +62,12 @@ pub enum NoProposal {
         history: u64,
         /// Lanes of a machine.
         devices: usize,
-        /// Each lane on that history, with its views; bytes.
+        /// Each lane on that history with its views, bytes.
         lane: u64,
-        /// What there is, bytes.
+        /// Free memory, bytes.
         room: u64,
     },
-    /// Each machine has a history at another batch, so there must be as many batches.
+    /// Each machine's history begins at another batch, so there must be at least as many batches as machines.
     #[error(
         "{machines} machines need as many batches to begin at, but {events} events make {batches} batches of {batch}"
     )]
@@ -85,11 +85,11 @@ pub enum NoProposal {
 
 /// Proposes a plan of `machines * devices` lanes, by DistTGL's rule (SC 2023):
 ///
-/// 1. Minibatch parallelism `i` is what grows batches without a second history, but events of one batch do not see each other. So `i` is as
-///    many shards as the largest batch that still captures enough (`keep`) has, in one machine.
-/// 2. Memory parallelism `k` sends nothing but gradients between its histories: one history for each machine, and more for as many lanes
-///    as a machine has room to copy it.
-/// 3. Epoch parallelism `j` takes what is left: lanes of one machine on one history.
+/// 1. Minibatch parallelism `i` makes batches larger without a second history, but events of one batch do not see each
+///    other. So `i` is as large as the largest batch that captures enough (`keep`) allows, within one machine.
+/// 2. Memory parallelism `k` sends only gradients between its histories. Each machine has one history, and more if its
+///    memory allows.
+/// 3. Epoch parallelism `j` is the rest: lanes of one machine on one history.
 ///
 /// `i`, `j` and `k / machines` multiply to `devices`, so each divides it.
 ///
@@ -116,19 +116,19 @@ pub fn propose(facts: &PlanInputs) -> Result<Proposal, NoProposal> {
 }
 
 impl PlanInputs {
-    /// What a lane has of its own where `epoch` lanes take turns at a batch, bytes.
+    /// Bytes of one lane where `epoch` lanes take turns at a batch.
     fn lane_with_views(&self, epoch: usize) -> u64 {
         self.lane.saturating_add(self.view.saturating_mul((epoch + self.ahead) as u64))
     }
 
-    /// What a machine holds of `copies` histories and all its lanes, bytes.
+    /// Bytes that a machine holds with `copies` histories and all its lanes.
     fn held(&self, epoch: usize, copies: usize) -> u64 {
         let lanes = self.lane_with_views(epoch).saturating_mul(self.devices as u64);
         self.history.saturating_mul(copies as u64).saturating_add(lanes)
     }
 }
 
-/// The largest size that captures enough, with all smaller ones from `batch` on.
+/// The largest batch size such that it and all smaller ones from `batch` on capture enough.
 fn largest_batch(facts: &PlanInputs) -> usize {
     let own =
         facts.captured.iter().find(|captured| captured.batch == facts.batch).map_or(0.0, |captured| captured.share);
@@ -198,7 +198,8 @@ mod tests {
         let facts = |room| PlanInputs { keep: 1.0, view: mib(1), room: mib(room), ..facts() };
         let of = |(j, k): (u64, u64)| 8 + 8 * j + k;
         assert_eq!(plan(&facts(of((1, 8)))), [1, 1, 8]);
-        // More histories need less here than more sets of negatives, so that what has no room for eight has room for nothing.
+        // With these numbers a history needs less memory than another set of negatives, so where eight do not fit, no
+        // plan fits.
         let error = propose(&facts(of((1, 8)) - 1)).unwrap_err().to_string();
         assert!(error.contains(&format!("8 lanes ({} bytes each)", mib(9))), "{error}");
         let large = |room| PlanInputs { history: mib(100), ..facts(room) };

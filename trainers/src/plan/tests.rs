@@ -1,4 +1,4 @@
-//! The plan against the rules in words, in every small world.
+//! Compares the plan with the rules in words, for all small plans.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +18,8 @@ fn worlds() -> impl Iterator<Item = (Plan, usize)> {
     plans.flat_map(|plan| (plan.memory..=9).map(move |batches| (plan, batches)))
 }
 
-/// The turns of one history's epoch lanes, acted out: a lane without work, or done with its batch, takes the history's next one.
+/// Simulates the epoch lanes of one history. A lane without work, or done with its batch, takes the history's next
+/// batch.
 struct Actor {
     history: usize,
     next: usize,
@@ -32,7 +33,7 @@ impl Actor {
         Actor { history, next: history * batches / plan.memory, sweep: 0, held: vec![None; plan.epoch] }
     }
 
-    /// Acts one step; what each lane trains in it.
+    /// Simulates one step. Gives what each lane trains in it.
     fn step(&mut self, step: u64, batches: usize) -> Vec<Option<LaneTask>> {
         let sets = self.held.len();
         let done = |held: &Option<LaneTask>| held.is_none_or(|turn| turn.set + 1 == sets);
@@ -88,7 +89,8 @@ fn turns(plan: &Plan, batches: usize, steps: Range<u64>) -> impl Iterator<Item =
 fn one_pass_trains_each_history_shard_batch_and_set_of_negatives_once() {
     for (plan, batches) in worlds() {
         let mut met: BTreeMap<[usize; 4], usize> = BTreeMap::new();
-        // A pass of every history is as many steps as there are batches; its last batches are trained on a little longer.
+        // A pass of every history is as many steps as there are batches; its last batches are trained on a little
+        // longer.
         let pass = batches as u64;
         for (_, _, turn) in
             turns(&plan, batches, 0..pass + plan.epoch as u64 - 1).filter(|(_, _, turn)| turn.begun < pass)
@@ -134,7 +136,7 @@ fn a_history_meets_all_batches_in_order_and_is_emptied_before_the_first() {
                 );
             }
         }
-        // No two histories stand at one place.
+        // No two histories are at one position.
         let places: BTreeSet<usize> =
             (0..plan.memory).map(|history| plan.position_at(history, 0, batches).batch).collect();
         assert_eq!(places.len(), plan.memory);
@@ -234,7 +236,7 @@ fn the_documented_timetables_are_those_of_the_plan() {
     );
 }
 
-/// The timetable of the plan that stands first in `old`, of five batches and as many steps as there are columns.
+/// Redraws the timetable of the plan named first in `old`, of five batches, with the same number of columns.
 fn redrawn(old: &str) -> Option<String> {
     let (name, columns) = old.lines().next()?.split_once(" step ")?;
     let mut axes = name.trim().split('x').map(|axis| axis.parse::<usize>().ok());

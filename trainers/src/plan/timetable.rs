@@ -2,10 +2,11 @@
 
 use crate::{Lane, LaneTask, Plan};
 
-/// Draws who trains what in the first `steps` steps of a pass of `batches` global batches: a row for each lane, a column for each step.
+/// Draws who trains what in the first `steps` steps of a pass of `batches` global batches: a row for each lane, a
+/// column for each step.
 ///
-/// A cell is `batch.set`, the global batch and its set of negatives. `*` after it says that the batch is begun there: read from the
-/// history, and observed at the end of the step. `|` before it says that the history was emptied first.
+/// A cell is `batch.set`, the global batch and its set of negatives. `*` after it says that the batch is begun there:
+/// read from the history, and observed at the end of the step. `|` before it says that the history was emptied first.
 ///
 /// ```
 /// use tempograph_trainers::{Plan, timetable};

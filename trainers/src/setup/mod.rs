@@ -1,4 +1,4 @@
-//! What a run is made of.
+//! The inputs of a run.
 pub(crate) mod files;
 pub(crate) mod spec;
 pub(crate) mod trace;
@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::{EvalSpec, ParallelSpec, RunFiles, Trace, TrainSpec, TrainingData};
 
-/// Everything a run is made of but its model.
+/// The inputs of a run, except its model.
 pub struct TrainingRun<'a> {
     /// The data.
     pub training_data: &'a TrainingData,
@@ -23,10 +23,10 @@ pub struct TrainingRun<'a> {
     pub seed: u64,
     /// Where checkpoints go.
     pub files: RunFiles,
-    /// Go on from the checkpoint, if there is one.
+    /// Resume from the checkpoint, if there is one.
     pub resume: bool,
-    /// Set from outside to stop after the next step.
+    /// Set by the caller to stop after the next step.
     pub stop: &'a AtomicBool,
-    /// Where the stages of each step are noted, if anywhere.
+    /// The trace of the stages of each step, if one is written.
     pub trace: Option<Arc<Trace>>,
 }

@@ -1,18 +1,19 @@
-//! What a spec may say about training and evaluation.
+//! The sections `train`, `parallel` and `eval` of a spec.
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::NegativeRule;
 
 use crate::Plan;
 
-/// How a model is trained; what is left out has the default shown.
+/// How a model is trained. A key that is left out has the default shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainSpec {
     /// Events a step (200).
     pub batch: usize,
-    /// Passes of one trainer over the training split (10). A plan with `j` sets of negatives and `k` histories is examined after every `j k` of
-    /// them, when its histories have been passed once; any other number leaves them on their way at the end.
+    /// Passes of one trainer over the training split (10). A plan with `j` sets of negatives and `k` histories is
+    /// evaluated after every `j k` of them: then each of its histories has made one pass. With any other number the
+    /// last pass stays incomplete.
     pub epochs: usize,
     /// Learning rate (1e-4).
     pub lr: f64,
@@ -20,7 +21,7 @@ pub struct TrainSpec {
     pub weight_decay: f64,
     /// Largest norm of all gradients together; 0 does not clip (0).
     pub clip: f64,
-    /// How the learning rate goes over all steps: `constant`, `linear` or `cosine`, the last two down to zero.
+    /// How the learning rate changes over all steps: `constant`, `linear` or `cosine`. The last two go down to zero.
     pub schedule: Schedule,
     /// Steps over which the learning rate first rises from zero (0).
     pub warmup: usize,
@@ -32,7 +33,7 @@ pub struct TrainSpec {
     pub patience: usize,
     /// The validation score that decides which epoch is best: `ap` or `mrr` (`mrr`).
     pub select_by: SelectBy,
-    /// Minutes between checkpoints (10); each examination writes one anyway.
+    /// Minutes between checkpoints (10). Each evaluation also writes one.
     pub checkpoint_minutes: f64,
 }
 
@@ -55,7 +56,7 @@ impl Default for TrainSpec {
     }
 }
 
-/// How trainers share the work; what is left out has the default shown.
+/// How trainers share the work. A key that is left out has the default shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ParallelSpec {
@@ -63,23 +64,23 @@ pub struct ParallelSpec {
     pub minibatch: usize,
     /// `j`: lanes on one history, each batch trained by one of them in `j` steps against `j` sets of negatives (1).
     pub epoch: usize,
-    /// `k`: histories at different places of the log (1).
+    /// `k`: histories at different positions in the log (1).
     pub memory: usize,
-    /// Lanes that compute at the same time, each begun by a thread of its own; threads that have none help. 0 takes as many as there are
-    /// threads, which no more can be (0). The others wait for their turn: a plan means the same whatever this is.
+    /// Lanes that compute at the same time, each on a thread of its own; idle threads help. 0 is the number of threads,
+    /// which is also the largest (0). The other lanes wait for their turn. The result does not depend on this.
     pub threads: usize,
-    /// What `train.lr` is multiplied by where several batches are averaged in a step (`linear`).
+    /// The factor on `train.lr` where several batches are averaged in a step (`linear`).
     pub lr_scale: LrScale,
-    /// What becomes of Adam's betas where batches are trained in several steps in a row (`epoch`).
+    /// How Adam's betas change where batches are trained in several steps in a row (`epoch`).
     pub beta_scale: BetaScale,
-    /// Batches made ready while the one before them is trained: a pipeline on two threads of its own looks up neighbours and reads memories
-    /// ahead; 0 has none (0). What is trained does not depend on it.
+    /// Batches prepared while the one before them is trained: two threads sample neighbours and read memories ahead. 0
+    /// prepares none (0). The result does not depend on this.
     pub prefetch: usize,
-    /// Batches by which the memories a batch is shown may be behind its neighbours: 0 is exact (0). With more, nothing is left to be read
-    /// between two batches; it is another training.
+    /// Number of batches by which the memories of a batch may be older than its neighbours: 0 is exact (0). With more,
+    /// nothing has to be read between two batches, but the result is another one.
     pub staleness: usize,
-    /// Steps between two checks that all processes have the same weights, which is also looked at before anything is written and at the end;
-    /// 0 never checks (100).
+    /// Steps between two checks that all processes have the same weights; 0 never checks (100). With any other number,
+    /// they are also checked before a file is written and at the end.
     pub check_every: u64,
 }
 
@@ -105,7 +106,7 @@ impl ParallelSpec {
         Plan { minibatch: self.minibatch, epoch: self.epoch, memory: self.memory }
     }
 
-    /// Says what makes no sense, naming the key and its value.
+    /// Checks the values. The error names the key and its value.
     ///
     /// # Errors
     /// A sentence for a count of zero, or staleness without a pipeline that deep.
@@ -119,7 +120,7 @@ impl ParallelSpec {
         self.plan().check(usize::MAX)
     }
 
-    /// What the learning rate is multiplied by.
+    /// The factor on the learning rate.
     pub fn lr_factor(&self) -> f64 {
         let lanes = self.plan().lanes() as f64;
         match self.lr_scale {
@@ -129,7 +130,7 @@ impl ParallelSpec {
         }
     }
 
-    /// The power that Adam's betas are taken to.
+    /// The exponent on Adam's betas.
     pub fn beta_power(&self) -> usize {
         match self.beta_scale {
             BetaScale::Epoch => self.epoch,
@@ -150,30 +151,30 @@ pub enum LrScale {
     None,
 }
 
-/// What becomes of Adam's betas where epoch lanes train each batch in `j` steps in a row.
+/// How Adam's betas change where epoch lanes train each batch in `j` steps in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BetaScale {
-    /// Each to the power `j`: gradients of successive steps share all but one of their `j` batches, and a mean over as many steps is that of
-    /// nearly the same gradient.
+    /// Each to the power `j`. Gradients of successive steps share all but one of their `j` batches, so without this
+    /// Adam's means would average nearly the same gradient.
     Epoch,
-    /// They stay, as in DistTGL.
+    /// Unchanged, as in DistTGL.
     None,
 }
 
-/// The course of the learning rate.
+/// How the learning rate changes over the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
     /// The same throughout.
     Constant,
-    /// Straight down to zero at the last step.
+    /// Linearly down to zero at the last step.
     Linear,
     /// Half a cosine down to zero at the last step.
     Cosine,
 }
 
-/// The validation score that counts.
+/// The validation score that selects the best epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SelectBy {
@@ -183,19 +184,20 @@ pub enum SelectBy {
     Mrr,
 }
 
-/// How a model is evaluated; what is left out has the default shown.
+/// How a model is evaluated. A key that is left out has the default shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalSpec {
     /// Negatives an event is ranked among (49); AP and AUC use the first of them.
     pub negatives: usize,
-    /// Rank every n-th validation event only (1): ranking is what evaluation spends its time on. The test split is always ranked whole.
+    /// Rank every n-th validation event only (1). Ranking takes most of the time of an evaluation. All events of the
+    /// test split are ranked.
     pub val_every: usize,
-    /// Rules the test split is evaluated under, the first for the headline numbers (`random`).
+    /// Negative rules for the test split (`random`). The first gives the headline numbers.
     pub rules: Vec<NegativeRule>,
-    /// Seed of the evaluation negatives (0): the same for every run that is to be compared.
+    /// Seed of the evaluation negatives (0). Runs that are compared must have the same.
     pub seed: u64,
-    /// Heuristics to stand beside the model: EdgeBank and last-10 (true).
+    /// Whether the baselines EdgeBank and last-10 are evaluated as well (true).
     pub floors: bool,
 }
 
@@ -206,7 +208,7 @@ impl Default for EvalSpec {
 }
 
 impl TrainSpec {
-    /// Says what makes no sense, naming the key and its value.
+    /// Checks the values. The error names the key and its value.
     ///
     /// # Errors
     /// A sentence for a count of zero or a rate that is not a number of the right sign.
@@ -243,7 +245,7 @@ impl TrainSpec {
 }
 
 impl EvalSpec {
-    /// Says what makes no sense, naming the key and its value.
+    /// Checks the values. The error names the key and its value.
     ///
     /// # Errors
     /// A sentence for a count of zero or an empty list of rules.

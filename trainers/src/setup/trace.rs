@@ -1,4 +1,4 @@
-//! Which stage worked on which batch when, in Chrome's trace format.
+//! A trace of the stages of each batch over time, in Chrome's trace format.
 //!
 //! Open the file in `chrome://tracing` or <https://ui.perfetto.dev>.
 
@@ -14,17 +14,18 @@ use serde::Deserialize;
 /// A stage of training a batch, as a trace names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Drawing negatives, looking up neighbours, numbering the distinct nodes. Features are read where they lie, by what computes with them.
+    /// Drawing negatives, sampling neighbours, numbering the distinct nodes. Features are not copied: the forward pass
+    /// reads them in place.
     Sample,
     /// Reading memories and mail.
     Memory,
     /// Waiting for a batch that is not ready.
     Wait,
-    /// Reading the memories that were still to be written when the others were read.
+    /// Reading the memories that were not written yet when the others were read.
     Complete,
     /// Forward pass and backward pass; the optimiser's step.
     Compute,
-    /// Adding up the gradients of all lanes, of other processes too, and waiting for those.
+    /// Summing the gradients of all lanes and processes, with the wait for the other processes.
     Exchange,
     /// Writing memories, mail and neighbours.
     WriteBack,
@@ -45,14 +46,14 @@ impl Stage {
     }
 }
 
-/// Notes a stage of a run that is traced.
+/// Records a stage, if the run is traced.
 pub(crate) fn note(trace: &Option<Arc<Trace>>, stage: Stage, step: u64, from: Instant) {
     if let Some(trace) = trace {
         trace.note(stage, step, from);
     }
 }
 
-/// A timeline that is written as it comes about.
+/// A timeline, written to its file during the run.
 #[derive(Debug)]
 pub struct Trace {
     began: Instant,
@@ -63,9 +64,9 @@ pub struct Trace {
 #[derive(Debug)]
 struct Lines {
     to: BufWriter<File>,
-    /// Names of the threads that have noted something; a thread's number is its place.
+    /// Names of the threads that have recorded something; a thread's number is its index.
     threads: Vec<String>,
-    /// What has gone wrong first.
+    /// The first error.
     failed: Result<()>,
 }
 
@@ -73,7 +74,7 @@ impl Trace {
     /// Begins a timeline of process number `process` in the file at `path`.
     ///
     /// # Errors
-    /// What the file system says.
+    /// If the file cannot be created.
     pub fn create(path: &Path, process: usize) -> Result<Trace> {
         let mut to = BufWriter::new(File::create(path)?);
         to.write_all(b"[")?;
@@ -84,7 +85,7 @@ impl Trace {
         })
     }
 
-    /// Notes that this thread has worked in `stage` on the batch begun at `step` from `from` until now.
+    /// Records that this thread worked in `stage` on the batch begun at `step`, from `from` until now.
     pub fn note(&self, stage: Stage, step: u64, from: Instant) {
         let until = Instant::now();
         let [from, until] =
@@ -100,7 +101,7 @@ impl Trace {
     /// Ends the file.
     ///
     /// # Errors
-    /// The first that went wrong since it was begun.
+    /// The first write error since the file was created.
     pub fn finish(&self) -> Result<()> {
         let Lines { to, failed, .. } = &mut *self.lines();
         std::mem::replace(failed, Ok(()))?;
@@ -117,7 +118,7 @@ impl Lines {
     /// The number of the calling thread.
     fn thread(&mut self, process: usize) -> usize {
         let thread = std::thread::current();
-        // The threads of the trainer's pool take turns at one timeline.
+        // The threads of the trainer's pool share one timeline.
         let name = thread.name().filter(|name| ["sample", "memory"].contains(name)).unwrap_or("train");
         if let Some(number) = self.threads.iter().position(|known| known == name) {
             return number;
@@ -138,7 +139,7 @@ impl Lines {
     }
 }
 
-/// What one thread did for a while.
+/// The work of one thread for a while.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
     /// The name of its stage.
@@ -147,14 +148,14 @@ pub struct Span {
     pub step: u64,
     /// Number of the thread.
     pub thread: u64,
-    /// From when until when, in microseconds since the trace was begun.
+    /// Start and end, in microseconds since the trace began.
     pub time: Range<f64>,
 }
 
-/// A trace that was written.
+/// A trace that was read back.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Timeline {
-    /// In the order in which they ended.
+    /// Ordered by their ends.
     pub spans: Vec<Span>,
 }
 
@@ -178,10 +179,10 @@ struct Arguments {
 }
 
 impl Timeline {
-    /// Reads what a [`Trace`] wrote and finished.
+    /// Reads the file of a finished [`Trace`].
     ///
     /// # Errors
-    /// What the file system says, or that it is no such trace.
+    /// If the file cannot be read, or is not such a trace.
     pub fn read(path: &Path) -> Result<Timeline> {
         let lines: Vec<Line> = serde_json::from_slice(&std::fs::read(path)?)?;
         let span = |Line { name, tid, ts, dur, args, .. }| Span {
@@ -193,14 +194,15 @@ impl Timeline {
         Ok(Timeline { spans: lines.into_iter().filter(|line| line.ph == "X").map(span).collect() })
     }
 
-    /// How long was sampled and read, and how much of that while the trainer computed, exchanged or wrote back, in seconds.
+    /// Seconds of sampling and reading, and how many of them passed while the trainer computed, exchanged or wrote
+    /// back.
     pub fn hidden(&self) -> (f64, f64) {
         let of = |stages: &[Stage]| {
             let named = |span: &&Span| stages.iter().any(|stage| stage.name() == span.stage);
             self.spans.iter().filter(named).map(|span| span.time.clone()).collect::<Vec<_>>()
         };
         let ready = of(&[Stage::Sample, Stage::Memory, Stage::Complete]);
-        // One after the other: the trainer does one thing at a time.
+        // In sequence: the trainer does one thing at a time.
         let trained = of(&[Stage::Compute, Stage::Exchange, Stage::WriteBack]);
         let beside = |time: &Range<f64>| {
             let first = trained.partition_point(|other| other.end <= time.start);

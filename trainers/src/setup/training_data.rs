@@ -1,4 +1,4 @@
-//! The data of a run: events, where they are cut, and the indexes over them.
+//! The data of a run: events, their split, and the indexes over them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use crate::transport::exchange::{Exchange, SingleProcess};
 use crate::transport::machine::once_in_shared_memory;
 use crate::{EvalSpec, TrainError};
 
-/// The data of a run, cut and indexed.
+/// The data of a run, split and indexed.
 #[derive(Debug)]
 pub struct TrainingData {
     /// Events and nodes.
     pub dataset: Dataset,
-    /// The features a model reads: the dataset's own, fewer, or others in their place.
+    /// The features a model reads: the dataset's own, some of them, or others.
     pub features: Features,
     /// Training, validation and test.
     pub split: Split,
-    /// Whom negatives are drawn from.
+    /// The nodes that negatives are drawn from.
     pub candidates: Arc<Candidates>,
     /// Nodes no training event touches.
     pub new_nodes: NewNodes,
-    /// Evaluation negatives of validation and test from a file, which then stand in for drawn ones.
+    /// Evaluation negatives of validation and test from a file. They replace drawn ones.
     pub fixed: Option<[NegativeSet; 2]>,
 }
 
-/// A part of the log that is examined.
+/// A part of the log that is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Validation.
@@ -38,7 +38,7 @@ pub enum Part {
 }
 
 impl TrainingData {
-    /// Indexes `dataset` for training and examination.
+    /// Indexes `dataset` for training and evaluation.
     ///
     /// # Errors
     /// A log that is not sorted, or too long.
@@ -46,7 +46,7 @@ impl TrainingData {
         TrainingData::distributed(&mut SingleProcess, dataset, features, split)
     }
 
-    /// The same in several processes, all of which call it: the index is once on each machine.
+    /// As [`new`](TrainingData::new), in several processes, which all call it. Each machine has the index once.
     ///
     /// # Errors
     /// As [`new`](TrainingData::new), and if another process is gone.
@@ -65,7 +65,7 @@ impl TrainingData {
         Ok(TrainingData { split, features, candidates: Arc::new(candidates), new_nodes, dataset, fixed: None })
     }
 
-    /// A history that has seen nothing, for a model with these needs.
+    /// An empty history, for a model with these needs.
     pub fn history(&self, needs: Needs) -> History {
         let mut history = self.blank(needs);
         history.attach_log(&self.dataset.log, self.dataset.nodes);
@@ -73,7 +73,7 @@ impl TrainingData {
         history
     }
 
-    /// The same without room for any node as yet, and knowing of no log.
+    /// An empty history without tables for nodes and without the log.
     pub(crate) fn blank(&self, needs: Needs) -> History {
         let origin = self.dataset.log.time().first().copied().unwrap_or(Timestamp(0));
         History::new(0, needs, origin, self.features.clone())
@@ -87,7 +87,7 @@ impl TrainingData {
         }
     }
 
-    /// Whom the positives of a part are set against under `rule`.
+    /// The negatives of the positives of a part under `rule`.
     pub fn negatives(&self, part: Part, rule: NegativeRule, eval: &EvalSpec) -> NegativeSet {
         match &self.fixed {
             Some(sets) => sets[part as usize].clone(),

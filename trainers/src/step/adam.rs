@@ -55,7 +55,7 @@ impl FlatAdam {
 
     /// Clips the gradients and applies one step to the weights. Gives the norm from before clipping.
     pub fn step(&mut self, weights: &mut [f32], gradients: &mut [f32], settings: &StepSettings) -> f64 {
-        // What is one task wakes nobody.
+        // One chunk is one task: it needs no other thread.
         if weights.len() <= CHUNK {
             self.apply(weights, gradients, settings)
         } else {

@@ -1,4 +1,4 @@
-//! Walking to be examined: scores against negatives, nothing learned.
+//! Evaluation: scores events against negatives and trains nothing.
 
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
@@ -12,7 +12,7 @@ use crate::TrainError;
 use crate::step::record::SampledNegatives;
 use crate::step::walk::{ReplayVisitor, replay};
 
-/// What an examination found.
+/// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Evaluation {
     /// Over all events; MRR and Hits@k over the ranked ones.
@@ -26,38 +26,39 @@ pub struct Evaluation {
     pub seconds: f64,
 }
 
-/// What an examination asks.
+/// The settings of an evaluation.
 #[derive(Debug)]
 pub struct EvaluationTask<'a> {
-    /// The events asked about.
+    /// The events to evaluate.
     pub range: Range<usize>,
     /// Events a batch.
     pub batch: usize,
-    /// Whom each positive is set against.
+    /// The negatives of each positive.
     pub negatives: &'a NegativeSet,
-    /// Rank every n-th event among all its negatives, the others against the first only.
+    /// Rank every n-th event among all its negatives. The others are scored against the first negative only.
     pub rank_every: usize,
     /// Nodes unseen in training, for the inductive numbers.
     pub new_nodes: Option<&'a NewNodes>,
 }
 
-/// Scores of one examined batch, as handed to a listener.
+/// Scores of one evaluated batch, for a callback.
 #[derive(Debug)]
 pub struct BatchScores<'a> {
     /// First event of the batch.
     pub first: EventId,
-    /// What was asked.
+    /// The queries.
     pub queries: &'a Queries,
     /// Logits, `[P]`.
     pub scores: &'a [f32],
 }
 
-/// Examines `model` on consecutive events, letting each batch happen after it was asked about.
+/// Evaluates `model` on consecutive events. Each batch is scored, then observed.
 ///
-/// `history` is warm: it has seen everything before the range. `heard` is told every batch's scores.
+/// `history` is warm: it has observed everything before the range. `heard` is called with the scores of every batch.
 ///
 /// # Errors
-/// A score that is not finite, a negative that cannot be drawn, or an event that cannot happen. `Ok(None)` if stopped.
+/// A score that is not finite, a negative that cannot be drawn, or an event that cannot be observed. `Ok(None)` if
+/// stopped.
 pub fn evaluate(
     model: &mut dyn Scorer,
     history: &mut History,
@@ -89,10 +90,10 @@ pub fn evaluate(
     Ok(Some(Evaluation { all, ranked: ranked.count, new_nodes, seconds: start.elapsed().as_secs_f64() }))
 }
 
-/// Lets `range` happen without asking anything: the memory goes on, nothing is scored.
+/// Observes `range` without scoring: only the history changes.
 ///
 /// # Errors
-/// An event that cannot happen. `Ok(false)` if stopped.
+/// An event that cannot be observed. `Ok(false)` if stopped.
 pub fn warm_up(
     model: &mut dyn Scorer,
     history: &mut History,
@@ -105,7 +106,7 @@ pub fn warm_up(
     Ok(replay(history, log, range, batch, sampling(), stop, &mut WarmUp(model))? == end)
 }
 
-/// Uniform neighbours outside training are drawn the same way every time.
+/// Outside training, uniform neighbours are drawn the same way every time.
 fn sampling() -> PurposeDraw {
     Draw::new(0).of(Purpose::Sampling)
 }
@@ -117,7 +118,7 @@ struct Evaluator<'a> {
     ranked: LinkAccumulator,
     new_nodes: LinkAccumulator,
     heard: &'a mut dyn FnMut(&BatchScores<'_>),
-    /// The events of the batch in hand, and whom each is set against.
+    /// The events of the current batch; `drawn` has their negatives.
     events: Vec<EventId>,
     drawn: SampledNegatives,
 }

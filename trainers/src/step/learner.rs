@@ -12,17 +12,17 @@ use crate::step::walk::LapTimer;
 
 /// A model that is trained: an executor of its passes and its optimiser. A step computes gradients, then applies them.
 ///
-/// Checkpoints have one form for all executors, so that any one goes on where another stopped.
+/// All executors share one form of checkpoint: one executor can resume the run of another.
 pub struct Learner {
     executor: Box<dyn Executor>,
     adam: FlatAdam,
     device: Option<Resident>,
 }
 
-/// The same model on a device, where it trains with its history.
+/// The same model on a device, where it trains with its history in device memory.
 struct Resident {
     model: Box<dyn ResidentModel>,
-    /// The version of the weights that the device has, with their moments.
+    /// The version of the weights that the device has. It has their moments, too.
     version: Version,
 }
 
@@ -64,7 +64,7 @@ impl Learner {
         self.executor.parameters()
     }
 
-    /// Takes the weights of `store`, which must hold exactly the model's names and shapes.
+    /// Sets the weights to those of `store`, which must hold exactly the model's names and shapes.
     ///
     /// # Errors
     /// [`StoreError::Array`] for the first weight that is missing, left over or of another shape.
@@ -79,13 +79,13 @@ impl Learner {
         self.adam.to_store(self.parameters())
     }
 
-    /// Goes on from [`moments`](Learner::moments). The moments of a weight that are not there are zeros.
+    /// Restores the state of [`moments`](Learner::moments). Moments that are missing are zeros.
     ///
     /// # Errors
     /// [`StoreError::Array`] for moments of another size, or of no weight of the model.
     pub fn restore_moments(&mut self, store: Store) -> Result<(), StoreError> {
         self.adam = FlatAdam::from_store(store, self.parameters())?;
-        // A device that has these weights does not have their moments.
+        // Changes the version of the weights: a device that has these weights does not have their moments.
         self.executor.parameters_mut().values_mut();
         Ok(())
     }
@@ -109,13 +109,13 @@ impl Learner {
         Ok(StepOutput { loss, gradient_norm, update: self.executor.update(0), stages })
     }
 
-    /// Computes the gradients of each lane, all with the same weights, and takes no step. See
+    /// Computes the gradients of each lane, all with the same weights. The weights stay as they are. See
     /// [`Executor::compute_gradients`].
     pub fn compute_gradients(&mut self, lanes: &[Option<LaneBatch<'_>>], pool: &LanePool) {
         self.executor.compute_gradients(lanes, pool);
     }
 
-    /// What lane `lane` computed.
+    /// The loss and gradients of lane `lane`.
     pub fn lane(&self, lane: usize) -> &LaneGradients {
         self.executor.lane(lane)
     }
@@ -136,11 +136,11 @@ impl Learner {
         self.device.is_some()
     }
 
-    /// Hands the history, the weights and the moments to the model on the device. The learner's own are those from
-    /// before until [`move_to_host`](Learner::move_to_host).
+    /// Moves the history to the model on the device, with the weights and the moments. The learner's own weights and
+    /// moments stay the old ones until [`move_to_host`](Learner::move_to_host).
     ///
     /// # Panics
-    /// Where there is [none](Learner::has_resident), as do the next two.
+    /// If there is [no such model](Learner::has_resident). So do the next two.
     pub(crate) fn move_to_device(&mut self, history: History, log: &EventLog) {
         let (parameters, adam) = (self.executor.parameters(), &self.adam);
         let device = resident(&mut self.device);
@@ -151,12 +151,13 @@ impl Learner {
         device.model.load_history(history, log);
     }
 
-    /// The model on the device, between entering and leaving it.
+    /// The model on the device, between [`move_to_device`](Learner::move_to_device) and
+    /// [`move_to_host`](Learner::move_to_host).
     pub(crate) fn on_device(&mut self) -> &mut dyn ResidentModel {
         &mut *resident(&mut self.device).model
     }
 
-    /// Takes the weights and the moments that the device has come to, and gives back the history. Waits for the device.
+    /// Copies the weights and the moments from the device, and gives the history back. Waits for the device.
     pub(crate) fn move_to_host(&mut self, log: &EventLog) -> History {
         let device = resident(&mut self.device);
         let history = device.model.take_history(log);

@@ -1,4 +1,4 @@
-//! What a training step is asked, and what it measured.
+//! The negatives of a training step, and its measurements.
 
 use tempograph_framework::{Batch, NegativeSampler, NegativesError, NodeId};
 
@@ -8,7 +8,7 @@ use crate::StageTimes;
 #[derive(Default)]
 pub(crate) struct SampledNegatives {
     pub nodes: Vec<NodeId>,
-    /// Where each event's begin, and where the last one's end.
+    /// Where the negatives of each event begin, and where the last ones end.
     pub offsets: Vec<usize>,
 }
 

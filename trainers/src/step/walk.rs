@@ -1,4 +1,5 @@
-//! The walk over a log that learns nothing: ask, view, answer, observe. Evaluation and warming up are two ways to answer.
+//! The replay of a log without training: queries, view, scores, observe. Evaluation and warming up are its two
+//! visitors.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,12 +9,12 @@ use tempograph_framework::{Batch, EventLog, History, PurposeDraw, Queries, Updat
 
 use crate::TrainError;
 
-/// Takes part in a walk over the log.
+/// A visitor of the replay of a log.
 pub(crate) trait ReplayVisitor {
-    /// Fills `queries` with what is asked before `batch` happens; those of the batch before are still in it.
+    /// Fills `queries` for `batch`, before it is observed. They still hold those of the batch before.
     fn ask(&mut self, batch: &Batch<'_>, queries: &mut Queries) -> Result<(), TrainError>;
 
-    /// Answers from the view and says what the batch will have changed.
+    /// Computes from the view, and gives the update of the batch.
     fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<&Update, TrainError>;
 }
 
@@ -22,13 +23,13 @@ pub(crate) trait ReplayVisitor {
 pub struct StageTimes {
     /// Drawing negatives and forming queries, seconds.
     pub ask: f64,
-    /// Reading the past: neighbours, memory rows, mail.
+    /// Reading the view: neighbours, memory rows, mail.
     pub view: f64,
     /// The forward pass and the loss.
     pub forward: f64,
     /// The backward pass.
     pub backward: f64,
-    /// Adding up the gradients of all lanes, of other processes too, and waiting for those.
+    /// Summing the gradients of all lanes and processes, with the wait for the other processes.
     #[serde(default)]
     pub exchange: f64,
     /// The optimiser's step.
@@ -55,7 +56,7 @@ impl StageTimes {
     }
 }
 
-/// Walks over `range` of the log in batches of `size`. Gives the first event not walked over: `range.end`, unless stopped.
+/// Replays `range` of the log in batches of `size`. Gives the first event not replayed: `range.end`, unless stopped.
 pub(crate) fn replay(
     history: &mut History,
     log: &EventLog,
@@ -65,7 +66,7 @@ pub(crate) fn replay(
     stop: &AtomicBool,
     visitor: &mut impl ReplayVisitor,
 ) -> Result<usize, TrainError> {
-    // Kept and filled again: a walk that is warm asks for no memory.
+    // Reused for every batch, so that later batches allocate nothing.
     let (mut queries, mut view) = (Queries::none(), View::default());
     let mut next = range.start;
     while next < range.end {

@@ -1,4 +1,4 @@
-//! What the processes of one training tell each other.
+//! Communication between the processes of one training run.
 
 use std::ops::Range;
 
@@ -6,10 +6,11 @@ use rayon::prelude::*;
 
 use crate::transport::machine;
 
-/// Numbers one task adds up.
+/// Numbers that one task sums.
 const CHUNK: usize = 1 << 13;
 
-/// The other processes of a training, as seen from one of them. Every process calls the same methods in the same order.
+/// The other processes of a training run, as seen by one of them. Every process calls the same methods in the same
+/// order.
 ///
 /// One process is [`SingleProcess`].
 pub trait Exchange {
@@ -19,41 +20,44 @@ pub trait Exchange {
     /// How many there are.
     fn world(&self) -> usize;
 
-    /// Adds up the arrays of all lanes of all processes, each as long as `total`, in the order of the lanes: the same bits wherever a
-    /// lane is. Every process has the same number of lanes and gets the same sum.
+    /// Sums the arrays of all lanes of all processes, each as long as `total`, in the order of the lanes. The bits of
+    /// the sum do not depend on which process has which lane. Every process has the same number of lanes and gets the
+    /// same sum.
     ///
     /// # Errors
     /// [`ExchangeError`] if another process is gone.
     fn all_reduce(&mut self, lanes: &[&[f32]], total: &mut [f32]) -> Result<(), ExchangeError>;
 
-    /// What each of the processes `among` says, in their order, for all of them. They call it, and no other.
+    /// Gives to all of the processes `among` the bytes of each of them, in their order. Only they call it.
     ///
     /// # Errors
     /// [`ExchangeError`] if another process is gone.
     fn all_gather(&mut self, among: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError>;
 
-    /// Has every process tell the first what it says: there it comes in the order of the processes, elsewhere nothing comes. All of them
-    /// call it.
+    /// Sends the bytes of every process to the first one. That one gets them in the order of the processes; the others
+    /// get nothing. All processes call it.
     ///
     /// # Errors
     /// [`ExchangeError`] if another process is gone.
     fn gather(&mut self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, ExchangeError>;
 
-    /// Names the machine this process is on: those under one name try to have memory together. Nothing if that is not known.
+    /// Names the machine this process is on. Processes with the same name try to share memory. Empty if it is not
+    /// known.
     fn machine(&self) -> String {
         machine::name()
     }
 
-    /// What they talk over: `tcp`, `mpi` or `nccl`. Nothing if they do not.
+    /// The transport: `tcp`, `mpi` or `nccl`. None for a single process.
     fn transport(&self) -> Option<&'static str> {
         None
     }
 
-    /// Tells the others, before it is dropped, that this process cannot go on and `why`. One that is dropped without has ended well.
+    /// Notifies the others, before this is dropped, that this process cannot go on and `why`. Dropping without it means
+    /// that the process has finished.
     fn stop(&mut self, why: &str);
 }
 
-/// Why processes could not talk.
+/// Why processes could not communicate.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// A process has stopped answering.
@@ -66,10 +70,10 @@ pub enum ExchangeError {
         /// How that was noticed.
         how: String,
     },
-    /// Weights are no longer the same everywhere.
+    /// The weights of the processes differ.
     #[error("after step {step} {}: a machine computes otherwise than the others", parted(.alike))]
     Diverged {
-        /// Processes with the same weights, in the order of the first of each.
+        /// Ranks with the same weights, ordered by the first of each group.
         alike: Vec<Vec<usize>>,
         /// Steps taken.
         step: u64,
@@ -122,10 +126,11 @@ pub fn add_in_order(arrays: &[&[f32]], total: &mut [f32]) {
     });
 }
 
-/// Whether all processes have the same `hash`.
+/// Checks that all processes have the same `hash`.
 ///
 /// # Errors
-/// [`ExchangeError::Diverged`] naming those that differ from most of them, or all where no hash is that of most; another if one is gone.
+/// [`ExchangeError::Diverged`] if they differ. Its message names the processes that differ from the majority, or all if
+/// there is no majority. Another error if a process is gone.
 pub fn check_same_hash(exchange: &mut dyn Exchange, hash: &[u8], step: u64) -> Result<(), ExchangeError> {
     let world = exchange.world();
     let hashes = exchange.all_gather(0..world, hash)?;
@@ -139,7 +144,7 @@ pub fn check_same_hash(exchange: &mut dyn Exchange, hash: &[u8], step: u64) -> R
     if alike.len() > 1 { Err(ExchangeError::Diverged { alike, step }) } else { Ok(()) }
 }
 
-/// Whose weights differ from whose: where most processes have the same, the others are named.
+/// Names the processes whose weights differ from the majority, or all groups if there is no majority.
 fn parted(alike: &[Vec<usize>]) -> String {
     let world: usize = alike.iter().map(Vec::len).sum();
     let named = |ranks: &[usize]| {

@@ -1,4 +1,4 @@
-//! What a launcher says of this process: which of how many it is, and where they meet.
+//! What the launcher sets for this process: its rank, the number of processes, and where they connect.
 
 use std::path::PathBuf;
 
@@ -13,11 +13,11 @@ pub struct Launch {
     pub local_rank: usize,
     /// How many on this machine.
     pub local_world: usize,
-    /// Where they meet.
+    /// Where the processes connect to each other.
     pub rendezvous: Rendezvous,
 }
 
-/// Where processes meet.
+/// Where processes connect to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rendezvous {
     /// The first process listens there.
@@ -32,8 +32,8 @@ pub enum Rendezvous {
 }
 
 impl Launch {
-    /// Reads the variables of torchrun (and what follows it), `mpirun` of Open MPI, and Slurm's `srun`, in this order; `read` is
-    /// [`std::env::var`] but in tests. Nothing if this process was started alone.
+    /// Reads the variables of torchrun (and what follows it), `mpirun` of Open MPI, and Slurm's `srun`, in this order;
+    /// `read` is [`std::env::var`] except in tests. None if this process was started alone.
     ///
     /// | launcher | rank, world | where they meet |
     /// |---|---|---|
@@ -127,7 +127,7 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
     }
 }
 
-/// Where the first process listens if nobody says.
+/// The port of the first process, if none is set.
 const PORT: u16 = 29_511;
 
 /// The first host of Slurm's `gpu[03-07,12],login1`.

@@ -1,11 +1,11 @@
-//! Which processes are on one machine, and what is there once for all of them.
+//! Which processes are on one machine, and data that all of them share there.
 
 use tempograph_framework::{SharedArena, SharedMemory};
 
 use crate::transport::exchange::{Exchange, ExchangeError};
 
-/// What Linux says of the machine this process runs on: which start of which kernel, under which name. Containers have names of their
-/// own. Nothing where it says nothing.
+/// The boot id and host name of this machine, from Linux. A container has a name of its own. Empty if they cannot be
+/// read.
 pub(crate) fn name() -> String {
     let read = |what: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{what}")).ok();
     read("random/boot_id")
@@ -13,7 +13,7 @@ pub(crate) fn name() -> String {
         .map_or_else(String::new, |(boot, host)| format!("{} {}", boot.trim(), host.trim()))
 }
 
-/// For each process the first of those on its machine; itself, if it does not know where it is.
+/// For each process the first process on its machine, or itself if its machine is not known.
 pub(crate) fn first_ranks(exchange: &mut dyn Exchange) -> Result<Vec<usize>, ExchangeError> {
     let names = exchange.all_gather(0..exchange.world(), exchange.machine().as_bytes())?;
     let first = |(rank, name): (usize, &Vec<u8>)| match name.is_empty() {
@@ -28,11 +28,12 @@ pub(crate) fn first_of_several(first: &[usize], rank: usize) -> bool {
     first.iter().enumerate().any(|(process, &of)| of == rank && process != rank)
 }
 
-/// What the first process of each machine makes, for the others there to borrow: `lend` says how, and holds on to what has to be held until
-/// they have. Who cannot borrow makes its own, the same. All processes call this.
+/// Builds something in the first process of each machine, for the others there to borrow. `lend` gives what they need,
+/// and keeps alive what must stay until they have it. A process that cannot borrow builds its own, equal one. All
+/// processes call this.
 ///
 /// # Errors
-/// What making it fails with, or if another process is gone.
+/// The error of building it, or if another process is gone.
 pub fn once_per_machine<T, L, E: From<ExchangeError>>(
     exchange: &mut dyn Exchange,
     make: impl Fn() -> Result<T, E>,
@@ -45,7 +46,7 @@ pub fn once_per_machine<T, L, E: From<ExchangeError>>(
     let told = lent.as_ref().map_or("", |(_, told)| told.as_str());
     let told = exchange.all_gather(0..world, told.as_bytes())?;
     let borrowed = std::str::from_utf8(&told[first[rank]]).ok().filter(|told| !told.is_empty()).and_then(borrow);
-    // Everybody has it now, and the first lets go of what it made.
+    // Every process has it now, so the first may drop what it kept alive.
     exchange.all_gather(0..world, &[])?;
     match borrowed.or(made) {
         Some(one) => Ok(one),
@@ -53,8 +54,8 @@ pub fn once_per_machine<T, L, E: From<ExchangeError>>(
     }
 }
 
-/// As [`once_per_machine`], of what lies in memory and is never written again: the first of a machine moves what it made to as many bytes of
-/// shared memory as are `needed` (`enter`), and the others find it there (`find`).
+/// As [`once_per_machine`], for data in memory that is never written again. The first process of a machine moves it
+/// (`enter`) to `needed` bytes of shared memory, and the others read it there (`find`).
 pub(crate) fn once_in_shared_memory<T, E: From<ExchangeError>>(
     exchange: &mut dyn Exchange,
     make: impl Fn() -> Result<T, E>,
@@ -64,14 +65,14 @@ pub(crate) fn once_in_shared_memory<T, E: From<ExchangeError>>(
 ) -> Result<T, E> {
     let lend = |made: &mut T| {
         let shared = SharedMemory::zeros(needed(made)).ok()?;
-        // SAFETY: nobody else knows of it yet.
+        // SAFETY: no other process has its address yet.
         enter(made, unsafe { shared.arena() });
         let address = shared.address().ok()?;
         Some((shared, address))
     };
     let borrow = |address: &str| {
         let shared = SharedMemory::open(address).ok()?;
-        // SAFETY: it was written before anybody was told of it, and nobody writes it again.
+        // SAFETY: it was written before its address was sent, and no process writes it again.
         Some(find(unsafe { shared.arena() }))
     };
     once_per_machine(exchange, make, lend, borrow)

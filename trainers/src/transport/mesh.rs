@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::transport::exchange::{Exchange, ExchangeError, add_in_order};
 
-/// Messages between processes. All of them swap with each other in the same order.
+/// Sends messages between processes. All of them swap with each other in the same order.
 pub(crate) trait Mesh {
     /// This process.
     fn rank(&self) -> usize;
@@ -13,20 +13,22 @@ pub(crate) trait Mesh {
     /// How many there are.
     fn world(&self) -> usize;
 
-    /// Sends each of `peers` its part of `outgoing`, and gives what each of them sent here. All of them do so at the same time.
+    /// Sends each of `peers` its part of `outgoing`. Gives what each of them sent to this process. All of them call it
+    /// at the same time.
     fn swap(&mut self, peers: &[usize], outgoing: &[Cow<'_, [u8]>]) -> Result<Vec<Vec<u8>>, ExchangeError>;
 
-    /// What messages go over, as `--transport` names it.
+    /// The transport, as `--transport` names it.
     fn transport(&self) -> &'static str;
 
-    /// Tells the others that this process cannot go on.
+    /// Notifies the others that this process cannot go on.
     fn stop(&mut self, why: &str);
 }
 
 /// An exchange over a mesh.
 ///
-/// To reduce arrays, process `c` gets the `c`-th part of all of them, adds the parts up in the order of the lanes, and sends everybody the
-/// sum. So each number is added in one order on one process, wherever the lanes are, and nobody receives more than it has to.
+/// To reduce arrays, process `c` gets the `c`-th part of all of them, sums the parts in the order of the lanes, and
+/// sends the sum to all. So each number is summed in one order on one process, wherever the lanes are, and no process
+/// receives more than it needs.
 pub(crate) struct MeshExchange<M>(pub M);
 
 impl<M: Mesh> MeshExchange<M> {
@@ -57,7 +59,7 @@ impl<M: Mesh> Exchange for MeshExchange<M> {
         let mut of_all: Vec<&[f32]> = Vec::new();
         for process in 0..world {
             match others.iter().position(|&other| other == process) {
-                // Of an empty part there is nothing to add, however many lanes it is of.
+                // An empty part has nothing to sum. `max(1)` because chunks of zero panic.
                 Some(at) => of_all.extend(came[at].chunks_exact(own.len().max(1))),
                 None => of_all.extend(lanes.iter().map(|lane| &lane[own.clone()])),
             }
@@ -103,7 +105,7 @@ impl<M: Mesh> Exchange for MeshExchange<M> {
     }
 }
 
-/// `range` of each array, one after the other.
+/// `range` of each array, concatenated.
 fn joined<'a>(arrays: &[&'a [f32]], range: Range<usize>) -> Cow<'a, [u8]> {
     match arrays {
         [one] => Cow::from(bytemuck::cast_slice(&one[range])),

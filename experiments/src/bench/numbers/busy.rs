@@ -1,4 +1,4 @@
-//! What a run asks of a device, and how much of the time the device had something to do.
+//! Kernel launches, and how much of the time a device computed.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -13,11 +13,11 @@ pub(crate) fn launches() -> u64 {
     0
 }
 
-/// Samples how busy a GPU is while it runs, by its driver's own tool.
+/// Samples the utilisation of a GPU during a run, with its driver's tool.
 pub(crate) struct GpuUtilisation(Child);
 
 impl GpuUtilisation {
-    /// Starts sampling `device`; nothing where it is not one GPU, or its driver's tool is not there.
+    /// Starts sampling `device`. None if it is not one GPU, or if its driver's tool is missing.
     pub fn watch(device: &Device) -> Option<GpuUtilisation> {
         let mut command = Command::new("nvidia-smi");
         command.args(["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=200", "--id"]);
@@ -25,7 +25,7 @@ impl GpuUtilisation {
         command.spawn().ok().map(GpuUtilisation)
     }
 
-    /// The mean share, 0 to 1, of all samples; nothing if there are none.
+    /// The mean of all samples, 0 to 1. None without samples.
     pub fn share(mut self) -> Option<f64> {
         self.0.kill().ok()?;
         let mut told = String::new();
@@ -35,7 +35,7 @@ impl GpuUtilisation {
     }
 }
 
-/// The mean of the percentages that stand in lines, as a share.
+/// The mean of the percentages in the lines, as a share.
 fn mean_percent(told: &str) -> Option<f64> {
     let samples: Vec<f64> = told.lines().filter_map(|line| line.trim().parse().ok()).collect();
     (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / (100 * samples.len()) as f64)

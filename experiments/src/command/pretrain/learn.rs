@@ -1,4 +1,5 @@
-//! Passes over the training events that make static memory, and when to stop. Why it is done so stands in `models/src/static_memory/mod.rs`.
+//! Trains static memory by passes over the training events, and decides when to stop. `models/src/static_memory/mod.rs`
+//! explains why it is done so.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,53 +8,53 @@ use anyhow::{Result, bail};
 use tempograph_framework::{Draw, EventLog, NodeId, Purpose, PurposeDraw, average_precision, link_loss_on_slices};
 use tempograph_models::{PretrainSpec, StaticMemoryTrainer};
 
-/// Events examined at once.
+/// Events evaluated at once.
 const EVALUATION_BATCH: usize = 4096;
 
-/// What is learned from, and how.
+/// The inputs of a pretraining.
 pub(crate) struct Pretraining<'a> {
     pub log: &'a EventLog,
-    /// The training events: nothing else is looked at.
+    /// The training events. No other event is read.
     pub train: Range<usize>,
     pub nodes: usize,
-    /// Of the vectors, and inside the decoder.
+    /// Width of the vectors, and of the hidden layer of the decoder.
     pub widths: [usize; 2],
     pub spec: &'a PretrainSpec,
     pub seed: u64,
     pub stop: &'a AtomicBool,
 }
 
-/// What was learned.
+/// The result of a pretraining.
 pub(crate) struct PretrainedVectors {
     /// `[N, S]`
     pub vectors: Vec<f32>,
     /// Passes over all training events.
     pub epochs: usize,
-    /// How the best pass over the others did on the held-out tail, where there is one.
+    /// The metrics of the best pass over the other events on the held-out tail, if there is one.
     pub tail: Option<HeldOutMetrics>,
 }
 
-/// How the held-out tail was told from its negatives.
+/// Metrics of the held-out tail against its negatives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeldOutMetrics {
-    /// As the trainer's.
+    /// The loss, as the trainer's.
     pub loss: f32,
     /// Average precision, one negative an event.
     pub ap: f64,
 }
 
-/// What there is to tell while it goes on.
+/// A progress report.
 pub(crate) enum PretrainProgress {
     /// Events done of those of a pass, and its number, counted from 1.
     Events { epoch: usize, done: usize, of: usize },
-    /// A pass without the tail, and how the tail did after it.
+    /// A pass without the tail is done, with the metrics of the tail.
     Passed { epoch: usize, loss: f64, tail: HeldOutMetrics },
     /// The passes over all training events begin.
     FinalPasses { epochs: usize },
 }
 
 impl Pretraining<'_> {
-    /// Finds out how many passes are best, and makes them. `None` if stopped.
+    /// Finds the best number of passes, then makes them on all events. `None` if stopped.
     ///
     /// # Errors
     /// Training events with a single destination, or a loss that is not finite.
@@ -81,14 +82,14 @@ impl Pretraining<'_> {
         StaticMemoryTrainer::new(self.nodes, width, decoder, self.seed)
     }
 
-    /// The training events without the last of them, and those.
+    /// The training events without the tail, and the tail.
     fn cut(&self) -> (Range<usize>, Range<usize>) {
         let tail = (self.train.len() as f64 * self.spec.tail) as usize;
         let at = self.train.end - tail;
         (self.train.start..at, at..self.train.end)
     }
 
-    /// The number of passes over the pool's events after which the loss of `tail` is least.
+    /// The number of passes over the pool's events at which the loss of `tail` is least.
     fn best(
         &self,
         pool: &Pool<'_>,
@@ -113,7 +114,7 @@ impl Pretraining<'_> {
         Ok(best)
     }
 
-    /// One pass in a random order; the mean loss, or `None` if stopped.
+    /// One pass in a random order. Gives the mean loss, or `None` if stopped.
     fn pass(
         &self,
         graph: &mut StaticMemoryTrainer,
@@ -145,8 +146,8 @@ impl Pretraining<'_> {
         Ok(Some(sum / order.len().max(1) as f64))
     }
 
-    /// Loss and average precision, one negative an event, the same every time. Only events between nodes that the pool's events name are
-    /// asked about: of others the vectors say nothing.
+    /// Loss and average precision, one negative an event, the same every time. Only events between nodes of the pool's
+    /// events are evaluated: other nodes have no trained vector.
     fn evaluate(
         &self,
         graph: &mut StaticMemoryTrainer,
@@ -173,7 +174,7 @@ impl Pretraining<'_> {
     }
 }
 
-/// Events to learn from and whom their negatives are drawn from.
+/// The events to train on, and the destinations for their negatives.
 struct Pool<'a> {
     log: &'a EventLog,
     events: Range<usize>,
@@ -193,7 +194,8 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// The pairs of the events, then `negatives` of each: its source with any destination but its own, as likely as any other.
+    /// The pairs of the events, then `negatives` of each: its source with any destination but its own, as likely as any
+    /// other.
     fn ask(&self, events: &[usize], negatives: usize, draw: PurposeDraw, epoch: u32, pairs: &mut Vec<[NodeId; 2]>) {
         let (src, dst) = (self.log.src(), self.log.dst());
         pairs.clear();

@@ -1,4 +1,4 @@
-//! `tempograph pretrain`: static memory from the training events.
+//! `tempograph pretrain`: trains static memory on the training events.
 
 mod learn;
 
@@ -21,7 +21,7 @@ use crate::setup::spec::RunSpec;
 use crate::terminal::interrupt::stop_on_signal;
 use learn::{PretrainProgress, PretrainedVectors, Pretraining};
 
-/// Learn a static vector for each node from the training events of a spec, for models with [model.static].
+/// Train a static vector for each node on the training events of a spec, for models with [model.static].
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tempograph pretrain experiments/wikipedia.toml
@@ -32,21 +32,21 @@ It is learned from the events of the training split and nothing else; a run with
 pub struct PretrainArgs {
     /// The experiment: its data, seed, [pretrain], and the widths in [model].
     spec: PathBuf,
-    /// Lay a setting over the spec, for example pretrain.epochs=20.
+    /// Override a setting of the spec, for example pretrain.epochs=20.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// The file to write [default: data.static_memory, or static.safetensors in the data's folder].
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Replace a file that is there already.
+    /// Replace an existing file.
     #[arg(long)]
     force: bool,
-    /// Print what was learned as JSON on standard output and nothing else.
+    /// Print the results as JSON on standard output, and nothing else.
     #[arg(long)]
     json: bool,
 }
 
-/// What the vectors depend on beside the events, as their origin tells it.
+/// The settings that the vectors depend on, besides the events. Their origin records them.
 #[derive(Serialize)]
 struct OriginSettings<'a> {
     val: f64,
@@ -61,7 +61,8 @@ struct OriginSettings<'a> {
 /// Runs the command.
 ///
 /// # Errors
-/// A spec, data or file problem, named; a file that is there already; a loss that is not finite; Ctrl-C.
+/// A problem of the spec, the data or a file, with its name. A file that exists already. A loss that is not finite.
+/// Ctrl-C.
 pub fn run(args: &PretrainArgs) -> Result<()> {
     let spec = RunSpec::read(&args.spec, &args.sets)?;
     let out = match &args.out {
@@ -102,7 +103,7 @@ fn pretrain(args: &PretrainArgs, spec: &RunSpec, out: &std::path::Path, stop: &A
     Ok(())
 }
 
-/// Width of the vectors and of the decoder that is learned with them: the model's own.
+/// Width of the vectors, and of the decoder that is trained with them: that of the model.
 fn widths(spec: &RunSpec, training_data: &TrainingData) -> Result<[usize; 2]> {
     let Some(reads) = spec.model.static_memory() else {
         bail!("model.kind = \"{}\" reads no static memory: there is nothing to learn for it", spec.model.kind())
@@ -152,7 +153,7 @@ fn say(
     );
 }
 
-/// A live bar on a terminal, a line a pass anywhere.
+/// On a terminal a progress bar, elsewhere a line for each pass.
 struct ProgressDisplay {
     bar: ProgressBar,
     most: usize,

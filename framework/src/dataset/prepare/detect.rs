@@ -1,4 +1,4 @@
-//! Which format a source is in, told by its names and its first line.
+//! Detection of a source's format from its file names and its first line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use crate::dataset::prepare::common::input::{Input, Line};
 use crate::dataset::prepare::common::options::Format;
 use crate::dataset::prepare::common::text::names;
 
-/// The file in `source` that holds the events: `source` itself, or in a folder `edges.…`, `ml_….csv`, or the only file that may.
+/// The file in `source` that holds the events: `source` itself, or in a folder `edges.…`, `ml_….csv`, or the only
+/// file that may.
 pub(crate) fn events_file(source: &Path) -> Result<PathBuf, PrepareError> {
     if !source.is_dir() {
         return Ok(source.to_owned());

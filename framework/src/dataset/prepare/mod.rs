@@ -1,8 +1,8 @@
-//! Reading other people's files into a [`Dataset`].
+//! Reading files of other formats into a [`Dataset`].
 //!
-//! Each format's reader takes columns of numbers from its files and leaves them in the order of the file; what is common (sorting, dense node
-//! numbers, features moving along with their events) then happens once. Nothing is written here: a dataset that is whole is written by
-//! [`Dataset::write`].
+//! Each format's reader reads columns of numbers from its files and keeps the order of the file. The common steps
+//! (sorting, dense node numbers, features in the order of their events) then run once. Nothing is written here:
+//! [`Dataset::write`] writes the resulting dataset.
 pub(crate) mod common;
 mod detect;
 pub(crate) mod formats;
@@ -19,7 +19,7 @@ use common::options::stem;
 pub use common::options::{Format, PrepareOptions, Progress, UnknownFormat};
 
 impl Format {
-    /// The format of a file or folder, told by its names and its first line.
+    /// The format of a file or folder, detected from its names and its first line.
     pub fn detect(source: impl AsRef<Path>) -> Result<Self, PrepareError> {
         detect::format(&detect::events_file(source.as_ref())?)
     }
@@ -27,8 +27,9 @@ impl Format {
 
 /// Reads a source, a file or a folder, into a dataset in memory.
 ///
-/// Nodes get dense numbers in ascending order of their ids, sources before destinations when they are two sets; events are sorted by time,
-/// ties in the order of the file. What had to be decided or changed on the way is in the dataset's notices.
+/// Nodes get dense numbers in ascending order of their ids, sources before destinations when they are two sets; events
+/// are sorted by time, ties in the order of the file. The dataset's notices list the decisions and changes made on the
+/// way.
 pub fn prepare(
     source: impl AsRef<Path>,
     options: &PrepareOptions,
@@ -55,7 +56,7 @@ pub fn prepare(
     assemble(raw, &file, source, about(source, &file, options), options)
 }
 
-/// The parts of a `meta.json` beside the events that are of use.
+/// The fields that are read of a `meta.json` next to the events.
 #[derive(Default, Deserialize)]
 struct Meta {
     name: Option<String>,

@@ -1,25 +1,26 @@
-//! Whose surroundings an event has reached.
+//! Finds nodes whose surroundings have changed since a version.
 
 use crate::history::view::pending_index::{Moment, PendingIndex};
 use crate::{EventId, History, Lookup, NodeId, Timestamp};
 
-/// Tells nodes that a model is shown the same of as before from those it is not.
+/// Separates nodes whose shown state is unchanged from nodes whose shown state has changed.
 ///
-/// It knows a history of the newest neighbours. Mail that a node got of a neighbour's event has reached it, too.
+/// It reads a history of the newest neighbours. Mail of a neighbour's event counts as a change of its receiver.
 #[derive(Debug, Default)]
 pub struct ChangeDetector {
-    /// Events of the newest tick, which stand in no list yet.
+    /// Events of the newest tick, which are in no list yet.
     present: PendingIndex,
 }
 
 impl ChangeDetector {
-    /// Makes ready for a history as it stands.
+    /// Prepares for the current state of a history.
     pub fn prepare(&mut self, history: &History) {
         self.present.refill(history.nodes(), || history.graph.pending.iter().copied());
     }
 
-    /// Whether anything that is shown of `node` at `time` — its memory, its neighbours, theirs, over as many `hops` — has changed after
-    /// `version`. Called on the history this was [prepared](Self::prepare) for, with nothing observed since.
+    /// Whether anything that is shown of `node` at `time` has changed after `version`: its memory, its neighbours, and
+    /// theirs, over `hops` hops. Called on the history this was [prepared](Self::prepare) for, with nothing observed
+    /// since.
     pub fn since(&self, history: &History, node: NodeId, time: Timestamp, hops: usize, version: u64) -> bool {
         let moment = match history.needs().lookup {
             Lookup::Ordered => Moment::Position(time, EventId(u64::MAX)),
@@ -28,7 +29,7 @@ impl ChangeDetector {
         self.since_moment(history, node, moment, (hops, history.needs().window_size()), version)
     }
 
-    /// The same over `hops`, and over as many events at the second look, which is the roots' alone.
+    /// The same over `hops`, and over the events of the window, which only roots have.
     fn since_moment(
         &self,
         history: &History,
@@ -43,8 +44,8 @@ impl ChangeDetector {
         if hops == 0 {
             return false;
         }
-        // That a neighbour was forgotten is a change too.
-        // Before an older event stand others than before now.
+        // A forgotten neighbour is a change too. The events before an older event are not the same as those before
+        // now.
         let few = history.graph.valid_from.is_empty() && !history.needs().reads_past_neighbours();
         let shown = if few { history.needs().neighbours } else { usize::MAX };
         let mut links = history.graph.all_links(node, moment, &self.present).take(shown.max(window)).enumerate();

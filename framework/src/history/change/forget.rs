@@ -1,4 +1,4 @@
-//! Forgetting nodes nothing happens to any more.
+//! Forgetting nodes that have had no events for a while.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,23 +9,25 @@ use crate::log::link::Link;
 use crate::{EventId, Graph, History, NodeId, Timestamp};
 
 impl History {
-    /// Those of `nodes` that something has happened to, but nothing from `time` on, ascending. Mail of other nodes' events does not count.
+    /// Those of `nodes` that have had an event, but none from `time` on, ascending. Mail of other nodes' events does
+    /// not count.
     pub fn idle_since(&self, time: Timestamp, nodes: Range<u32>) -> Vec<NodeId> {
         let graph = &self.graph;
         let touched = |node: NodeId| graph.adjacency.degree(node) > 0 || self.memories.holds(node);
-        // An event of the newest tick is in nobody's list yet.
+        // An event of the newest tick is in no list yet.
         let present: FxHashSet<NodeId> = self.pending_ends().flat_map(|(src, dst)| [src, dst]).collect();
         let nodes = (nodes.start..nodes.end.min(graph.nodes() as u32)).map(NodeId);
         nodes.filter(|&node| graph.is_idle_since(node, time) && touched(node) && !present.contains(&node)).collect()
     }
 
-    /// Forgets all that has happened to `nodes`, to which nothing has happened in the newest tick: memory, mail and neighbours are those of
-    /// nodes that are new, and they are nobody's neighbour any more, so that their numbers may be given to others. Counts of pairs stay, and so
-    /// do other nodes' walks that passed them, which end at nobody: the next node of that number has a random row of its own.
+    /// Forgets all state of `nodes`, which must have no event in the newest tick: memory, mail and neighbours are
+    /// those of new nodes. They are nobody's neighbour any more, so their numbers may be reused. Counts of pairs stay.
+    /// Other nodes' walks that passed through them stay, too, and end at no current node: the next node of that number
+    /// has a random row of its own.
     /// Counts as one change of [`version`](History::version).
     ///
     /// # Panics
-    /// If all events of a node are kept, or there is no room for one of `nodes`.
+    /// If all events of a node are kept, or the history does not hold one of `nodes`.
     pub fn forget(&mut self, nodes: &[NodeId]) {
         let version = self.graph.version + 1;
         let memories = Arc::make_mut(&mut self.memories);
@@ -38,15 +40,15 @@ impl History {
 }
 
 impl Graph {
-    /// Whether no settled event of `node` is from `time` on, as far as is known.
+    /// Whether no settled event of `node`, as far as events are kept, is from `time` on.
     fn is_idle_since(&self, node: NodeId, time: Timestamp) -> bool {
-        // Where each event of a node leaves it mail, and nothing else does, that says when the newest was.
+        // Where each event of a node leaves mail there, and nothing else does, mail has the time of the newest event.
         if self.needs.memory > 0 && self.needs.receivers() == 0 {
             return self.memory_time(node) < time;
         }
         match self.adjacency.newest_first(node).next() {
             Some(newest) => newest.time < time,
-            // All that was kept has been taken back.
+            // All kept events have been retracted.
             None => self.needs.memory > 0 && self.memory_time(node) < time,
         }
     }
@@ -63,7 +65,7 @@ impl Graph {
         }
     }
 
-    /// Whether a link leads to whoever has the number now, and not to one it had before.
+    /// Whether a link leads to the node that has the number now, and not to an earlier node of that number.
     pub(crate) fn leads_to_current_node(&self, link: &Link) -> bool {
         self.valid_from.get(link.node.index()).is_none_or(|&first| link.event >= first)
     }

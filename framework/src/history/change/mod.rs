@@ -1,4 +1,5 @@
-//! What is done to a history besides observing: reads of an earlier moment, taking back, forgetting, and observing several events at once.
+//! Changes of a history besides observing: reads of an earlier moment, retraction, forgetting, and observing several
+//! events at once.
 pub(crate) mod change_detector;
 pub(crate) mod forget;
 pub(crate) mod retract;

@@ -1,4 +1,4 @@
-//! Taking events back.
+//! Retraction of events.
 
 use std::sync::Arc;
 
@@ -6,23 +6,28 @@ use crate::log::link::Link;
 use crate::{EventId, Graph, History, Memories, NodeId};
 
 impl History {
-    /// Takes events back, each given with its two ends: (event, source, destination). Says how many of them were still known, at one end at
-    /// least; of the others nothing is left that could be taken back.
+    /// Retracts events, each given with its two ends: (event, source, destination). Returns how many of them were
+    /// still known at one end at least; nothing is left to retract of the others.
     ///
-    /// From now on nobody is shown the event as a neighbour or in facts about pairs, and mail of it that has not been read is thrown away, or
-    /// that still stands in a [slot](crate::Combine::Slots), but out of a [mean](crate::Combine::MeanSlots) of several mails. Of [neighbours that got its mail](crate::Receivers::Neighbours) those are found
-    /// that still stand among the events kept of an end; who has been pushed out of there keeps the mail.
-    /// What a model has made of it stays: memories it was read into, and what later mail carries of those. A node whose newest event it
-    /// was is shown with the memory it would have without it, but by a model that updates nodes without mail. Of a pair whose newest event is taken back, the time of the last is that of the newest
-    /// that is still kept, if any is. Rows of [walks](crate::WalkRule) keep every walk that an event is a step of, once the event has settled:
-    /// later events have carried its part on, and what it was is not known any more. An event of the newest tick has not settled, and leaves
-    /// nothing there. [`Needs::kept_after_retract`](crate::Needs::kept_after_retract) names what stays.
+    /// From now on no view shows the event as a neighbour or in facts about pairs. Its unread mail is dropped, and so
+    /// is mail that is still in a [slot](crate::Combine::Slots), but a [mean](crate::Combine::MeanSlots) of several
+    /// mails keeps it. Of the [neighbours that got its mail](crate::Receivers::Neighbours), those are searched that
+    /// are still among the kept events of an end; a neighbour that newer events have pushed out keeps the mail.
+    ///
+    /// What a model has computed from the event stays: memories it was read into, and later mail that carries those. A
+    /// node whose newest event it was is shown with the memory it would have without it, except by a model that
+    /// updates nodes without mail. If the newest event of a pair is retracted, the pair's last time becomes that of
+    /// the newest event that is still kept, if there is one. Rows of [walks](crate::WalkRule) keep every walk through
+    /// a settled event: later events have propagated its part, and the earlier value is not known any more. An event
+    /// of the newest tick has not settled, and leaves nothing there.
+    /// [`Needs::kept_after_retract`](crate::Needs::kept_after_retract) names what stays.
+    ///
     /// Counts as one change of [`version`](History::version), if any was known.
     ///
     /// # Panics
-    /// If an event names a node there is no room for.
+    /// If an event names a node that the history does not hold.
     pub fn retract(&mut self, events: &[(EventId, NodeId, NodeId)]) -> usize {
-        // Found before any is taken back, since each is found by the others.
+        // All holders are collected before any event is retracted, since the search reads the other events.
         let holders: Vec<Vec<NodeId>> = events.iter().map(|&(_, src, dst)| self.mail_holders(src, dst)).collect();
         let memories = Arc::make_mut(&mut self.memories);
         let version = self.graph.version + 1;
@@ -44,8 +49,8 @@ impl History {
         taken
     }
 
-    /// Nodes that may hold mail of an event of `src` and `dst`, of which it is found when the event is [taken back](History::retract): its ends,
-    /// and other ends of what is kept of these where their neighbours get mail.
+    /// Nodes that may hold mail of an event of `src` and `dst` and are searched when the event is
+    /// [retracted](History::retract): its ends, and the other ends of their kept events where neighbours get mail.
     pub fn mail_holders(&self, src: NodeId, dst: NodeId) -> Vec<NodeId> {
         let mut holders = vec![src, dst];
         holders.extend(self.graph.may_have_received(src, dst));
@@ -54,7 +59,7 @@ impl History {
 }
 
 impl Graph {
-    /// Removes an event from what is shown, if it is still known.
+    /// Removes an event from what is shown, if it is still kept.
     fn retract(&mut self, event: EventId, src: NodeId, dst: NodeId) -> bool {
         if let Some(at) = self.pending.iter().position(|known| (known.id, known.src, known.dst) == (event, src, dst)) {
             self.pending.remove(at);
@@ -81,7 +86,7 @@ impl Graph {
 }
 
 impl Memories {
-    /// Throws away unread mail of an event.
+    /// Drops unread mail of an event.
     fn retract(&mut self, event: EventId, holders: &[NodeId], ends: [NodeId; 2], version: u64) {
         for &node in holders {
             if self.mailbox.retract(node, event) {

@@ -1,4 +1,4 @@
-//! A history as it was at one moment, looked at while it goes on.
+//! Reads of a history as it was at one moment, while it goes on.
 
 use std::mem::swap;
 
@@ -10,10 +10,10 @@ use crate::history::graph::walks::SavedWalks;
 use crate::history::memory::SavedMemory;
 use crate::{Batch, Event, EventId, History, Lookup, NodeId, PurposeDraw, Queries, Timestamp, View};
 
-/// What a history was when this was [begun](History::begin_undo_log), as far as it has changed since.
+/// The old values of all that has changed in a history since this was [begun](History::begin_undo_log).
 ///
-/// Whoever changes the history says before what is about to change; it is copied then, once. So a look back costs what has happened since,
-/// and not what there is.
+/// Each writer calls a `save_before_..` method before it changes the history; the old value is copied then, once. The
+/// cost depends on what has changed since, not on the size of the history.
 #[derive(Debug)]
 pub struct UndoLog {
     header: HistoryHeader,
@@ -25,17 +25,17 @@ pub struct UndoLog {
     forgotten: bool,
 }
 
-/// What is neither of a node nor of a pair.
+/// State that belongs to no node and to no pair.
 #[derive(Debug)]
 struct HistoryHeader {
     pending: Vec<Event>,
     newest: Option<Timestamp>,
     seen: u64,
-    /// Of the graph and of the memories.
+    /// Versions of the graph and of the memories.
     versions: [u64; 2],
 }
 
-/// What is of a node.
+/// State of a node.
 #[derive(Debug)]
 struct SavedNode {
     links: SavedLinks,
@@ -51,19 +51,20 @@ impl UndoLog {
         self.header.versions[0]
     }
 
-    /// Whether `view`, which is of `history` as it is now, shows what one of then would: nothing that is in it has changed since.
+    /// Whether `view`, a view of the current `history`, equals a view of the saved moment: nothing in it has changed
+    /// since.
     pub fn is_unchanged_in(&self, view: &View, history: &History) -> bool {
         self.nodes.is_empty() || !history.nodes_read_by(view, self.forgotten).any(|node| self.nodes.contains_key(&node))
     }
 
-    /// Before a batch, or a wave, of events happens.
+    /// Call before a batch, or a wave, of events is observed.
     pub fn save_before_batch(&mut self, history: &History, batch: &Batch<'_>) {
         let own = batch.src.iter().copied().zip(batch.dst.iter().copied());
         self.save_ends(history, history.flushed_by(batch).chain(own));
         history.graph.receivers(batch).nodes().for_each(|node| self.save(history, node));
     }
 
-    /// Before events are taken back, of which the ends are given.
+    /// Call before events with these ends are retracted.
     pub fn save_before_retract(&mut self, history: &History, ends: impl Iterator<Item = (NodeId, NodeId)> + Clone) {
         self.save_ends(history, ends.clone());
         let holders = ends.clone().flat_map(|(src, dst)| history.mail_holders(src, dst));
@@ -75,7 +76,7 @@ impl UndoLog {
         }
     }
 
-    /// Before nodes are forgotten.
+    /// Call before nodes are forgotten.
     pub fn save_before_forget(&mut self, history: &History, nodes: &[NodeId]) {
         nodes.iter().for_each(|&node| self.save(history, node));
         self.forgotten |= !nodes.is_empty();
@@ -103,9 +104,9 @@ impl UndoLog {
 }
 
 impl History {
-    /// What there is now, to be [looked back at](History::view_snapshot_into) while it goes on. From then on it has to be told of every
-    /// change before: of [events](UndoLog::save_before_batch), [retractions](UndoLog::save_before_retract) and [nodes that are
-    /// forgotten](UndoLog::save_before_forget).
+    /// Begins an undo log of the current state, for [reads of it](History::view_snapshot_into) while the history goes
+    /// on. From then on every change has to be saved before it is made: [events](UndoLog::save_before_batch),
+    /// [retractions](UndoLog::save_before_retract) and [forgotten nodes](UndoLog::save_before_forget).
     pub fn begin_undo_log(&self) -> UndoLog {
         let graph = &self.graph;
         let versions = [graph.version, self.memories.version];
@@ -119,8 +120,9 @@ impl History {
         }
     }
 
-    /// As [`view_into`](History::view_into), of what there was when `earlier` was begun. What the view shows is put back for the time of this,
-    /// and no more: the history is left as it is.
+    /// Like [`view_into`](History::view_into), but of the state when `earlier` was begun. The old values of what the
+    /// view shows are swapped in for the duration of the call and swapped out again: the history itself does not
+    /// change.
     ///
     /// # Panics
     /// As [`view`](History::view) does.
@@ -140,7 +142,8 @@ impl History {
         let mut back = FxHashSet::default();
         loop {
             self.view_into(queries, during, chance, view);
-            // What is behind a node is known once the node is as it was: this ends after as many turns as there are layers.
+            // The neighbours of a node are known once the node has its old value: this ends after as many rounds as
+            // there are layers.
             let changed = |node: &NodeId| earlier.nodes.contains_key(node) && !back.contains(node);
             let more: FxHashSet<_> = self.nodes_read_by(view, earlier.forgotten).filter(changed).collect();
             if more.is_empty() {
@@ -163,7 +166,7 @@ impl History {
         swap(&mut self.memories_mut().version, of_memories);
     }
 
-    /// Exchanges what is with what was, or `again` what was with what is.
+    /// Swaps current and old values; `again` swaps them back.
     fn swap_nodes(&mut self, earlier: &mut UndoLog, nodes: &FxHashSet<NodeId>, again: bool) {
         for &node in nodes {
             let Some(kept) = earlier.nodes.get_mut(&node) else { continue };
@@ -183,7 +186,7 @@ impl History {
         for &pair in pairs {
             if let Some(fact) = earlier.pairs.get_mut(&pair) {
                 self.graph.pairs.swap(pair, fact);
-                // It was taken back since, and stood there only to be looked at.
+                // The pair was retracted since, and was only put back for the read.
                 if again && self.graph.pairs.get(pair.0, pair.1) == Some(NEVER) {
                     self.graph.pairs.remove(pair);
                 }
@@ -191,12 +194,13 @@ impl History {
         }
     }
 
-    /// The nodes that something in `view` was read from, and if it is asked, those that links lead to whether they are shown or not.
+    /// The nodes that `view` was read from, and with `all_links` also those that links lead to, shown or not.
     fn nodes_read_by<'a>(&'a self, view: &'a View, all_links: bool) -> impl Iterator<Item = NodeId> + 'a {
         let senders = view.nodes.iter().flat_map(|&node| self.memories.senders_read(node));
         let linked = view.nodes.iter().flat_map(|&node| self.graph.adjacency.newest_first(node).map(|link| link.node));
         let shown = |node| view.nodes.binary_search(&node).is_ok();
-        // Walks go from a node to the other ends of its unsettled events, and in the order of the log on to the other ends of theirs.
+        // Walks go from a node to the other ends of its pending events, and with an ordered lookup on to the other
+        // ends of theirs.
         let needs = self.needs();
         let (walks, in_order) = (needs.walks.is_some(), needs.walks.is_some() && needs.lookup == Lookup::Ordered);
         let unsettled = self

@@ -1,20 +1,22 @@
-//! Which events may happen together.
+//! Which events may be observed together.
 
 use crate::history::graph::receivers::NeighbourMail;
 use crate::history::view::node_positions::NodePositions;
 use crate::history::view::pending_index::{Moment, PendingIndex};
 use crate::{Batch, Event, History, Lookup, NodeId};
 
-/// Cuts events that happen one by one into waves: events in a row of which none reads what another writes. Observed
-/// [apart](History::observe_wave) they leave the history as they do one after the other, and what they write can be computed at once.
+/// Splits events into waves: consecutive events of which none reads what another writes. After
+/// [`observe_wave`](History::observe_wave) the history is as if they had been observed one after the other, and their
+/// updates can be computed at once.
 ///
-/// An event writes the memory and the mail of its ends, the lists of their neighbours, and the mail of the neighbours that get its own. It
-/// reads the memory and the mail of its ends; where mail carries no memory of its sender, that too; and where the update
-/// [needs the ends as roots](crate::Needs::ends), all that a view of them shows, hop by hop. Rows of [walks](crate::WalkRule) are written and
-/// read at the ends alone, and settle in the order of the log, whatever the waves.
+/// An event writes the memory and the mail of its ends, the lists of their neighbours, and the mail of the neighbours
+/// that get its own. It reads the memory and the mail of its ends. Where mail carries no memory of its sender, it also
+/// reads that memory; and where the update [needs the ends as roots](crate::Needs::ends), all that a view of them
+/// shows, hop by hop. Rows of [walks](crate::WalkRule) are written and read at the ends alone, and settle in the order
+/// of the log, whatever the waves.
 #[derive(Debug, Default)]
 pub struct Waves {
-    /// Nodes that the wave so far writes something of.
+    /// Nodes that the current wave writes.
     touched: Vec<NodeId>,
     places: NodePositions,
     receivers: NeighbourMail,
@@ -22,13 +24,13 @@ pub struct Waves {
 }
 
 impl Waves {
-    /// How many of the first events of `batch` make a wave of at most `most`: at least one, if there is any.
+    /// The size of the first wave of `batch`, at most `most`: at least one, if there is any event.
     pub fn next(&mut self, history: &History, batch: &Batch<'_>, most: usize) -> usize {
         self.touched.clear();
         self.places.make_room(history.nodes());
         let most = batch.len().min(most.max(1));
         let wave = batch.first_events(most);
-        // Those of an event that meets no other of the wave are the same as if the others had happened.
+        // The receivers of an event that shares no node with the wave are the same as if the others had been observed.
         history.graph.receivers_into(&wave, &mut self.receivers);
         let hops = if history.needs().ends { history.needs().layers } else { 0 };
         if hops > 0 {
@@ -60,7 +62,7 @@ impl Waves {
         [event.src, event.dst].into_iter().any(|end| self.writes_behind(history, end, moment, hops, window))
     }
 
-    /// Whether the wave writes anything that is shown of `node` over so many `hops`, or at the second look, which shows so many events.
+    /// Whether the wave writes anything that is shown of `node` over `hops` hops, or in a window of `window` events.
     fn writes_behind(&self, history: &History, node: NodeId, moment: Moment, hops: usize, window: usize) -> bool {
         let writes = |node| self.places.of(node, &self.touched).is_some();
         if writes(node) || history.memories.senders_read(node).any(writes) {
@@ -69,7 +71,7 @@ impl Waves {
         if hops == 0 {
             return false;
         }
-        // Any that may be drawn or stand before an old event, where neighbours are shown.
+        // All events, if neighbours are shown and any event may be drawn or be the newest before an old event.
         let shown = match history.needs().neighbours {
             neighbours if neighbours == 0 || !history.needs().keeps_all() => neighbours,
             _ => usize::MAX,

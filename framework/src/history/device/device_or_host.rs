@@ -1,4 +1,4 @@
-//! Where the history is that a model trains with on a device: there, or in host memory where there is no room for it.
+//! The history of a model that trains on a device: on the device, or in host memory if it does not fit.
 
 use tempograph_kernels::PairPlan;
 use tempograph_kernels::cube::{DeviceView, Matrix, NodeRows, PendingRead};
@@ -9,14 +9,15 @@ use crate::{
     Batch, EventLog, History, HostFallback, NodeId, PairFact, PurposeDraw, Queries, ResidentHistory, Update, View,
 };
 
-/// What observing a batch will write, on its way from a device to the host.
+/// The update of a batch, on its way from a device to the host.
 pub struct UpdateDownload<'a> {
     memory: Option<PendingRead<'a>>,
     mail: Option<PendingRead<'a>>,
 }
 
 impl<'a> UpdateDownload<'a> {
-    /// Asks for the new memories of the nodes that the batch in hand touches, if they have any, and for what its mail says, where the model gives that.
+    /// Starts to download the new memories of the nodes that the current batch touches, if they have any, and its mail
+    /// rows, where the model gives them.
     pub fn ask<R: CubeRuntime>(past: &'a DeviceView<R>, memory: &Matrix<R>, said: Option<&Matrix<R>>) -> Self {
         let memory = (memory.columns() > 0).then(|| past.read_touched_later(memory));
         Self { memory, mail: said.map(|said| past.ask(said)) }
@@ -29,40 +30,41 @@ impl<'a> UpdateDownload<'a> {
     }
 }
 
-/// A history that a model trains with on a device.
+/// A history of a model that trains on a device.
 #[allow(clippy::large_enum_variant, reason = "a model has one")]
 pub enum DeviceOrHostHistory<R: CubeRuntime> {
-    /// It is on the device, and a step waits for nothing.
+    /// The history is on the device, and a step waits for nothing.
     Device(ResidentHistory<R>),
-    /// It is in host memory.
+    /// The history is in host memory.
     Host(HostHistory<R>),
 }
 
-/// A history in host memory. The host looks, what a step reads of the view goes to the device in one upload, and the new memories of the nodes that
-/// the batch touches come back: a step waits for these, since the next one may be shown them.
+/// A history in host memory. The host reads the view, and what a step needs of it goes to the device in one upload.
+/// The new memories of the nodes that the batch touches come back. A step waits for these, since the next view may
+/// show them.
 pub struct HostHistory<R: CubeRuntime> {
     history: History,
-    /// What was looked at last.
+    /// The view that was read last.
     view: View,
-    /// The nodes that the batch in hand touches, ascending.
+    /// The nodes that the current batch touches, ascending.
     touched: Vec<NodeId>,
     sender: HostViewSource<R>,
     fallback: HostFallback,
 }
 
-/// Where a training keeps what it reads.
+/// Where the inputs of a training are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// Why the history is in host memory; nothing where it is on the device.
+    /// Why the history is in host memory; `None` if it is on the device.
     pub fallback: Option<HostFallback>,
     /// Whether edge features are on the device, or there are none.
     pub features: bool,
-    /// Whether what travels goes through pinned memory.
+    /// Whether transfers go through pinned memory.
     pub pinned: bool,
 }
 
 impl Placement {
-    /// Whether all is on the device, so that a step waits for nothing.
+    /// Whether everything is on the device, so that a step waits for nothing.
     pub fn is_resident(&self) -> bool {
         self.fallback.is_none() && self.features
     }
@@ -85,7 +87,7 @@ impl std::fmt::Display for Placement {
 }
 
 impl<R: CubeRuntime> DeviceViewSource<R> for DeviceOrHostHistory<R> {
-    /// Before anything is asked a history is to [`enter`](DeviceOrHostHistory::enter).
+    /// The caller passes a history to [`enter`](DeviceOrHostHistory::enter) before the first query.
     fn new(device: &R::Device, history: &History, log: &EventLog, columns: [usize; 2], room: u64) -> Self {
         let resident = match remaining_bytes(history, columns, room) {
             Ok(left) => ResidentHistory::new(device, history, log, left),
@@ -126,7 +128,7 @@ impl<R: CubeRuntime> DeviceViewSource<R> for DeviceOrHostHistory<R> {
 }
 
 impl<R: CubeRuntime> DeviceOrHostHistory<R> {
-    /// Reads the past of the roots of `queries` while `batch` is in hand, as [`History::view`] does.
+    /// Reads the past of the roots of `queries` with `batch` as the current batch, as [`History::view`] does.
     ///
     /// # Panics
     /// If a node is not below the number of nodes.
@@ -137,7 +139,8 @@ impl<R: CubeRuntime> DeviceOrHostHistory<R> {
         }
     }
 
-    /// The pairs of `queries` as rows of the embeddings of what was looked at for them: of all roots, or of those that see different pasts.
+    /// The pairs of `queries` as rows of the embeddings of the view read for them: one row for each root, or one for
+    /// the roots that see the same past.
     pub fn pairs(&self, queries: &Queries) -> PairPlan {
         match self {
             Self::Device(_) => queries.pair_plan(|root| root),
@@ -145,7 +148,8 @@ impl<R: CubeRuntime> DeviceOrHostHistory<R> {
         }
     }
 
-    /// The facts about the pairs that [`look`](DeviceOrHostHistory::look) was asked for with the same arguments, if there is need of them.
+    /// The facts about the pairs of a [`look`](DeviceOrHostHistory::look) with the same arguments, if the model needs
+    /// them.
     pub fn facts(&mut self, queries: &Queries, batch: &Batch<'_>, chance: PurposeDraw) -> &[PairFact] {
         match self {
             Self::Device(resident) => resident.facts(queries, batch, chance),
@@ -153,8 +157,8 @@ impl<R: CubeRuntime> DeviceOrHostHistory<R> {
         }
     }
 
-    /// Asks for what [`observe`](DeviceOrHostHistory::observe) will read of the new memories and of what mail says, where the model gives that: early, so
-    /// that the device goes on computing while the host lets the batch happen.
+    /// Starts to download what [`observe`](DeviceOrHostHistory::observe) will read of the new memories and, where the
+    /// model gives them, the mail rows. Call it early: the device then computes while the host observes the batch.
     pub fn ask<'a>(
         &self,
         past: &'a DeviceView<R>,
@@ -164,11 +168,11 @@ impl<R: CubeRuntime> DeviceOrHostHistory<R> {
         matches!(self, Self::Host(_)).then(|| UpdateDownload::ask(past, memory, said))
     }
 
-    /// Lets `batch` happen, which `past` was read for and whose rows have new memories, those asked for on their way. `said` is what mail says, where
-    /// the model gives that.
+    /// Observes `batch`, for which `past` was read; `past`'s rows have new memories, and their download may be under
+    /// way. `said` are the mail rows, where the model gives them.
     ///
     /// # Panics
-    /// Where an event is earlier than one that has happened.
+    /// If an event is earlier than one already observed.
     pub fn observe(
         &mut self,
         batch: &Batch<'_>,
@@ -184,10 +188,10 @@ impl<R: CubeRuntime> DeviceOrHostHistory<R> {
         }
     }
 
-    /// Goes on from what `history` has seen of `log`.
+    /// Goes on from the state of `history` after its events of `log`.
     ///
     /// # Panics
-    /// Where it has other nodes or needs.
+    /// If it has other nodes or needs.
     pub fn enter(&mut self, history: History, log: &EventLog) {
         match self {
             Self::Device(resident) => resident.enter(&history, log),
@@ -195,7 +199,7 @@ impl<R: CubeRuntime> DeviceOrHostHistory<R> {
         }
     }
 
-    /// Gives back what has happened, as a history that follows `log`; it has to enter again before it goes on. Waits for the device.
+    /// Returns the state as a history with `log` attached; call `enter` before going on. Waits for the device.
     pub fn leave(&mut self, log: &EventLog) -> History {
         match self {
             Self::Device(resident) => resident.leave(log),

@@ -1,4 +1,4 @@
-//! A history taken to a device and brought back.
+//! A history that is moved to a device and back.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use crate::{
     PairFact, PurposeDraw, Queries, Sampler, Timestamp, View,
 };
 
-/// A history on a device, in the words of one in host memory.
+/// A history on a device, with the interface of one in host memory.
 pub struct ResidentHistory<R: CubeRuntime> {
-    /// What computes.
+    /// The device side, which computes.
     pub device: DeviceHistory<R>,
     needs: Needs,
     origin: Timestamp,
@@ -28,7 +28,7 @@ pub struct ResidentHistory<R: CubeRuntime> {
     facts: Option<Facts>,
 }
 
-/// What tells facts about pairs: they follow from the events alone, so the host knows them while the device computes.
+/// Computes facts about pairs: they depend on the events alone, so the host knows them while the device computes.
 struct Facts {
     graph: Graph,
     view: View,
@@ -37,14 +37,14 @@ struct Facts {
 /// Why a history cannot be on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostFallback {
-    /// There is no room for it, or for what its nodes have beside it.
+    /// It does not fit, together with the other vectors of its nodes.
     TooLarge(TooLarge),
-    /// Kernels count time in ticks from the log's first event, and not so many.
+    /// The log is too long: kernels count time in ticks from the log's first event, up to a limit.
     TooLong {
         /// Ticks to its last event.
         ticks: i64,
     },
-    /// Several lanes train from views of it, or batches are made ready ahead.
+    /// Several lanes train from views of it, or batches are prepared ahead.
     Viewed,
 }
 
@@ -62,11 +62,11 @@ impl std::fmt::Display for HostFallback {
     }
 }
 
-/// As many ticks after the first event of a log no event may be that a device keeps.
+/// Events on a device are fewer than this many ticks after the log's first event.
 const MOST_TICKS: i64 = 1 << 31;
 
 impl Needs {
-    /// Widths of a memory and of what a mail says.
+    /// Widths of a memory and of a mail row.
     pub(crate) fn widths(&self) -> [usize; 2] {
         if self.memory == 0 { [0, 0] } else { [self.memory, self.mail.width(self.memory)] }
     }
@@ -77,7 +77,7 @@ impl Needs {
             mail_width: self.widths()[1],
             given: self.memory > 0 && self.mail.says != MailContent::Memory,
             neighbours: self.neighbours,
-            // roots that are shown nothing are centres all the same
+            // Roots without neighbours are centres, too.
             layers: self.layers.max(1),
             sampler: match self.sampler {
                 Sampler::Recent => DeviceSampler::Recent,
@@ -95,14 +95,14 @@ impl Needs {
 }
 
 impl<R: CubeRuntime> ResidentHistory<R> {
-    /// Room on `device` for what `history`, which has the right needs and features, will see of `log`; nothing has happened yet. `room` are the
-    /// bytes it may take: edge features that do not fit stay in host memory.
+    /// Allocates on `device` what `history`, which has the right needs and features, needs for the events of `log`; no
+    /// event is observed yet. `room` is the limit in bytes: edge features that do not fit stay in host memory.
     ///
     /// # Errors
-    /// [`HostFallback`] where the rest does not fit, or the log is too long.
+    /// [`HostFallback`] if the rest does not fit, or the log is too long.
     ///
     /// # Panics
-    /// Where [`Needs::on_device`] names something.
+    /// If [`Needs::on_device`] is an error.
     pub fn new(device: &R::Device, history: &History, log: &EventLog, room: u64) -> Result<Self, HostFallback> {
         let needs = history.needs().clone();
         needs.on_device().unwrap_or_else(|what| panic!("a history on a device has no {what}"));
@@ -135,12 +135,12 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         })
     }
 
-    /// What it keeps.
+    /// The needs of the model.
     pub fn needs(&self) -> &Needs {
         &self.needs
     }
 
-    /// Reads the past of the roots of `queries` while `batch` is in hand, as [`History::view`] does.
+    /// Reads the past of the roots of `queries` with `batch` as the current batch, as [`History::view`] does.
     ///
     /// # Panics
     /// If a node is not below the number of nodes.
@@ -159,17 +159,19 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         self.device.look(&roots, &DeviceEvents { src: &src, dst: &dst, time: &time, first: batch.first.0 })
     }
 
-    /// The facts about the pairs that [`look`](ResidentHistory::look) was asked for with the same arguments, if there is need of them.
+    /// The facts about the pairs of a [`look`](ResidentHistory::look) with the same arguments, if the model needs
+    /// them.
     pub fn facts(&mut self, queries: &Queries, batch: &Batch<'_>, chance: PurposeDraw) -> &[PairFact] {
         let Some(Facts { graph, view }) = &mut self.facts else { return &[] };
         graph.sample_into(queries, Some(batch), chance, view);
         &view.pairs
     }
 
-    /// Lets `batch` happen, which `past` was read for and whose rows have new memories; `said` is what its mail says, where the model gives that.
+    /// Observes `batch`, for which `past` was read and whose rows have new memories; `said` are its mail rows, where
+    /// the model gives them.
     ///
     /// # Panics
-    /// Where an event is earlier than one that has happened, or mail has nothing to say.
+    /// If an event is earlier than one already observed, or mail rows are missing.
     pub fn observe(&mut self, batch: &Batch<'_>, past: &DeviceView<R>, memory: &Matrix<R>, said: Option<&Matrix<R>>) {
         self.device.observe(past, memory, said);
         if let Some(facts) = &mut self.facts {
@@ -179,10 +181,10 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         self.version += 1;
     }
 
-    /// Goes on from what `history` has seen of `log`.
+    /// Goes on from the state of `history` after its events of `log`.
     ///
     /// # Panics
-    /// Where it has other nodes or needs.
+    /// If it has other nodes or needs.
     pub fn enter(&mut self, history: &History, log: &EventLog) {
         (self.seen, self.version) = (history.seen(), history.version());
         let pending = &history.graph.pending;
@@ -197,7 +199,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         }
     }
 
-    /// What has happened, as a history that follows `log`. Waits for the device.
+    /// The state as a history with `log` attached. Waits for the device.
     pub fn leave(&self, log: &EventLog) -> History {
         let state = self.device.state();
         let mut graph = Graph::new(self.nodes, self.needs.clone(), self.origin);
@@ -209,7 +211,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
             graph.pairs = facts.graph.pairs.clone();
         }
         match &self.facts {
-            // those that are shown to nobody are known to who tells facts
+            // Without neighbours in views only the facts have the adjacency.
             Some(facts) if self.needs.neighbours == 0 => graph.adjacency = facts.graph.adjacency.clone(),
             _ => restore_adjacency(&mut graph, &state, log),
         }
@@ -285,7 +287,7 @@ fn restore_mail(memories: &mut Memories, state: &DeviceState) {
     }
 }
 
-/// Gives every node the events its degree counts: those of the ring, or the first of the log.
+/// Gives every node the events that its degree counts: those of the ring, or its first ones in the log.
 fn restore_adjacency(graph: &mut Graph, state: &DeviceState, log: &EventLog) {
     let k = graph.needs.neighbours;
     let degrees: Vec<u64> = state.degree.iter().copied().map(u64::from).collect();
@@ -310,7 +312,7 @@ fn restore_adjacency(graph: &mut Graph, state: &DeviceState, log: &EventLog) {
     restored.unwrap_or_else(|node| unreachable!("node {node:?} has no more links than its degree"));
 }
 
-/// A log by node in arrays.
+/// A log sorted by node, as arrays.
 struct ByNode {
     starts: Vec<u32>,
     node: Vec<u32>,

@@ -1,4 +1,4 @@
-//! What a device is sent of a history in host memory.
+//! The upload of views from host memory to a device.
 
 use std::sync::Arc;
 
@@ -9,22 +9,24 @@ use tempograph_kernels::tensor::CubeRuntime;
 use crate::history::device::resident::raw;
 use crate::{EventLog, History, Hop, HostFallback, MailView, NodeId, Placement, Queries, View};
 
-/// Sends views of histories in host memory to a device, each in one upload. Constant features are there already if they have room.
+/// Sends views of histories in host memory to a device, each in one upload. Constant features are on the device
+/// already if they fit.
 pub struct HostViewSource<R: CubeRuntime>(ViewUploader<R>);
 
-/// Where a model on a device gets the past from.
+/// Where a model on a device gets its views from.
 pub trait DeviceViewSource<R: CubeRuntime>: Sized {
-    /// One for what histories like `history`, which has the right needs and features, will see of `log`. `columns` are those of the features and vectors
-    /// that nodes have beside their memory, `room` the bytes of `device` that all of it may take.
+    /// A source for histories like `history`, which has the right needs and features, and the events of `log`.
+    /// `columns` are those of the features and vectors that nodes have besides their memory; `room` is the limit in
+    /// bytes of `device` for all of it.
     ///
     /// # Panics
-    /// Where [`Needs::on_device`](crate::Needs::on_device) names something.
+    /// If [`Needs::on_device`](crate::Needs::on_device) is an error.
     fn new(device: &R::Device, history: &History, log: &EventLog, columns: [usize; 2], room: u64) -> Self;
 
-    /// The features and vectors of nodes that were asked for room.
+    /// The features and vectors of nodes, as declared in `columns`.
     fn node_rows(&self, device: &R::Device, history: &History, columns: [usize; 2]) -> [Option<NodeRows<R>>; 2];
 
-    /// Where what a step reads is.
+    /// Where the inputs of a step are.
     fn placement(&self) -> Placement;
 }
 
@@ -56,10 +58,11 @@ impl<R: CubeRuntime> DeviceViewSource<R> for HostViewSource<R> {
 }
 
 impl<R: CubeRuntime> HostViewSource<R> {
-    /// Sends a view that was read for `queries` and has the `touched` nodes, ascending, which are told apart there.
+    /// Sends a view that was read for `queries` and contains the `touched` nodes, ascending, which are marked on the
+    /// device.
     ///
     /// # Panics
-    /// Where it has not, or has several mails a node.
+    /// If it does not contain them, or has several mails a node.
     pub fn send(&self, queries: &Queries, view: &View, touched: &[NodeId]) -> DeviceView<R> {
         let row = |node| {
             view.nodes.binary_search(node).unwrap_or_else(|_| unreachable!("a view has the nodes of the batch in hand"))
@@ -83,7 +86,7 @@ fn constants(history: &History) -> [&Option<Arc<dyn Rows>>; 2] {
     [&history.features.nodes, &history.features.static_memory]
 }
 
-/// The room that is left when `columns` numbers of each node are on the device.
+/// The bytes that are left of `room` after `columns` numbers of each node.
 pub(crate) fn remaining_bytes(history: &History, columns: [usize; 2], room: u64) -> Result<u64, TooLarge> {
     let bytes = 4 * (history.nodes() * columns.iter().sum::<usize>()) as u64;
     room.checked_sub(bytes).ok_or(TooLarge { bytes, room })

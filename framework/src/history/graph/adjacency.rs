@@ -18,7 +18,7 @@ enum LinkStorage {
     Ring { k: usize, ring: Buffer<Link> },
     /// Every event of every node.
     All(Vec<Vec<Link>>),
-    /// The last `last` of those that a log knows of the node and that have happened, or all of them.
+    /// The last `last` of the node's events in the log that were observed, or all of them.
     InLog { log: Arc<TemporalCsr>, last: Option<usize> },
 }
 
@@ -30,11 +30,12 @@ pub(crate) struct Adjacency {
     degree: Buffer<u64>,
 }
 
-/// What a node's events were, as far as they have to be kept for who looks back.
+/// The old events of a node, as far as an undo log has to save them.
 #[derive(Debug)]
 pub(crate) struct SavedLinks {
     degree: u64,
-    /// Its place in the ring, or its list; of a list that has only grown since what has come behind, while it is put back.
+    /// The node's slots in the ring, or its list. Of a list that has only grown since: the later links, while they are
+    /// split off.
     links: Vec<Link>,
     whole: bool,
 }
@@ -60,7 +61,7 @@ impl Adjacency {
         self.degree.resize(nodes, 0);
     }
 
-    /// Its tables, each with the entries a node has in it; lists that a node has of its own are in none.
+    /// Its tables, each with the number of entries for a node; lists that each node has of its own are in none.
     pub fn tables(&mut self) -> Vec<(&mut dyn AnyBuffer, usize)> {
         let Adjacency { kept, degree } = self;
         let mut tables: Vec<(&mut dyn AnyBuffer, usize)> = vec![(degree, 1)];
@@ -70,7 +71,7 @@ impl Adjacency {
         tables
     }
 
-    /// Finds events where `log` has them and keeps none, if what was inserted so far is the beginning of that.
+    /// Reads events from `log` and stores none, if the events inserted so far are a prefix of the log.
     pub fn attach_log(&mut self, log: &Arc<TemporalCsr>) {
         let last = match self.kept {
             LinkStorage::Ring { k, .. } => Some(k),
@@ -106,14 +107,14 @@ impl Adjacency {
         self.degree[n] += 1;
     }
 
-    /// Takes note of an event that another process has inserted into the tables they have together: lists are each one's own.
+    /// Applies an event that another process has inserted into the shared tables: each process has lists of its own.
     pub fn apply_remote(&mut self, node: NodeId, link: Link) {
         if let LinkStorage::All(lists) = &mut self.kept {
             lists[node.index()].push(link);
         }
     }
 
-    /// Keeps what it needs itself from here on: what happens is not what the known log says.
+    /// Stores events itself from here on: an observed event is not the attached log's.
     fn detach_from_log(&mut self, last: Option<usize>) {
         let lists = (0..self.degree.len()).map(|n| self.runs(NodeId(n as u32)).0);
         self.kept = match last {
@@ -134,7 +135,7 @@ impl Adjacency {
         self.degree[node.index()]
     }
 
-    /// Bytes of the events kept here and nowhere else.
+    /// Bytes of the events that are stored here and nowhere else.
     pub fn bytes(&self) -> usize {
         let links: usize = match &self.kept {
             LinkStorage::Ring { k, .. } => self.degree.iter().map(|&degree| (degree as usize).min(*k)).sum(),
@@ -173,8 +174,8 @@ impl Adjacency {
             .any(|kept| (kept.event, kept.node, kept.direction) == (link.event, link.node, link.direction))
     }
 
-    /// Takes an event of `node` back, which need not be kept any more: as if it had never come, but that an older one it has pushed out does
-    /// not come back.
+    /// Retracts an event of `node`, which need not be kept any more: as if it had never come, except that an older
+    /// event it has pushed out does not come back.
     pub fn retract(&mut self, node: NodeId, event: EventId) {
         if let LinkStorage::InLog { last, .. } = self.kept {
             self.detach_from_log(last);
@@ -211,17 +212,18 @@ impl Adjacency {
         }
     }
 
-    /// What the events of `node` are, before they change.
+    /// The events of `node`, saved before they change.
     pub fn save(&self, node: NodeId) -> SavedLinks {
         let (n, degree) = (node.index(), self.degree[node.index()]);
         match &self.kept {
             LinkStorage::Ring { k, ring } => SavedLinks { degree, links: ring[n * *k..][..*k].to_vec(), whole: true },
-            // What comes behind is told by its number.
+            // Its degree tells which links are new.
             LinkStorage::All(_) | LinkStorage::InLog { .. } => SavedLinks { degree, links: Vec::new(), whole: false },
         }
     }
 
-    /// Before an event is taken out of the list of `node`: what of it had settled before event `unsettled`.
+    /// Call before an event is removed from the list of `node`: saves the links that had settled before event
+    /// `unsettled`.
     pub fn save_list(&self, node: NodeId, unsettled: EventId, kept: &mut SavedLinks) {
         if let (LinkStorage::All(lists), false) = (&self.kept, kept.whole) {
             let list = &lists[node.index()];
@@ -233,7 +235,8 @@ impl Adjacency {
         }
     }
 
-    /// Puts back what the events of `node` were before event `unsettled`, and keeps what they are; or `again` what they are.
+    /// Swaps the events of `node` with those before event `unsettled`, and saves the current ones in `kept`; `again`
+    /// swaps them back.
     pub fn swap(&mut self, node: NodeId, kept: &mut SavedLinks, unsettled: EventId, again: bool) {
         let n = node.index();
         std::mem::swap(&mut self.degree[n], &mut kept.degree);
@@ -245,12 +248,12 @@ impl Adjacency {
                 let settled = lists[n].partition_point(|link| link.event < unsettled);
                 kept.links = lists[n].split_off(settled);
             }
-            // How many of the log's have happened says all.
+            // The degree alone tells how many of the log's events count.
             LinkStorage::InLog { .. } => {}
         }
     }
 
-    /// Forgets the events of `node`, of which the newest are kept.
+    /// Forgets the events of `node`; only for a ring.
     ///
     /// # Panics
     /// If all events are kept.
@@ -260,7 +263,7 @@ impl Adjacency {
         self.degree[node.index()] = 0;
     }
 
-    /// Forgets all events; the room stays.
+    /// Forgets all events; the allocated tables stay.
     pub fn clear(&mut self) {
         self.reset_local();
         self.degree.fill(0);
@@ -273,7 +276,8 @@ impl Adjacency {
         }
     }
 
-    /// Every kept event of `nodes` as (owner, link), a node's oldest first: what a snapshot stores. `degree` goes beside it.
+    /// Every kept event of `nodes` as (owner, link), a node's oldest first: what a snapshot stores, together with the
+    /// degrees.
     pub fn links(&self, nodes: Range<usize>) -> impl Iterator<Item = (NodeId, Link)> + '_ {
         (nodes.start as u32..nodes.end as u32).map(NodeId).flat_map(move |node| {
             let (older, newer) = self.runs(node);
@@ -295,7 +299,7 @@ impl Adjacency {
         if self.keeps_all() { self.runs(node).0 } else { &[] }
     }
 
-    /// Rebuilds what [`links`](Adjacency::links) and [`degrees`](Adjacency::degrees) told; the receiver is empty.
+    /// Rebuilds what [`links`](Adjacency::links) and [`degrees`](Adjacency::degrees) returned; the receiver is empty.
     ///
     /// # Errors
     /// A node of lower degree than it has links.
@@ -310,7 +314,7 @@ impl Adjacency {
     }
 }
 
-/// The part of `links` that came before `moment`: all of it, unless the past itself is asked about.
+/// The part of `links` that came before `moment`: all of it, unless the moment is in the past.
 fn until(links: &[Link], moment: Moment) -> &[Link] {
     match links.last() {
         Some(newest) if !moment.sees(newest) => &links[..links.partition_point(|link| moment.sees(link))],

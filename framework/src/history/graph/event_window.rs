@@ -1,4 +1,4 @@
-//! `Graph::fill_window`: how the events of a second look are found.
+//! `Graph::fill_window`: how the events of a window are looked up.
 
 use rayon::prelude::*;
 
@@ -10,9 +10,10 @@ use crate::history::view::window::{Window, WindowPart};
 use crate::{Graph, NodeId, Timestamp};
 
 impl Graph {
-    /// Finds the second look of the centres of the first `hop`, whose neighbours were met at `times`. Rows are the nodes themselves as yet.
+    /// Fills the event windows of the centres of the first `hop`, whose neighbours' events were at `times`. Rows hold
+    /// node numbers until they are known.
     ///
-    /// Where the neighbours are the newest, they are the first events of the second look as well, and it goes on from there.
+    /// If the neighbours are the newest events, the window begins with them and goes on from there.
     pub(crate) fn fill_window(
         &self,
         look: WindowSpec,
@@ -37,7 +38,7 @@ impl Graph {
         parts[..tasks].iter().for_each(|part| window.append(part));
     }
 
-    /// Finds the second look of one centre, which stands at `row` of the first hop.
+    /// Fills the window of one centre, which is at `row` of the first hop.
     fn fill_window_of(
         &self,
         look: WindowSpec,
@@ -56,7 +57,7 @@ impl Graph {
             }
             part.put(found.row[slot], found.event[slot], found.dt[slot]);
         }
-        // Fewer neighbours than there was room for are all there are.
+        // Fewer neighbours than slots means that there are no more events.
         if slots.len() == look.neighbours || shared && known < found.k {
             return;
         }

@@ -1,4 +1,4 @@
-//! Facts about asked pairs, told as a view is filled.
+//! Facts about queried pairs, computed as a view is filled.
 
 use rayon::prelude::*;
 
@@ -7,12 +7,12 @@ use crate::history::view::pair_fact::{PairFact, Recency};
 use crate::history::view::pending_index::{Moment, PendingIndex};
 use crate::{Graph, NodeId, Pair, Queries, Timestamp};
 
-/// Pairs one task tells about.
+/// Pairs whose facts one task computes.
 const PAIRS_A_TASK: usize = 64;
 
 impl Graph {
-    /// The facts of each pair over what `facts` held, if the model needs them. `first` is the first hop with nodes for rows, `roots` the
-    /// centre of each root in it.
+    /// Overwrites `facts` with the facts of each pair, if the model needs them. `first` is the first hop with nodes
+    /// for rows, `roots` the centre of each root in it.
     pub(crate) fn fill_pair_facts(
         &self,
         queries: &Queries,
@@ -51,7 +51,7 @@ impl Graph {
         }
     }
 
-    /// How often `src` turned to `dst` before `moment`, and when last.
+    /// Number of events from `src` to `dst` before `moment`, and the time of the last.
     fn pair_history(
         &self,
         src: NodeId,
@@ -75,7 +75,7 @@ impl Graph {
     }
 }
 
-/// Distinct nodes that stand in both lists.
+/// Distinct nodes that are in both lists.
 fn common(a: &[u32], b: &[u32]) -> u32 {
     let first = |i: usize| !a[..i].contains(&a[i]);
     (0..a.len()).filter(|&i| b.contains(&a[i]) && first(i)).count() as u32

@@ -1,4 +1,4 @@
-//! Who met whom and when: the half of a history that follows from the events alone.
+//! Events by node and by pair: the half of a history that depends on the events alone.
 pub(crate) mod adjacency;
 pub(crate) mod event_window;
 pub(crate) mod facts;
@@ -15,43 +15,44 @@ use crate::log::link::Link;
 use crate::storage::buffer::{AnyBuffer, Buffer};
 use crate::{Batch, Event, EventId, EventLog, Needs, NodeId, ObserveError, Timestamp};
 
-/// Which part a process has in what happens to tables it has together with others.
+/// Which process writes the tables that this one shares with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TableWriter {
-    /// It writes the tables.
+    /// This process writes the tables.
     ThisProcess,
-    /// It finds them written.
+    /// Another process has written them.
     OtherProcess,
 }
 
-/// Recent neighbours, pairs, times and, if there is need of them, rows of temporal walks of every node.
+/// Recent neighbours, pairs, times and, if needed, rows of temporal walks of every node.
 ///
-/// No weight has a part in it, so the graph of a later batch can be had before the batches up to there are trained:
-/// [`sample_into`](Graph::sample_into) and [`observe`](Graph::observe) by turns.
+/// It does not depend on weights, so the graph of a later batch can be sampled before the batches up to there are
+/// trained: call [`sample_into`](Graph::sample_into) and [`observe`](Graph::observe) in turn.
 #[derive(Clone, Debug)]
 pub struct Graph {
     pub(crate) needs: Needs,
     pub(crate) origin: Timestamp,
     pub(crate) adjacency: Adjacency,
     pub(crate) pairs: PairIndex,
-    /// Events of the newest tick: not before any query at that tick, so not settled yet.
+    /// Events of the newest tick: a query at that tick may not see them, so they have not settled yet.
     pub(crate) pending: Vec<Event>,
-    /// Time of the newest event, which may have been taken back since.
+    /// Time of the newest event, which may have been retracted since.
     pub(crate) newest: Option<Timestamp>,
-    /// `[N]` when each memory is from once its waiting mail is read: the node's newest event, or the origin.
+    /// `[N]` the time of each memory once its waiting mail is read: that of the node's newest event, or the origin.
     pub(crate) memory_time: Buffer<Timestamp>,
-    /// `[N]` the first event that may be of whoever has the number now, once numbers have been [given on](crate::History::forget).
+    /// `[N]` the first event that may belong to the node that has the number now, once numbers have been
+    /// [reused](crate::History::forget).
     pub(crate) valid_from: Vec<EventId>,
     pub(crate) seen: u64,
     pub(crate) version: u64,
-    /// Who else gets mail of the batch at hand.
+    /// The neighbours that get mail of the current batch.
     pub(crate) receivers: NeighbourMail,
     /// Rows of temporal walks, if the model needs them.
     pub(crate) walks: Option<Walks>,
 }
 
 impl Graph {
-    /// A graph of `nodes` nodes in which nothing has happened. `origin` is the time memories count from: the log's first event.
+    /// A graph of `nodes` nodes without events. `origin` is the time that memories start from: the log's first event.
     pub fn new(nodes: usize, needs: Needs, origin: Timestamp) -> Graph {
         let adjacency = match needs.keeps_all() {
             false => Adjacency::last(0, needs.recent()),
@@ -76,7 +77,7 @@ impl Graph {
         graph
     }
 
-    /// Makes room for node numbers below `nodes`; what is held stays.
+    /// Grows the tables to hold node numbers below `nodes`; existing values stay.
     pub fn grow(&mut self, nodes: usize) {
         let nodes = nodes.max(self.nodes());
         self.adjacency.grow(nodes);
@@ -96,13 +97,14 @@ impl Graph {
         }
     }
 
-    /// Whether graphs that are to [follow](crate::History::attach_log) `log` find events there, sorted by node, and keep none.
+    /// Whether graphs that [attach](crate::History::attach_log) `log` read events from it, sorted by node, and store
+    /// none.
     pub fn attaches_log(needs: &Needs, log: &EventLog, rings: usize) -> bool {
         let ring = size_of::<Link>() * needs.recent();
         needs.keeps_all() || rings * ring > 2 * size_of::<Link>() * log.len()
     }
 
-    /// Its tables, each with the entries a node has in it.
+    /// Its tables, each with the number of entries for a node.
     pub(crate) fn tables(&mut self) -> Vec<(&mut dyn AnyBuffer, usize)> {
         let mut tables = self.adjacency.tables();
         tables.push((&mut self.memory_time, 1));
@@ -110,7 +112,7 @@ impl Graph {
         tables
     }
 
-    /// Forgets everything that happened; the room stays.
+    /// Forgets all events; the allocated tables stay.
     pub fn reset(&mut self) {
         let recycled = !self.valid_from.is_empty();
         self.reset_local();
@@ -131,7 +133,7 @@ impl Graph {
         (self.seen, self.version) = (0, 0);
     }
 
-    /// Nodes there is room for.
+    /// Nodes the tables hold.
     pub fn nodes(&self) -> usize {
         self.memory_time.len()
     }
@@ -156,18 +158,18 @@ impl Graph {
         &self.needs
     }
 
-    /// Bytes it holds, what it shares with a log not counted.
+    /// Bytes it holds, without what it shares with a log.
     pub fn bytes(&self) -> usize {
         let walks = self.walks.as_ref().map_or(0, Walks::bytes);
         16 * self.nodes() + self.adjacency.bytes() + self.bytes_of_pairs() + walks
     }
 
-    /// Bytes of what is known of pairs.
+    /// Bytes of the facts about pairs.
     pub(crate) fn bytes_of_pairs(&self) -> usize {
         36 * self.pairs.all().len()
     }
 
-    /// Lets the events of `batch` happen.
+    /// Applies the events of `batch`.
     ///
     /// # Errors
     /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, or an unknown node.
@@ -179,14 +181,15 @@ impl Graph {
         Ok(())
     }
 
-    /// Who else gets mail of `batch`, in the memory it has for that, which is to be given back.
+    /// The neighbours that get mail of `batch`, in the buffer that the graph keeps for them; the caller gives the
+    /// buffer back.
     pub(crate) fn find_receivers(&mut self, batch: &Batch<'_>) -> NeighbourMail {
         let mut receivers = std::mem::take(&mut self.receivers);
         self.receivers_into(batch, &mut receivers);
         receivers
     }
 
-    /// Whether `batch` can happen.
+    /// Checks that `batch` can be applied.
     pub(crate) fn check(&self, batch: &Batch<'_>) -> Result<(), ObserveError> {
         let mut newest = self.newest();
         for event in batch.events() {
@@ -201,7 +204,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Lets as many batches happen, which can, as there are `versions`.
+    /// Applies `versions` batches, which were checked.
     pub(crate) fn apply(&mut self, batch: &Batch<'_>, receivers: &NeighbourMail, versions: u64, writer: TableWriter) {
         for (e, event) in batch.events().enumerate() {
             self.flush_pending_before(event.time, writer);
@@ -216,7 +219,7 @@ impl Graph {
         self.version += versions;
     }
 
-    /// The event's mail waits at both ends. Without memory nothing waits.
+    /// The event's mail now waits at both ends. Without memory there is no mail.
     fn set_memory_time(&mut self, event: Event) {
         if self.needs.memory > 0 {
             [event.src, event.dst].into_iter().for_each(|node| self.memory_time[node.index()] = event.time);
@@ -244,7 +247,7 @@ impl Graph {
         }
     }
 
-    /// When the memory of `node` is from, once its waiting mail is read.
+    /// The time of the memory of `node` once its waiting mail is read.
     pub(crate) fn memory_time(&self, node: NodeId) -> Timestamp {
         self.memory_time[node.index()]
     }

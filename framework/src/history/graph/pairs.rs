@@ -1,17 +1,17 @@
-//! How often two nodes have met, and when last.
+//! How often two nodes have interacted, and when last.
 
 use crate::{NodeId, PartitionedMap, Timestamp};
 
-/// A pair of nodes, how often they met in this direction, and when last.
+/// A pair of nodes, the number of their events in this direction, and the time of the last.
 pub(crate) type PairEntry = ((NodeId, NodeId), (u32, Timestamp));
 
-/// What stands for a pair that has not met where one has to stand: no query is after it.
+/// Placeholder for a pair without events: no query is after its time.
 pub(crate) const NEVER: (u32, Timestamp) = (0, Timestamp(i64::MAX));
 
 /// Count and last time of every settled (src, dst).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PairIndex {
-    /// In the order they first met, but where one was taken out.
+    /// In the order of their first events, except where one was removed.
     met: Vec<PairEntry>,
     place: PartitionedMap<(NodeId, NodeId), u32>,
 }
@@ -27,7 +27,7 @@ impl PairIndex {
         (*count, *last) = (*count + 1, time);
     }
 
-    /// Takes an event of the pair back; `last` is the newest that is still known of, if any is.
+    /// Retracts an event of the pair; `last` is the time of the newest that is still kept, if there is one.
     pub fn retract(&mut self, src: NodeId, dst: NodeId, last: Option<Timestamp>) {
         let Some(place) = self.place(src, dst) else { return };
         let (_, (count, known)) = &mut self.met[place];
@@ -42,7 +42,7 @@ impl PairIndex {
         self.place(src, dst).map(|place| self.met[place].1)
     }
 
-    /// Exchanges what is known of a pair with `fact`; of a pair that is not there, nothing.
+    /// Swaps the facts of a pair with `fact`; does nothing for a pair without an entry.
     pub fn swap(&mut self, pair: (NodeId, NodeId), fact: &mut (u32, Timestamp)) {
         let next = self.met.len() as u32;
         let place = *self.place.get_or_insert(pair, next);
@@ -52,7 +52,7 @@ impl PairIndex {
         std::mem::swap(&mut self.met[place as usize].1, fact);
     }
 
-    /// Takes a pair out; the last takes its place.
+    /// Removes a pair; the last entry moves to its position.
     pub fn remove(&mut self, pair: (NodeId, NodeId)) {
         let Some(place) = self.place.remove(&pair) else { return };
         self.met.swap_remove(place as usize);
@@ -61,7 +61,7 @@ impl PairIndex {
         }
     }
 
-    /// Where a pair stands in the list of [all](PairIndex::all).
+    /// The position of a pair among [all](PairIndex::all).
     pub fn place(&self, src: NodeId, dst: NodeId) -> Option<usize> {
         self.place.get(&(src, dst)).map(|&place| place as usize)
     }
@@ -71,7 +71,7 @@ impl PairIndex {
         self.place.clear();
     }
 
-    /// Every pair that has met: what a snapshot stores.
+    /// Every pair that has events: what a snapshot stores.
     pub fn all(&self) -> &[PairEntry] {
         &self.met
     }

@@ -4,10 +4,11 @@ use crate::history::view::needs::{Lookup, Receivers};
 use crate::history::view::pending_index::{Moment, PendingIndex};
 use crate::{Batch, Graph, NodeId, Timestamp};
 
-/// The mail of a batch that goes to neighbours of its ends, where [`Receivers::Neighbours`] asks for that; none where only the ends get mail.
+/// The mail of a batch to neighbours of its ends, as [`Receivers::Neighbours`] describes; none where only the ends get
+/// mail.
 #[derive(Debug, Default)]
 pub struct NeighbourMail {
-    /// `[B + 1]` where each event's begin; empty where there is none at all.
+    /// `[B + 1]` the start of each event's deliveries; empty if there are none at all.
     starts: Vec<u32>,
     sent: Vec<NeighbourDelivery>,
     present: PendingIndex,
@@ -16,29 +17,29 @@ pub struct NeighbourMail {
 /// Mail to a neighbour of an end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct NeighbourDelivery {
-    /// Who gets it.
+    /// The receiver.
     pub to: NodeId,
     /// The end it is a neighbour of: 0 the source, 1 the destination.
     pub of: usize,
-    /// What it says is multiplied by this.
+    /// Factor of the row that the mail carries.
     pub weight: f32,
 }
 
 impl Clone for NeighbourMail {
-    /// What is at work in it is none's but its own.
+    /// A clone does not copy the scratch buffers.
     fn clone(&self) -> Self {
         NeighbourMail { starts: self.starts.clone(), sent: self.sent.clone(), present: PendingIndex::default() }
     }
 }
 
 impl NeighbourMail {
-    /// Who gets mail, event by event: the neighbours of the source, then those of the destination, the newest of each first. A node comes as
-    /// often as it gets mail.
+    /// The receivers, event by event: the neighbours of the source, then those of the destination, the newest of each
+    /// first. A node is listed once for each mail.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + Clone + '_ {
         self.sent.iter().map(|sent| sent.to)
     }
 
-    /// Who gets mail of the batch's `event`-th event.
+    /// The deliveries of the batch's `event`-th event.
     pub(crate) fn of_event(&self, event: usize) -> &[NeighbourDelivery] {
         match self.starts.get(event..event + 2) {
             Some(&[start, end]) => &self.sent[start as usize..end as usize],
@@ -53,23 +54,24 @@ impl NeighbourMail {
 }
 
 impl Graph {
-    /// Which neighbours get mail of the events of `batch`, which happens next. It follows from the events alone: it is the same whether
-    /// events happen one by one, in [waves](crate::Waves) or, but for [`Lookup::Batch`], in batches.
+    /// The neighbours that get mail of the events of `batch`, which is the next to be observed. They depend on the
+    /// events alone: they are the same whether events are observed one by one, in [waves](crate::Waves) or, except for
+    /// [`Lookup::Batch`], in batches.
     ///
     /// # Panics
-    /// If the batch names a node the graph has no room for.
+    /// If the batch names a node that the graph does not hold.
     pub fn receivers(&self, batch: &Batch<'_>) -> NeighbourMail {
         let mut mail = NeighbourMail::default();
         self.receivers_into(batch, &mut mail);
         mail
     }
 
-    /// Which neighbours got mail of the batch that happened last.
+    /// The neighbours that got mail of the batch observed last.
     pub fn received(&self) -> &NeighbourMail {
         &self.receivers
     }
 
-    /// What [`receivers`](Graph::receivers) gives, over what `mail` held before, in the same memory.
+    /// Like [`receivers`](Graph::receivers), but overwrites `mail` and reuses its memory.
     ///
     /// # Panics
     /// As [`receivers`](Graph::receivers) does.
@@ -105,7 +107,7 @@ impl Graph {
         }
     }
 
-    /// What mail of an event at `time` to a neighbour counts, whose own event with the end was at `met`.
+    /// The weight of mail of an event at `time` to a neighbour whose own event with the end was at `met`.
     fn weight(&self, time: Timestamp, met: Timestamp) -> f32 {
         match self.needs.mail.to {
             Receivers::Neighbours { decay: Some(decay), .. } => {
@@ -115,8 +117,8 @@ impl Graph {
         }
     }
 
-    /// Nodes that may have got mail of an event of `src` and `dst` beside these: the other ends of all that is kept of theirs. Whoever was
-    /// pushed out of there since is not among them.
+    /// Nodes besides `src` and `dst` that may have got mail of an event of these: the other ends of all their kept
+    /// events. A neighbour that newer events have pushed out since is not among them.
     pub(crate) fn may_have_received(&self, src: NodeId, dst: NodeId) -> Vec<NodeId> {
         if self.needs.receivers() == 0 {
             return Vec::new();

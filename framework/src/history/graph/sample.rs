@@ -28,7 +28,7 @@ impl NeighbourSlots<'_> {
         self.time[at] = link.time.0;
     }
 
-    /// Leaves nothing of an earlier filling behind the first `count` slots.
+    /// Clears what an earlier refill left after the first `count` slots.
     fn blank(&mut self, count: usize) {
         self.row[count..].fill(0);
         self.event[count..].fill(0);
@@ -37,13 +37,14 @@ impl NeighbourSlots<'_> {
 }
 
 impl Graph {
-    /// Finds what `view` shows of the neighbourhood: neighbours, facts about pairs and the distinct nodes, over what it showed before, in
-    /// the same memory. What `queries`, `during` and `chance` mean is told at [`History::view`](crate::History::view).
+    /// Fills the neighbourhood part of `view`: neighbours, facts about pairs and the distinct nodes. It overwrites the
+    /// old content and reuses the memory. [`History::view`](crate::History::view) explains `queries`, `during` and
+    /// `chance`.
     ///
-    /// Features and memories are still to be read: those of before are for other nodes.
+    /// Features and memories are still to be read: the old ones belong to other nodes.
     ///
     /// # Panics
-    /// If a root or the batch names a node the graph has no room for: callers check ids where they enter.
+    /// If a root or the batch names a node that the graph does not hold: callers check ids at their entry points.
     pub fn sample_into(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw, view: &mut View) {
         let View { nodes, hops, roots, window, pairs, walks, work, .. } = view;
         let ViewScratch { present, centres, named, rows, times, parts, walked, .. } = work;
@@ -90,7 +91,7 @@ impl Graph {
         view.version = self.version;
     }
 
-    /// The row of each root: a centre of the first hop or, where there is none, its node, which is still to be given a row.
+    /// The row of each root: a centre of the first hop or, without hops, its node, whose row is not known yet.
     fn index_roots(&self, queries: &Queries, centres: Option<&mut Centres>, roots: &mut Vec<u32>) {
         roots.clear();
         let Some(centres) = centres else { return roots.extend(queries.nodes().iter().map(|node| node.0)) };
@@ -105,7 +106,7 @@ impl Graph {
         }));
     }
 
-    /// When a root is asked about, as the graph's lookup means it.
+    /// The moment of a root's query under the graph's lookup.
     pub(crate) fn moment(&self, queries: &Queries, root: usize) -> Moment {
         let (time, place) = (queries.times()[root], queries.log_positions()[root]);
         match self.needs.lookup {
@@ -114,7 +115,7 @@ impl Graph {
         }
     }
 
-    /// The first time behind everything known, if all that a model is shown of a node is the same from then on.
+    /// The first time after all observed events, if all that a model is shown of a node is the same from then on.
     fn end_of_known(&self) -> Option<Timestamp> {
         let Needs { lookup, delta, sampler, idle, .. } = self.needs;
         let dated = idle || self.needs.age || self.needs.shows_mail_times() || self.needs.window_is_timed();
@@ -122,13 +123,13 @@ impl Graph {
         still.then(|| self.newest().map_or(Timestamp(i64::MIN), |newest| Timestamp(newest.0.saturating_add(1))))
     }
 
-    /// The unsettled events a query may see beside the settled ones.
+    /// The pending events that a query may see in addition to the settled ones.
     pub(crate) fn collect_pending(&self, during: Option<&Batch<'_>>, present: &mut PendingIndex) {
         let own = during.copied().filter(|_| self.needs.lookup != Lookup::Batch);
         present.refill(self.nodes(), || self.pending.iter().copied().chain(own.into_iter().flat_map(Batch::events)));
     }
 
-    /// Finds the neighbours of `centres`. Rows are the nodes themselves as yet.
+    /// Finds the neighbours of `centres`. Rows hold node numbers until they are known.
     fn sample_hop(
         &self,
         centres: &Centres,
@@ -192,7 +193,7 @@ impl Graph {
         });
     }
 
-    /// Fills the slots with the newest links before `moment`, newest first, and says how many there were.
+    /// Fills the slots with the newest links before `moment`, newest first, and returns their number.
     fn last_before(
         &self,
         node: NodeId,
@@ -201,7 +202,8 @@ impl Graph {
         slots: &mut NeighbourSlots<'_>,
     ) -> usize {
         let mut count = 0;
-        // `for_each` and not `for`: a chain of iterators is then one loop for each link of the chain.
+        // `for_each` instead of `for`, so that a chain of iterators is compiled to one loop for each link of the
+        // chain.
         self.newest_links(node, moment, present).take(self.needs.neighbours).for_each(|link| {
             slots.put(count, link, self.delta(link, moment));
             count += 1;
@@ -219,7 +221,7 @@ impl Graph {
         self.all_links(node, moment, present).filter(|link| self.leads_to_current_node(link))
     }
 
-    /// The same with those to nodes that were forgotten.
+    /// As `newest_links`, but with links to forgotten nodes.
     pub(crate) fn all_links<'a>(
         &'a self,
         node: NodeId,
@@ -248,7 +250,7 @@ impl Graph {
         if all == 0 {
             return 0;
         }
-        // How far back each draw lies; in order of that they are newest first.
+        // Each draw is a distance back from the newest link; in ascending order they are newest first.
         let mut draw = chance.at(node.0, moment.time().0 as u64);
         slots.row.iter_mut().for_each(|back| *back = draw.below(all as u32));
         slots.row.sort_unstable();
@@ -268,8 +270,8 @@ impl Graph {
         }
     }
 
-    /// Names the rows of `hop` by the centres of the hop below it: its own centres at the same moments, and their neighbours at those or, where
-    /// the model needs that, at the events, which were at `times`.
+    /// Replaces the rows of `hop` by centres of the hop below it: its own centres at the same moments, and their
+    /// neighbours at those or, where the model needs that, at the events, which were at `times`.
     fn index_next_hop(&self, hop: &mut Hop, moments: &[Moment], times: &[i64], below: &mut Centres) {
         for (row, &moment) in hop.centres.iter_mut().zip(moments) {
             *row = below.row(NodeId(*row), moment);

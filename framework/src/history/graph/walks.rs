@@ -1,7 +1,7 @@
 //! Temporal walk matrices, kept small by a random projection: state of nodes that follows from the events alone.
 //!
-//! TPNet: "Improving Temporal Link Prediction via Temporal Walk Matrix Projection", Lu et al., NeurIPS 2024 (arXiv:2410.04013),
-//! theorem 1 and algorithm 1.
+//! TPNet: "Improving Temporal Link Prediction via Temporal Walk Matrix Projection", Lu et al., NeurIPS 2024
+//! (arXiv:2410.04013), theorem 1 and algorithm 1.
 //!
 //! ```text
 //! A^l_u(t) [w] = sum over walks u -> .. -> w of l events, at t > t_1 > .. > t_l, of exp(-lambda (t - t_1)) .. exp(-lambda (t - t_l))
@@ -11,8 +11,10 @@
 //! ```
 //!
 //! Differs:
-//! - the authors' code updates a batch at a time, from the rows before the batch; here a row is that of the events, however they are batched;
-//! - events of one time are no steps of one walk, as in the paper; with [`Lookup::Ordered`] the place in the log counts as well;
+//! - the authors' code updates a batch at a time, from the rows before the batch; here a row depends on the events
+//!   only, however they are batched;
+//! - as in the paper, events of one time are never steps of the same walk; with [`Lookup::Ordered`] the position in
+//!   the log counts as well;
 //! - an event of a node with itself is one step and not two.
 
 use std::ops::Range;
@@ -27,9 +29,9 @@ use crate::{Draw, Event, EventId, Graph, Lookup, NodeId, Purpose, Queries, Times
 
 /// Roots whose rows one task shows.
 const ROOTS_A_TASK: usize = 64;
-/// Nodes whose first row one task draws. Fewer are drawn at once.
+/// Nodes whose first row one task draws. Fewer are drawn without tasks.
 const NODES_A_TASK: usize = 1024;
-/// Stands for a row that nobody needs.
+/// Position of a row that is not needed.
 const NOWHERE: u32 = u32::MAX;
 
 /// The rows of every node, as of its newest settled event.
@@ -43,7 +45,7 @@ pub(crate) struct Walks {
     at: Buffer<Timestamp>,
 }
 
-/// What the rows of a node were, for who looks back.
+/// The rows that a node had, saved for an undo log.
 #[derive(Debug)]
 pub(crate) struct SavedWalks {
     rows: Vec<f32>,
@@ -58,14 +60,14 @@ struct WalkRows<'a> {
 }
 
 impl Walks {
-    /// Rows of `nodes` nodes to which nothing has happened.
+    /// Rows of `nodes` nodes without events.
     pub fn new(nodes: usize, rule: WalkRule, origin: Timestamp) -> Walks {
         let mut walks = Walks { rule, origin, rows: Buffer::default(), at: Buffer::default() };
         walks.grow(nodes);
         walks
     }
 
-    /// Makes room for node numbers below `nodes`, which draw their first rows; what is held stays.
+    /// Grows the tables to hold node numbers below `nodes` and draws the new nodes' first rows; existing values stay.
     pub fn grow(&mut self, nodes: usize) {
         let before = self.at.len();
         self.rows.resize(nodes * self.rule.numbers(), 0.0);
@@ -73,7 +75,8 @@ impl Walks {
         self.draw(before, false);
     }
 
-    /// Forgets everything that happened; the room stays. First rows are drawn where none are yet, and `again` where numbers were given on.
+    /// Forgets all events; the allocated tables stay. First rows are drawn where there are none yet, and with `again`
+    /// where numbers were reused.
     pub fn reset(&mut self, again: bool) {
         let Walks { rule, rows, at, origin } = self;
         rows.chunks_exact_mut(rule.numbers()).for_each(|rows| rows[rule.width..].fill(0.0));
@@ -81,7 +84,7 @@ impl Walks {
         self.draw(0, again);
     }
 
-    /// Draws the first rows of the nodes from `from` on that have none, or `again` of all.
+    /// Draws the first rows of the nodes from `from` on that have none, or with `again` of all.
     fn draw(&mut self, from: usize, again: bool) {
         let (rule, numbers) = (self.rule, self.rule.numbers());
         let all = &mut self.rows[from * numbers..];
@@ -97,7 +100,7 @@ impl Walks {
         }
     }
 
-    /// Its tables, each with the entries a node has in it.
+    /// Its tables, each with the number of entries for a node.
     pub fn tables(&mut self) -> [(&mut dyn AnyBuffer, usize); 2] {
         let numbers = self.rule.numbers();
         [(&mut self.rows, numbers), (&mut self.at, 1)]
@@ -108,18 +111,18 @@ impl Walks {
         4 * self.rows.len() + 8 * self.at.len()
     }
 
-    /// Lets events happen of which each sees those before it.
+    /// Applies events of which each sees those before it.
     pub fn apply_in_order(&mut self, events: &[Event]) {
         events.iter().for_each(|event| self.apply(std::slice::from_ref(event)));
     }
 
-    /// Lets events of one time happen, of which none sees another.
+    /// Applies events of one time, of which none sees another.
     pub fn apply(&mut self, events: &[Event]) {
         for event in events {
             [event.src, event.dst].into_iter().for_each(|node| self.decay_to(node, event.time));
         }
         let (numbers, width) = (self.rule.numbers(), self.rule.width);
-        // The lower row is read as it was, since it is written after the higher one.
+        // From the last row down: row `l` is computed from row `l - 1` as it was before the event.
         for layer in (1..=self.rule.layers).rev() {
             for event in events {
                 let [src, dst] = [event.src, event.dst].map(|node| node.index() * numbers + layer * width);
@@ -131,7 +134,7 @@ impl Walks {
         }
     }
 
-    /// Makes the rows of `node` those of `time`, before which nothing happens any more.
+    /// Decays the rows of `node` to `time`; the node has no later event before that time.
     fn decay_to(&mut self, node: NodeId, time: Timestamp) {
         let (numbers, width) = (self.rule.numbers(), self.rule.width);
         let at = std::mem::replace(&mut self.at[node.index()], time);
@@ -144,7 +147,8 @@ impl Walks {
         }
     }
 
-    /// Makes the rows of `node` those of a new one, whose first event is `first` or later: walks that ended at the old one do not end at it.
+    /// Resets the rows of `node` to those of a new node, whose first event is `first` or later: walks that ended at
+    /// the old node do not end at it.
     pub fn forget(&mut self, node: NodeId, first: EventId) {
         self.redraw_row(node, first);
         let rule = self.rule;
@@ -152,19 +156,19 @@ impl Walks {
         self.at[node.index()] = self.origin;
     }
 
-    /// Draws the first row of a node whose number was given on at event `first`.
+    /// Draws the first row of a node whose number was reused at event `first`.
     pub fn redraw_row(&mut self, node: NodeId, first: EventId) {
         let rule = self.rule;
         draw_row(&rule, node, first, &mut self.rows[node.index() * rule.numbers()..][..rule.width]);
     }
 
-    /// A copy of all that is of `node`, before it changes.
+    /// A copy of all state of `node`, before it changes.
     pub fn save(&self, node: NodeId) -> SavedWalks {
         let numbers = self.rule.numbers();
         SavedWalks { rows: self.rows[node.index() * numbers..][..numbers].to_vec(), at: self.at[node.index()] }
     }
 
-    /// Exchanges what is of `node` with what was kept of it.
+    /// Swaps the state of `node` with a saved one.
     pub fn swap(&mut self, node: NodeId, kept: &mut SavedWalks) {
         let numbers = self.rule.numbers();
         self.rows[node.index() * numbers..][..numbers].swap_with_slice(&mut kept.rows);
@@ -182,7 +186,7 @@ impl Walks {
         (rows, &self.at[nodes])
     }
 
-    /// Takes up what [`store`](Walks::store) gave of all nodes.
+    /// Restores what [`store`](Walks::store) returned for all nodes.
     pub fn restore(&mut self, rows: &[f32], at: impl Iterator<Item = Timestamp>) {
         let (numbers, stored) = (self.rule.numbers(), self.stored());
         if stored > 0 {
@@ -202,8 +206,8 @@ impl Walks {
         &self.rows[node * self.rule.numbers()..][..self.rule.numbers()][self.rule.width..]
     }
 
-    /// The settled rows of `node`, if all that happened to it came before `moment`. `settled` is the number of the first event that has not
-    /// settled. What rows were earlier is not known any more.
+    /// The settled rows of `node`, if all its settled events came before `moment`. `settled` is the number of the
+    /// first event that has not settled. Earlier rows are not known any more.
     fn before(&self, node: NodeId, moment: Moment, settled: EventId) -> Option<WalkRows<'_>> {
         let at = self.at[node.index()];
         let known = match moment {
@@ -214,7 +218,7 @@ impl Walks {
     }
 }
 
-/// What rows 1, 2, .. are multiplied by from `at` to `time`.
+/// The factors of rows 1, 2, .. from `at` to `time`.
 fn decay_factors(decay: f64, at: Timestamp, time: Timestamp) -> impl Iterator<Item = f32> {
     let ticks = time.0.saturating_sub(at.0).max(0) as f64;
     let step = (-decay * ticks).exp();
@@ -227,7 +231,7 @@ fn draw_row(rule: &WalkRule, node: NodeId, first: EventId, row: &mut [f32]) {
     row.iter_mut().for_each(|number| *number = (scale * chance.normal()) as f32);
 }
 
-/// Adds `width` numbers from place `from` on to as many from place `to` on; they do not overlap.
+/// Adds `width` numbers starting at `from` to those starting at `to`; they do not overlap.
 fn add(rows: &mut [f32], to: usize, from: usize, width: usize) {
     let (low, high) = rows.split_at_mut(to.max(from));
     let (sum, addend) =
@@ -236,7 +240,7 @@ fn add(rows: &mut [f32], to: usize, from: usize, width: usize) {
 }
 
 impl Graph {
-    /// Moves the pending events into the rows of walks, if these are kept.
+    /// Applies the pending events to the rows of walks, if these are kept.
     pub(crate) fn flush_pending_walks(&mut self) {
         let Some(walks) = &mut self.walks else { return };
         match self.needs.lookup {
@@ -245,8 +249,8 @@ impl Graph {
         }
     }
 
-    /// The rows of each root at its moment over what `shown` held, `[R, (L + 1) d]`, if the model needs them: settled rows and what the
-    /// unsettled events before the moment make of them.
+    /// Overwrites `shown` with the rows of each root at its moment, `[R, (L + 1) d]`, if the model needs them: settled
+    /// rows, updated by the pending events before the moment.
     pub(crate) fn fill_walks(
         &self,
         queries: &Queries,
@@ -284,14 +288,14 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The unsettled link of `node` whose row holds before `moment`: the last that is seen then. Whole times are seen unless the place in the
-    /// log counts.
+    /// The last pending link of `node` that a query at `moment` sees: its row is the node's row then. Without an
+    /// ordered lookup, all events of one time are seen or none.
     fn last_link(&self, node: NodeId, moment: Moment) -> Option<usize> {
         let links = self.present.places_before(node, moment);
         (!links.is_empty()).then(|| links.end - 1)
     }
 
-    /// What an event that is `link` to its owner sees.
+    /// The moment up to which an event, `link` for its owner, sees.
     fn moment_of(&self, link: &Link) -> Moment {
         match self.graph.needs.lookup {
             Lookup::Ordered => Moment::Position(link.time, link.event),
@@ -299,7 +303,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The links of `owner` that happen together, of which `last` is the last, and what they see.
+    /// The links of `owner` that are applied together and end with `last`, and the moment up to which they see.
     fn group(&self, owner: NodeId, last: usize) -> (Moment, &[Link]) {
         let links = self.present.links();
         let moment = self.moment_of(&links[last]);
@@ -307,7 +311,8 @@ impl Reader<'_> {
         (moment, &links[first.min(last)..=last])
     }
 
-    /// Rows 1 to `L` of `node` at the newest of its events before `moment`. `done` are the rows after unsettled links, at the places of these.
+    /// Rows 1 to `L` of `node` at the newest of its events before `moment`. `done` are the rows after pending links,
+    /// at the positions in `place`.
     fn rows<'a>(&'a self, (place, done): (&[u32], &'a [f32]), node: NodeId, moment: Moment) -> Option<WalkRows<'a>> {
         let stored = self.walks.stored();
         match self.last_link(node, moment) {
@@ -326,7 +331,7 @@ impl Reader<'_> {
         self.write_decayed(self.rows((&work.place, &work.rows), node, moment), moment.time(), changing);
     }
 
-    /// Writes rows 1 to `L` as they are at `time`; those of a node of which nothing is known are zeros.
+    /// Writes rows 1 to `L` decayed to `time`; unknown rows are zeros.
     fn write_decayed(&self, found: Option<WalkRows<'_>>, time: Timestamp, into: &mut [f32]) {
         let Some(WalkRows { rows, at }) = found else { return into.fill(0.0) };
         let (width, factors) = (self.walks.rule.width, decay_factors(self.walks.rule.decay, at, time));
@@ -337,7 +342,8 @@ impl Reader<'_> {
 }
 
 impl WalkScratch {
-    /// Finds the unsettled links after which rows are needed, in the order of the log: those that roots see, and what these are made of.
+    /// Finds the pending links after which rows are needed, in the order of the log: those that roots see, and those
+    /// that these depend on.
     fn find(&mut self, reader: &Reader<'_>, queries: &Queries) {
         let links = reader.present.links();
         self.place.clear();
@@ -374,7 +380,7 @@ impl WalkScratch {
         }
     }
 
-    /// Computes the rows that are needed, by the very operations that settling takes.
+    /// Computes the needed rows, by the same operations that `apply` uses.
     fn fill(&mut self, reader: &Reader<'_>) {
         let WalkScratch { place, needed, rows } = self;
         let (walks, width, stored) = (reader.walks, reader.walks.rule.width, reader.walks.stored());
@@ -386,7 +392,7 @@ impl WalkScratch {
             let (done, own) = ((&**place, &*done), &mut rest[..stored]);
             reader.write_decayed(reader.rows(done, owner, moment), moment.time(), own);
             for link in group {
-                // Row 0 of the other end does not fade.
+                // Row 0 of the other end does not decay.
                 let (first, higher) = own.split_at_mut(width.min(stored));
                 first.iter_mut().zip(walks.fixed(link.node)).for_each(|(sum, number)| *sum += number);
                 let Some(WalkRows { rows, at }) = reader.rows(done, link.node, moment) else { continue };

@@ -1,10 +1,10 @@
-//! Mail that waits: what each node's next memory update will be made of.
+//! Waiting mail: the inputs of each node's next memory update.
 
 use crate::history::view::needs::{Combine, MailRule, Receivers};
 use crate::storage::buffer::{AnyBuffer, Buffer};
 use crate::{EventId, NodeId, Timestamp};
 
-/// One message as it waits at its receiver. The receiver's own memory is not in it: that is the stored memory itself.
+/// One message that waits at its receiver. It does not hold the receiver's own memory, which is the stored memory.
 #[derive(Clone, Copy, Debug, PartialEq, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(crate) struct Mail {
@@ -13,23 +13,23 @@ pub(crate) struct Mail {
     /// The receiver's last memory update before this event.
     pub since: Timestamp,
     pub other: NodeId,
-    /// What the mail says is multiplied by this when it is read; above 0, or 0 in a place where no mail waits. Where mails of a batch are
-    /// averaged, it is one over their number, and what the mail holds is their sum.
+    /// Factor of what the mail carries when it is read; above 0, or 0 in a slot without mail. Where mails of a batch
+    /// are averaged, the mail holds their sum, and this is one over their number.
     pub weight: f32,
 }
 
 impl Mail {
-    /// Mail of `event` at `time` with `other`, to one that was updated last at `since`.
+    /// Mail of `event` at `time` with `other`, to a receiver that was updated last at `since`.
     pub fn new(event: EventId, other: NodeId, time: Timestamp, since: Timestamp) -> Mail {
         Mail { event, time, since, other, weight: 1.0 }
     }
 
-    /// The same, of which as much counts as `weight` says.
+    /// The same mail with another weight.
     pub fn with_weight(self, weight: f32) -> Mail {
         Mail { weight: weight.max(f32::MIN_POSITIVE), ..self }
     }
 
-    /// This mail, if it is any.
+    /// This mail as a slice; empty if there is none.
     fn as_slice(&self) -> &[Mail] {
         if self.weight == 0.0 { &[] } else { std::slice::from_ref(self) }
     }
@@ -39,9 +39,9 @@ impl Mail {
 #[derive(Clone, Debug)]
 pub(crate) struct Mailbox {
     rule: MailRule,
-    /// Whether mail is read with the other end's memory of then.
+    /// Whether mail is read with the other end's memory at that time.
     reads_other: bool,
-    /// Numbers that a mail holds of the other end, or 0 where it is read with that end's memory.
+    /// Numbers of the other end that a mail holds; 0 where it is read with that end's memory.
     carried: usize,
     kept: MailStorage,
 }
@@ -50,14 +50,14 @@ pub(crate) struct Mailbox {
 enum MailStorage {
     /// At most one mail a node, `[N]`, and what it carries, `[N, C]`.
     Last { mails: Buffer<Mail>, others: Buffer<f32> },
-    /// At most `size` mails a node, `[N, S]`, and what they carry, `[N, S, C]`: a node's `i`-th mail is in slot `i % size`. `got`, `[N]`, are
-    /// the mails that each node ever got.
+    /// At most `size` mails a node, `[N, S]`, and what they carry, `[N, S, C]`: a node's `i`-th mail is in slot `i %
+    /// size`. `got`, `[N]`, counts all mails that each node received so far.
     Slots { size: usize, mails: Buffer<Mail>, others: Buffer<f32>, got: Buffer<u64> },
     /// Any number a node, `[N]`, each in (time, event id) order, and what they carry, `[mails, C]` each.
     All { mails: Vec<Vec<Mail>>, others: Vec<Vec<f32>> },
 }
 
-/// The mail of a node outside the box.
+/// A saved copy of a node's mail.
 #[derive(Debug)]
 pub(crate) struct SavedMail {
     mails: Vec<Mail>,
@@ -65,7 +65,7 @@ pub(crate) struct SavedMail {
     got: u64,
 }
 
-/// Mails of a node one behind the other, and what they carry, `[mails, C]`.
+/// Consecutive mails of a node, and what they carry, `[mails, C]`.
 pub(crate) type MailRun<'a> = (&'a [Mail], &'a [f32]);
 
 impl Mailbox {
@@ -106,7 +106,7 @@ impl Mailbox {
         }
     }
 
-    /// Its tables, each with the entries a node has in it; none where a node may have any number of mails.
+    /// Its tables, each with the number of entries for a node; none where a node may have any number of mails.
     pub fn tables(&mut self) -> Vec<(&mut dyn AnyBuffer, usize)> {
         match &mut self.kept {
             MailStorage::Last { mails, others } => vec![(mails, 1), (others, self.carried)],
@@ -126,7 +126,7 @@ impl Mailbox {
         &self.rule
     }
 
-    /// Whether mail is read with the other end's memory of then.
+    /// Whether mail is read with the other end's memory at that time.
     pub fn reads_other(&self) -> bool {
         self.reads_other
     }
@@ -136,7 +136,7 @@ impl Mailbox {
         self.carried
     }
 
-    /// Whether mails count differently.
+    /// Whether mails have different weights.
     pub fn has_weights(&self) -> bool {
         matches!(self.rule.to, Receivers::Neighbours { decay: Some(_), .. }) || self.averages()
     }
@@ -153,7 +153,8 @@ impl Mailbox {
         mails * (size_of::<Mail>() + 4 * self.carried) + counts
     }
 
-    /// The mail waiting for `node` in two runs, each in (time, event id) order, the older run first. The second is empty but for a ring.
+    /// The mail waiting for `node` in two runs, each in (time, event id) order, the older run first. The second is
+    /// empty except for a ring.
     pub fn runs(&self, node: NodeId) -> [MailRun<'_>; 2] {
         let (n, c) = (node.index(), self.carried);
         match &self.kept {
@@ -225,7 +226,7 @@ impl Mailbox {
         }
     }
 
-    /// Exchanges the mail of `node` with what was kept of it.
+    /// Swaps the mail of `node` with a saved copy.
     pub fn swap(&mut self, node: NodeId, kept: &mut SavedMail) {
         let (n, c) = (node.index(), self.carried);
         match &mut self.kept {
@@ -245,14 +246,15 @@ impl Mailbox {
         }
     }
 
-    /// The mail of `node` has been read into its memory: it is thrown away, but from slots, where it stays until newer mail pushes it out.
+    /// Call when the mail of `node` has been read into its memory: drops it, except from slots, where it stays until
+    /// newer mail pushes it out.
     pub fn mark_read(&mut self, node: NodeId) {
         if !matches!(self.kept, MailStorage::Slots { .. }) {
             self.clear(node);
         }
     }
 
-    /// Throws away the mail of `node`.
+    /// Drops the mail of `node`.
     pub fn clear(&mut self, node: NodeId) {
         let n = node.index();
         match &mut self.kept {
@@ -265,8 +267,8 @@ impl Mailbox {
         }
     }
 
-    /// Throws away mail of `event` that waits for `node`. Says whether there was any. What it has pushed out does not come back, and out of a
-    /// mean of several mails none is taken.
+    /// Drops mail of `event` that waits for `node`. Returns whether there was any. Mail that it has pushed out does
+    /// not come back, and a mean of several mails is left as it is.
     pub fn retract(&mut self, node: NodeId, event: EventId) -> bool {
         let (carried, averages) = (self.carried, self.averages());
         let taken = |mail: &Mail| mail.event == event && !(averages && mail.weight < 1.0);
@@ -283,7 +285,7 @@ impl Mailbox {
         true
     }
 
-    /// Throws away all mail.
+    /// Drops all mail.
     pub fn clear_all(&mut self) {
         match &mut self.kept {
             MailStorage::Last { mails, .. } => mails.fill(Mail::default()),
@@ -295,8 +297,8 @@ impl Mailbox {
         }
     }
 
-    /// Delivers one mail of the batch whose first event is `first`; deliveries to a node come in (time, event id) order. `other` begins with
-    /// what a mail carries.
+    /// Delivers one mail of the batch whose first event is `first`; deliveries to a node come in (time, event id)
+    /// order. `other` begins with the numbers that a mail carries.
     pub fn deliver(&mut self, node: NodeId, mail: Mail, other: &[f32], first: EventId) {
         let (n, c, averages) = (node.index(), self.carried, self.averages());
         let (Combine::MeanSlots(_), MailStorage::Slots { size, mails, others, got }) =
@@ -316,7 +318,8 @@ impl Mailbox {
         mails[at] = Mail { weight: if averages { 1.0 / (earlier + 1.0) } else { mail.weight }, ..mail };
     }
 
-    /// Puts one mail behind those that wait, as it is: what [`deliver`](Self::deliver) makes of mails has been made of it.
+    /// Appends one mail to the waiting ones unchanged, after [`deliver`](Self::deliver) has replaced or averaged
+    /// mails.
     pub fn put(&mut self, node: NodeId, mail: Mail, other: &[f32]) {
         let (n, c) = (node.index(), self.carried);
         let other = &other[..c];
@@ -400,7 +403,7 @@ mod tests {
                 (numbers(&expected), expected.len() < before),
                 "{combine:?} less {back}"
             );
-            // What comes next finds its place.
+            // The next mail is appended.
             mailbox.put(NodeId(1), mail(7), &[7.0]);
             assert_eq!(mailbox.newest(NodeId(1)).map(|mail| mail.event), Some(EventId(7)));
         }

@@ -1,4 +1,4 @@
-//! What a model made of the events: the half of a history that follows from its weights.
+//! What a model computed from the events: the half of a history that depends on its weights.
 pub(crate) mod mailbox;
 pub(crate) mod read;
 pub(crate) mod updated_cache;
@@ -15,7 +15,7 @@ use crate::{Batch, Needs, NodeId, ObserveError, Timestamp, Update};
 /// The memory of every node and the mail that waits for it.
 #[derive(Clone, Debug)]
 pub struct Memories {
-    /// `D`; 0 keeps nothing.
+    /// `D`; 0 keeps no memory.
     pub(crate) width: usize,
     pub(crate) origin: Timestamp,
     /// `[N, D]`.
@@ -23,15 +23,15 @@ pub struct Memories {
     /// `[N]` time of the last mail read into each memory.
     pub(crate) updated: Buffer<Timestamp>,
     pub(crate) mailbox: Mailbox,
-    /// `[N]` the version that came of writing each memory and its mail last.
+    /// `[N]` the version at which each memory or its mail was written last.
     pub(crate) written: Buffer<u64>,
     pub(crate) version: u64,
     pub(crate) updated_cache: Option<UpdatedMemoryCache>,
-    /// Where each node stands in the update at hand.
+    /// The position of each node in the current update.
     places: NodePositions,
 }
 
-/// What the memory of a node was, for who looks back.
+/// The memory that a node had, saved for an undo log.
 #[derive(Debug)]
 pub(crate) struct SavedMemory {
     row: Vec<f32>,
@@ -41,7 +41,7 @@ pub(crate) struct SavedMemory {
 }
 
 impl Memories {
-    /// Memories of `nodes` nodes to which nothing has happened. `origin` is the time they count from: the log's first event.
+    /// Memories of `nodes` nodes without events. `origin` is the time they start from: the log's first event.
     pub fn new(nodes: usize, needs: &Needs, origin: Timestamp) -> Memories {
         let mut memories = Memories {
             width: needs.memory,
@@ -58,7 +58,7 @@ impl Memories {
         memories
     }
 
-    /// Makes room for node numbers below `nodes`; what is held stays.
+    /// Grows the tables to hold node numbers below `nodes`; existing values stay.
     pub fn grow(&mut self, nodes: usize) {
         let nodes = nodes.max(self.nodes());
         self.rows.resize(nodes * self.width, 0.0);
@@ -71,7 +71,7 @@ impl Memories {
         }
     }
 
-    /// Forgets everything that happened; the room stays.
+    /// Forgets all events; the allocated tables stay.
     pub fn reset(&mut self) {
         self.rows.fill(0.0);
         self.updated.fill(self.origin);
@@ -83,7 +83,8 @@ impl Memories {
         self.version = 0;
     }
 
-    /// Its tables, each with the entries a node has in it; mail is in none where a node may have any number of mails.
+    /// Its tables, each with the number of entries for a node; mail is in none where a node may have any number of
+    /// mails.
     pub(crate) fn tables(&mut self) -> Vec<(&mut dyn AnyBuffer, usize)> {
         let mut tables = self.mailbox.tables();
         tables.extend([
@@ -95,7 +96,7 @@ impl Memories {
         tables
     }
 
-    /// Nodes there is room for.
+    /// Nodes the tables hold.
     pub fn nodes(&self) -> usize {
         self.updated.len()
     }
@@ -124,12 +125,13 @@ impl Memories {
             + self.updated_cache.as_ref().map_or(0, UpdatedMemoryCache::bytes)
     }
 
-    /// Writes what a model made of `batch`: the memories of its ends are written, and mail of this batch takes the place of what was read into
-    /// them. `receivers` is who else gets mail ([`Graph::receivers`](crate::Graph::receivers)); their memories are not written.
+    /// Writes what a model computed for `batch`: the memories of its ends are written, and the mail that was read into
+    /// them is replaced by mail of this batch. `receivers` are the neighbours that get mail, too
+    /// ([`Graph::receivers`](crate::Graph::receivers)); their memories are not written.
     ///
     /// # Errors
-    /// [`ObserveError`], and nothing has changed: an unknown node, or an update without a row for an end or with another number of
-    /// rows of mail.
+    /// [`ObserveError`], and nothing has changed: an unknown node, or an update without a row for an end or with
+    /// another number of rows of mail.
     pub fn observe(
         &mut self,
         batch: &Batch<'_>,
@@ -139,8 +141,8 @@ impl Memories {
         self.apply(batch, update, receivers, 1)
     }
 
-    /// Does its part in a batch that another process has written to the tables they have together: what is in none is written here. `mail` is
-    /// what the update said, where the model gives that.
+    /// Applies a batch that another process has written to the shared tables: writes what is in no table. `mail` is
+    /// that of the update, where the model gives mail.
     pub(crate) fn apply_remote(&mut self, batch: &Batch<'_>, mail: &[f32], receivers: &NeighbourMail) {
         if self.width > 0 && self.mailbox.keeps_any_number() {
             batch.src.iter().chain(batch.dst).for_each(|&node| self.mailbox.mark_read(node));
@@ -149,7 +151,7 @@ impl Memories {
         self.version += 1;
     }
 
-    /// Whether who [watches](Memories::apply_remote) has to know what the update says in mail.
+    /// Whether [`apply_remote`](Memories::apply_remote) needs the mail of the update.
     pub(crate) fn needs_remote_mail(&self) -> bool {
         self.width > 0 && self.mailbox.keeps_any_number() && self.given().is_some()
     }
@@ -162,7 +164,7 @@ impl Memories {
         self.version = 0;
     }
 
-    /// Lets as many batches as there are `versions` happen, of which none reads what another writes.
+    /// Applies `versions` batches, of which none reads what another writes.
     pub(crate) fn apply(
         &mut self,
         batch: &Batch<'_>,
@@ -182,7 +184,7 @@ impl Memories {
         Ok(())
     }
 
-    /// The width of what a model gives to be said in mail, if it does.
+    /// The width of the mail rows that a model gives, if it gives them.
     fn given(&self) -> Option<usize> {
         match self.mailbox.rule().says {
             MailContent::Given(width) => Some(width),
@@ -208,7 +210,7 @@ impl Memories {
         Ok(())
     }
 
-    /// The row of `node` in the update at hand, `[D]`.
+    /// The row of `node` in the current update, `[D]`.
     fn update_row<'u>(&self, node: NodeId, update: &'u Update) -> Option<&'u [f32]> {
         let row = self.places.of(node, &update.nodes)?;
         update.memory.get(row * self.width..(row + 1) * self.width)
@@ -230,14 +232,14 @@ impl Memories {
         }
     }
 
-    /// Delivers the mail of a batch: of each event to its ends, then to their neighbours. `given` is what it says where the model gives that.
-    /// `apart` says that each event is a batch of its own.
+    /// Delivers the mail of a batch: of each event to its ends, then to their neighbours. `given` are the mail rows,
+    /// where the model gives them. With `apart` each event counts as a batch of its own.
     fn deliver(&mut self, batch: &Batch<'_>, given: &[f32], receivers: &NeighbourMail, apart: bool) {
         let Memories { rows, updated, mailbox, width, .. } = self;
         let says = mailbox.rule().says;
         for (e, event) in batch.events().enumerate() {
             let first = batch.id(if apart { e } else { 0 });
-            // What an end says: 0 the source, 1 the destination.
+            // The row of an end: 0 the source, 1 the destination.
             let said = |of: usize| match says {
                 MailContent::Memory => &rows[[event.src, event.dst][of].index() * *width..][..*width],
                 MailContent::Given(width) => &given[(2 * e + of) * width..][..width],
@@ -254,12 +256,12 @@ impl Memories {
         }
     }
 
-    /// Whether anything has ever happened to `node`.
+    /// Whether `node` has any state of past events.
     pub(crate) fn holds(&self, node: NodeId) -> bool {
         self.updated[node.index()] != self.origin || self.mailbox.has_any(node)
     }
 
-    /// Makes the memory of `node` that of a new one.
+    /// Resets the memory of `node` to that of a new node.
     pub(crate) fn forget(&mut self, node: NodeId, version: u64) {
         self.rows[node.index() * self.width..][..self.width].fill(0.0);
         self.updated[node.index()] = self.origin;
@@ -267,7 +269,8 @@ impl Memories {
         self.written[node.index()] = version;
     }
 
-    /// A copy of all that is of `node`, before it changes. What is kept ahead is not part of it: it says itself from when it is.
+    /// A copy of all state of `node`, before it changes. The cache of updated memories is not copied: its rows have
+    /// versions of their own.
     pub(crate) fn save(&self, node: NodeId) -> SavedMemory {
         let n = node.index();
         SavedMemory {
@@ -278,7 +281,7 @@ impl Memories {
         }
     }
 
-    /// Exchanges what is of `node` with what was kept of it.
+    /// Swaps the state of `node` with a saved copy.
     pub(crate) fn swap(&mut self, node: NodeId, kept: &mut SavedMemory) {
         let n = node.index();
         self.rows[n * self.width..][..self.width].swap_with_slice(&mut kept.row);

@@ -15,27 +15,27 @@ use crate::{Batch, Memories, NodeId, View};
 const NUMBERS_A_TASK: usize = 1 << 13;
 
 impl Memories {
-    /// Shows the memory and the mail of the nodes of `view`, in the memory it has unless somebody else holds it too. The view's nodes and
-    /// features are those it is to keep.
+    /// Shows the memory and the mail of the nodes of `view`, and reuses its memory unless somebody else holds it too.
+    /// The view's nodes and features stay.
     ///
     /// # Panics
-    /// If the view names a node there is no room for.
+    /// If the view names a node that is not held.
     pub fn read_into(&self, view: &mut View) {
         self.read(None, view);
     }
 
-    /// As [`read_into`](Memories::read_into), but early: `pending` will be observed before the view is used, and `receivers` get its mail
-    /// beside its ends ([`Graph::receivers`](crate::Graph::receivers)). What that will write is left to
-    /// [`complete_prefetch`](Memories::complete_prefetch).
+    /// As [`read_into`](Memories::read_into), but early: `pending` will be observed before the view is used, and
+    /// `receivers` get its mail besides its ends ([`Graph::receivers`](crate::Graph::receivers)). What observing it
+    /// will write is left to [`complete_prefetch`](Memories::complete_prefetch).
     ///
     /// # Panics
-    /// If the view names a node there is no room for.
+    /// If the view names a node that is not held.
     pub fn prefetch_into(&self, pending: &Batch<'_>, receivers: &[NodeId], view: &mut View) {
         self.read(Some((pending, receivers)), view);
     }
 
-    /// Reads what [`prefetch_into`](Memories::prefetch_into) has left out, now that the batch it was told of has been observed and no
-    /// other: `view` shows what reading all of it now would.
+    /// Reads what [`prefetch_into`](Memories::prefetch_into) has left out. Its pending batch has been observed by now,
+    /// and no other: `view` then shows what reading all of it now would.
     pub fn complete_prefetch(&self, view: &mut View) {
         view.memory_version = self.version;
         if view.work.pending.late.is_empty() {
@@ -62,7 +62,8 @@ impl Memories {
 
     fn read(&self, pending: Option<(&Batch<'_>, &[NodeId])>, view: &mut View) {
         let (several, later) = (self.mailbox.rule().combine != Combine::Last, &mut view.work.pending);
-        // How many mails a node will have is not known, and memories that are kept ahead come and go: all will be read again.
+        // Two cases read all again: with several mails, the number of a node's mails is not known yet; with a cache,
+        // its rows come and go.
         let again = pending.is_some() && (several || self.updated_cache.is_some());
         later.refill(pending.filter(|_| !again), self.nodes());
         match (several, &mut view.mail) {
@@ -94,7 +95,7 @@ impl Memories {
         plan.event.clear();
         plan.dt.clear();
         for (row, &node) in nodes.iter().enumerate() {
-            // A node that is about to be written will have mail, whether it has any now or not.
+            // A node that the pending batch writes will have mail, whether it has any now or not.
             let unread = self.reads(node) && self.cached_row(node).is_none();
             if !unread && (self.width == 0 || !pending.has(node)) {
                 continue;
@@ -122,18 +123,18 @@ impl Memories {
         self.mailbox.reads_other()
     }
 
-    /// Numbers that a mail is shown to say.
+    /// Width of what a mail shows of the other end.
     fn mail_width(&self) -> usize {
         if self.width == 0 { 0 } else { self.mailbox.rule().width(self.width) }
     }
 
-    /// Whose memories as they are now the mail of `node` is read with.
+    /// The nodes whose current memories the mail of `node` is read with.
     pub(crate) fn senders_read(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let reads = self.carries_stored();
         self.mailbox.waiting(node).filter(move |_| reads).map(|mail| mail.other)
     }
 
-    /// What the last mail of `node` says, not yet times what it counts; nothing where no mail waits.
+    /// What the last mail of `node` carries, before its weight is applied; empty where no mail waits.
     fn newest_mail_row(&self, node: NodeId) -> &[f32] {
         match self.carries_stored() {
             false => self.mailbox.newest_row(node),
@@ -188,7 +189,7 @@ fn since_update(mail: &Mail) -> f32 {
     mail.time.since(mail.since)
 }
 
-/// Makes `table` the rows, `[width]` each, that `row` finds for `keys`; zeros where it finds an empty one.
+/// Fills `table` with the rows, `[width]` each, that `row` returns for `keys`; zeros for an empty one.
 fn fill_rows<'a, K: Sync>(table: &mut Vec<f32>, width: usize, keys: &[K], row: impl Fn(&K) -> &'a [f32] + Sync) {
     table.resize(keys.len() * width, 0.0);
     if width == 0 {
@@ -200,7 +201,7 @@ fn fill_rows<'a, K: Sync>(table: &mut Vec<f32>, width: usize, keys: &[K], row: i
     });
 }
 
-/// Makes `to` what `from` is, zeros if that is empty.
+/// Copies `from` to `to`; zeros if `from` is empty.
 fn copy_row(to: &mut [f32], from: &[f32]) {
     match from {
         [] => to.fill(0.0),
@@ -208,14 +209,14 @@ fn copy_row(to: &mut [f32], from: &[f32]) {
     }
 }
 
-/// What a mail says, times what it counts.
+/// Multiplies what a mail carries by its weight.
 fn weigh(said: &mut [f32], weight: f32) {
     if weight != 1.0 {
         said.iter_mut().for_each(|number| *number *= weight);
     }
 }
 
-/// What `shared` holds, to be written over: its own memory if nobody else reads it, else new memory.
+/// The value of `shared`, for overwriting: the same memory if nobody else holds it, else new memory.
 fn writable<T: Default>(shared: &mut Arc<T>) -> &mut T {
     if Arc::get_mut(shared).is_none() {
         *shared = Arc::default();

@@ -1,11 +1,12 @@
-//! Memories with their mail read, kept for whoever asks next.
+//! A cache of memories with their mail read.
 
 use crate::storage::buffer::{AnyBuffer, Buffer};
 use crate::{Memories, NodeId, Update};
 
-/// What is kept beside memories so that mail is read once, however often it is looked at.
+/// Memories with their mail read, kept in addition to the stored memories so that mail is read once for several
+/// queries.
 ///
-/// A row holds from the version it was computed at until something it was computed from is written.
+/// A row is valid from the version it was computed at until something it was computed from is written.
 #[derive(Clone, Debug)]
 pub(crate) struct UpdatedMemoryCache {
     /// `[N, D]`.
@@ -24,7 +25,7 @@ impl UpdatedMemoryCache {
         self.from.fill(0);
     }
 
-    /// Its tables, each with the entries a node has in it.
+    /// Its tables, each with the number of entries for a node.
     pub fn tables(&mut self, width: usize) -> [(&mut dyn AnyBuffer, usize); 2] {
         [(&mut self.rows, width), (&mut self.from, 1)]
     }
@@ -36,14 +37,14 @@ impl UpdatedMemoryCache {
 }
 
 impl Memories {
-    /// Keeps memories with their mail read, once they are noted.
+    /// Caches memories with their mail read, once they are passed to `cache_updated`.
     pub(crate) fn enable_updated_cache(&mut self) {
         let mut ahead = UpdatedMemoryCache { rows: Buffer::default(), from: Buffer::default() };
         ahead.grow(self.nodes(), self.width);
         self.updated_cache = Some(ahead);
     }
 
-    /// Notes memories that were computed from a view of `version`, where nothing they were computed from has been written since.
+    /// Caches memories that were computed from a view of `version`, except where an input of theirs was written since.
     pub(crate) fn cache_updated(&mut self, update: &Update, version: u64) {
         let Some(mut ahead) = self.updated_cache.take() else { return };
         for (&node, row) in update.nodes.iter().zip(update.memory.chunks_exact(self.width)) {
@@ -56,7 +57,8 @@ impl Memories {
         self.updated_cache = Some(ahead);
     }
 
-    /// The memory of `node` with its mail read, `[D]`, if it is kept, and was before anything that is to come.
+    /// The cached memory of `node` with its mail read, `[D]`, if there is one that is not from a later version and none
+    /// of its inputs was written since.
     pub(crate) fn cached_row(&self, node: NodeId) -> Option<&[f32]> {
         let ahead = self.updated_cache.as_ref()?;
         let n = node.index();
@@ -65,7 +67,7 @@ impl Memories {
             .then(|| &ahead.rows[n * self.width..][..self.width])
     }
 
-    /// Whether nothing that the memory of `node`, its mail read, is made of has been written after `version`.
+    /// Whether no input of the memory of `node`, with its mail read, has been written after `version`.
     pub(crate) fn unwritten_since(&self, node: NodeId, version: u64) -> bool {
         let still = |node: NodeId| self.written[node.index()] <= version;
         still(node) && self.senders_read(node).all(still)

@@ -1,14 +1,15 @@
-//! How much of a history there was at one moment, for who copies it bit by bit while it goes on.
+//! The extent of a history at one moment, for copying it piece by piece while it goes on.
 
 use crate::log::link::Link;
 use crate::{Batch, EventId, History, NodeId};
 
-/// What there was of a history at one moment.
+/// The extent of a history at one moment.
 ///
-/// A history is copied as of then while events go on if what an event is about to change is copied before it happens: what is kept by node of
-/// the nodes it names and of those that [settle](History::flushed_by) then, and the [places of pairs](History::pair_position) of both; and
-/// what is kept by node of the [neighbours that get its mail](crate::Graph::receivers).
-/// Lists of all events only grow, and are copied whenever there is time, but for those an event is taken back from.
+/// A history can be copied as of that moment while events go on, if whatever an event is about to change is copied
+/// before it is observed: all that is kept by node, of the nodes it names and of those whose events it
+/// [flushes](History::flushed_by); the [pair positions](History::pair_position) of both; and all that is kept by node
+/// of the [neighbours that get its mail](crate::Graph::receivers). Lists of all events only grow, and can be copied at
+/// any time, except those that an event is retracted from.
 #[derive(Clone, Debug)]
 pub struct SnapshotExtent {
     nodes: usize,
@@ -19,7 +20,7 @@ pub struct SnapshotExtent {
     first_pending: EventId,
 }
 
-/// A place in the lists of all events: the `link`-th of the `node`-th.
+/// A position in the lists of all events: the `link`-th of the `node`-th.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListCursor {
     /// The node.
@@ -29,12 +30,12 @@ pub struct ListCursor {
 }
 
 impl SnapshotExtent {
-    /// Nodes there was room for.
+    /// Nodes that the history held.
     pub fn nodes(&self) -> usize {
         self.nodes
     }
 
-    /// Pairs that had met, where this is kept.
+    /// Pairs that had events, where pairs are kept.
     pub fn pairs(&self) -> usize {
         self.pairs
     }
@@ -49,14 +50,14 @@ impl SnapshotExtent {
         self.forgets
     }
 
-    /// What there was of a list then.
+    /// The part of a list that had settled then.
     pub(crate) fn settled<'a>(&self, list: &'a [Link]) -> &'a [Link] {
         &list[..list.partition_point(|link| link.event < self.first_pending)]
     }
 }
 
 impl History {
-    /// What there is of it now.
+    /// The current extent.
     pub fn extent(&self) -> SnapshotExtent {
         let graph = &self.graph;
         SnapshotExtent {
@@ -73,24 +74,25 @@ impl History {
         self.graph.first_pending()
     }
 
-    /// Ends of the events of the newest tick, which the next event may let settle.
+    /// Ends of the events of the newest tick, which the next event may flush.
     pub fn pending_ends(&self) -> impl Iterator<Item = (NodeId, NodeId)> + Clone + '_ {
         self.graph.pending.iter().map(|event| (event.src, event.dst))
     }
 
-    /// The same of those that a batch, which comes next, lets settle: none where it is of the newest tick, too.
+    /// The ends of the pending events that a batch, which comes next, flushes: none where it is of the newest tick,
+    /// too.
     pub fn flushed_by(&self, batch: &Batch<'_>) -> impl Iterator<Item = (NodeId, NodeId)> + Clone + '_ {
         let pending = &self.graph.pending;
         let later = pending.last().zip(batch.time.last()).is_some_and(|(newest, time)| newest.time < *time);
         self.pending_ends().take(if later { pending.len() } else { 0 })
     }
 
-    /// Where the facts about a pair stand among all, if it has met.
+    /// The position of the facts about a pair among all, if it has events.
     pub fn pair_position(&self, src: NodeId, dst: NodeId) -> Option<usize> {
         self.graph.pairs.place(src, dst)
     }
 
-    /// Pairs that have met, where this is kept.
+    /// Number of pairs that have events, where pairs are kept.
     pub fn pairs(&self) -> usize {
         self.graph.pairs.all().len()
     }

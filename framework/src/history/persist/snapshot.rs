@@ -1,4 +1,4 @@
-//! A history as named arrays: what checkpoints and artifacts hold of it.
+//! A history as named arrays, for checkpoints and artifacts.
 
 use std::ops::Range;
 
@@ -7,18 +7,19 @@ use crate::history::persist::extent::{ListCursor, SnapshotExtent};
 use crate::log::link::Link;
 use crate::{Event, EventId, Features, Graph, History, Memories, Needs, NodeId, Store, StoreError, Timestamp};
 
-/// The form of the arrays; a reader refuses another.
+/// Version of the arrays' format; a reader refuses another.
 const FORMAT: u64 = 1;
 
 impl History {
     /// Everything the history holds, waiting mail included, as arrays. Features are not part of it.
     ///
-    /// `N` nodes, `M` mails, `L` kept links, `P` pairs, `Q` pending events: `memory [N, D]`, `updated [N]`,
-    /// `degree [N]`, `mail.node|event|other|time|since [M]`, `mail.rows [M, D]` or as wide as what the model gives, where mail to neighbours
-    /// counts less with time `mail.weight [M]`, `link.owner|event|node|outgoing|time [L]`,
-    /// `pair.src|dst|count|last [P]`, `pending.id|src|dst|time|label [Q]`, `position [format, seen, version, origin]`, and where the newest
-    /// event was taken back its time, `newest [1]`, and where nodes were forgotten `first [N]`, the first event of each since; where walks
-    /// are kept `walks.rows [N, L d]` and `walks.time [N]`, the time these are of.
+    /// `N` nodes, `M` mails, `L` kept links, `P` pairs, `Q` pending events: `memory [N, D]`, `updated [N]`, `degree
+    /// [N]`, `mail.node|event|other|time|since [M]`, `mail.rows [M, D]` or as wide as the rows that the model gives,
+    /// `link.owner|event|node|outgoing|time [L]`, `pair.src|dst|count|last [P]`, `pending.id|src|dst|time|label [Q]`
+    /// and `position [format, seen, version, origin]`. Some arrays are there only if needed: `mail.weight [M]` where
+    /// mail to neighbours decays with time; `newest [1]`, the newest event's time, where that event was retracted;
+    /// `first [N]`, the first event of each node since, where nodes were forgotten; `walks.rows [N, L d]` and
+    /// `walks.time [N]`, the time of the rows, where walks are kept.
     pub fn to_store(&self) -> Store {
         let extent = self.extent();
         let mut store = self.header_to_store();
@@ -30,7 +31,8 @@ impl History {
         store
     }
 
-    /// Of [`to_store`](History::to_store), what is neither by node nor by pair nor in lists: `position`, `pending`, `newest`.
+    /// The part of [`to_store`](History::to_store) that is neither by node nor by pair nor in lists: `position`,
+    /// `pending`, `newest`.
     pub fn header_to_store(&self) -> Store {
         let mut store = Store::default();
         let position = [FORMAT, self.graph.seen, self.graph.version, self.graph.origin.0 as u64];
@@ -39,8 +41,8 @@ impl History {
         store
     }
 
-    /// Of [`to_store`](History::to_store), what is kept by node of `nodes`, links included where not all events of a node are kept. What
-    /// was told of parts of the nodes, one behind the other, is what is told of all.
+    /// The part of [`to_store`](History::to_store) that is kept by node, for `nodes`; with links where not all events
+    /// of a node are kept. The parts of consecutive ranges, concatenated, equal the part of the whole range.
     ///
     /// # Panics
     /// If `nodes` goes beyond the extent.
@@ -63,10 +65,10 @@ impl History {
         store
     }
 
-    /// Of [`to_store`](History::to_store), the facts about the pairs in these places.
+    /// The part of [`to_store`](History::to_store) with the facts about the pairs at these positions.
     ///
     /// # Panics
-    /// If `pairs` goes beyond those there are.
+    /// If `pairs` goes beyond the existing ones.
     pub fn pairs_to_store(&self, pairs: Range<usize>) -> Store {
         let (mut store, met) = (Store::default(), &self.graph.pairs.all()[pairs]);
         store.put("pair.src", [met.len()], met.iter().map(|((src, _), _)| src.0).collect());
@@ -76,8 +78,8 @@ impl History {
         store
     }
 
-    /// Of [`to_store`](History::to_store) where all events of a node are kept, links that had settled: from a place on, of nodes before `to`,
-    /// and about as many as `most`. Says where it has come to.
+    /// The part of [`to_store`](History::to_store) with links that had settled, where all events of a node are kept:
+    /// from a position on, of nodes before `to`, and about `most` of them. Returns the position after the last.
     pub fn lists_to_store(
         &self,
         extent: &SnapshotExtent,
@@ -91,7 +93,7 @@ impl History {
             let list = extent.settled(self.graph.adjacency.list(node));
             let part = &list[at.link..list.len().min(at.link.saturating_add(most - work))];
             links.extend(part.iter().map(|&link| (node, link)));
-            // A node without links is work too.
+            // A node without links counts, too, since it takes time.
             work += part.len().max(1);
             at.link += part.len();
             if at.link == list.len() {
@@ -103,7 +105,7 @@ impl History {
         (store, at)
     }
 
-    /// The history that [`to_store`](History::to_store) told, for a model with the same needs.
+    /// The history that [`to_store`](History::to_store) stored, for a model with the same needs.
     ///
     /// # Errors
     /// [`StoreError::Array`] naming the array that is missing, of the wrong kind, or names a node that is not there.
@@ -181,7 +183,7 @@ impl Memories {
         Ok(())
     }
 
-    /// When the memory of `node` is from, once its waiting mail is read.
+    /// The time of the memory of `node` once its waiting mail is read.
     pub(crate) fn memory_time_from_mail(&self, node: NodeId) -> Timestamp {
         self.mailbox.newest(node).map_or(self.updated[node.index()], |mail| mail.time)
     }
@@ -287,7 +289,7 @@ fn store_links(store: &mut Store, links: &[(NodeId, Link)]) {
     store.put("link.time", [count], times(links.iter().map(|(_, link)| link.time)));
 }
 
-/// An array of numbers of nodes, each of which must be below `held`.
+/// An array of node numbers, each of which must be below `held`.
 fn nodes_in(name: &str, held: usize, store: &mut Store) -> Result<Vec<NodeId>, StoreError> {
     let (_, numbers) = store.take::<u32>(name)?;
     match numbers.iter().find(|&&number| number as usize >= held) {
@@ -296,7 +298,7 @@ fn nodes_in(name: &str, held: usize, store: &mut Store) -> Result<Vec<NodeId>, S
     }
 }
 
-/// The same of `len` numbers.
+/// As `nodes_in`, of length `len`.
 fn nodes_of(name: &str, [len, held]: [usize; 2], store: &mut Store) -> Result<Vec<NodeId>, StoreError> {
     let nodes = nodes_in(name, held, store)?;
     match nodes.len() == len {

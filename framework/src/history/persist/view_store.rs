@@ -1,4 +1,4 @@
-//! A view as named arrays: what a checkpoint holds of batches that were read and are still being trained.
+//! A view as named arrays, for checkpoints with begun batches: those that were read and are still being trained.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use crate::history::view::window::Window;
 use crate::history::view::{Hop, MailView, ManyMails, View};
 use crate::{Features, NodeId, Store, StoreError};
 
-/// Stands for a position that is not there.
+/// Placeholder for a missing position.
 const NOWHERE: u32 = u32::MAX;
 
-/// Stands for a time that is not there: what lies in the past does so by at least nothing.
+/// Placeholder for a missing time difference: real ones are never negative.
 const NEVER: f32 = -1.0;
 
 impl View {
-    /// Everything the view shows but features, as arrays.
+    /// Everything the view shows except features, as arrays.
     pub fn to_store(&self) -> Store {
         let mut store = Store::default();
         store.put("version", [2], vec![self.version, self.memory_version]);
@@ -35,7 +35,7 @@ impl View {
         store
     }
 
-    /// The view that [`to_store`](View::to_store) told, which shows `features`.
+    /// The view that [`to_store`](View::to_store) stored, with `features`.
     ///
     /// # Errors
     /// [`StoreError::Array`] naming an array that is missing or of another kind.
@@ -187,7 +187,7 @@ fn restore_pairs(store: &mut Store) -> Result<Vec<PairFact>, StoreError> {
         .collect())
 }
 
-/// A second look, if there is one.
+/// The event window, if there is one.
 fn store_window(window: &Window, store: &mut Store) {
     let Window { starts, row, event, dt } = window;
     if !starts.is_empty() {

@@ -1,16 +1,16 @@
-//! Looking back at a moment while the history goes on.
+//! Reads of an earlier moment while the history goes on.
 use crate::history::tests::*;
 use crate::{UndoLog, View};
 
-/// What happens between two batches.
+/// A change between two batches.
 #[derive(Clone, Copy, Debug)]
 enum Between {
     Nothing,
-    /// Some event so far is taken back.
+    /// One of the earlier events is retracted.
     TakeBack(prop::sample::Index),
-    /// Nodes that have been idle for so long are forgotten.
+    /// Nodes that have been idle for this long are forgotten.
     Forget(i64),
-    /// Memories are kept ahead.
+    /// Updated memories are cached.
     Note,
 }
 
@@ -23,7 +23,7 @@ fn between() -> impl Strategy<Value = Between> {
     ]
 }
 
-/// A history that is looked back at, and a copy of what it was.
+/// A history with an undo log, and a copy of it at that moment.
 struct LookedAt {
     history: History,
     was: Option<(History, UndoLog)>,
@@ -65,7 +65,7 @@ impl LookedAt {
         }
     }
 
-    /// Asks about every pair, at the newest time there was and behind it.
+    /// Queries every pair, at the newest time of the saved moment and after it.
     fn look(&mut self) {
         let Some((was, earlier)) = &mut self.was else { return };
         let (stands, mut view) = (self.history.to_store(), View::default());

@@ -1,4 +1,4 @@
-//! Nodes nothing happens to any more.
+//! Forgetting nodes that have had no events for a while.
 use crate::history::tests::*;
 
 proptest! {
@@ -11,7 +11,7 @@ proptest! {
             let time = Timestamp(newest.0 - ago);
             let events = || story.log.batch(0..seen).events();
             let last = |node| events().filter(|event| event.src == node || event.dst == node).map(|event| event.time).last();
-            // What happened in the newest tick is in nobody's list yet.
+            // An event of the newest tick is in no list yet.
             let idle = |&node: &NodeId| last(node).is_some_and(|last| last < time && last < newest);
             let expected: Vec<NodeId> = (0..NODES).map(NodeId).filter(idle).collect();
             assert_eq!(history.idle_since(time, 0..NODES), expected);

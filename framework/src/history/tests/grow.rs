@@ -1,4 +1,4 @@
-//! Room for nodes that come later.
+//! Growing the tables for nodes that come later.
 use crate::history::tests::*;
 
 proptest! {

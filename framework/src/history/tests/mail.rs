@@ -2,7 +2,7 @@
 use crate::history::tests::*;
 use crate::{MailView, View};
 
-/// Mails of a node as (event, time since its last update, what it says).
+/// Mails of a node as (event, time since its last update, the row it carries).
 type Mails = Vec<(u64, f32, Vec<f32>)>;
 
 /// The mails of a view by node, whichever form they have: `None` for a node that is not updated.

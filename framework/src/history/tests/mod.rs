@@ -27,7 +27,7 @@ use crate::{
 
 /// Nodes of a story; few, so that they meet often.
 const NODES: u32 = 5;
-/// When a story's memories count from.
+/// The time that a story's memories start from.
 const ORIGIN: Timestamp = Timestamp(-3);
 
 /// A log and where it is cut into batches.
@@ -64,7 +64,7 @@ fn stories() -> impl Strategy<Value = Story> {
     })
 }
 
-/// What a model may ask for, neighbours drawn by `sampler`.
+/// Needs a model may have, neighbours drawn by `sampler`.
 fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
     let combine = prop_oneof![
         Just(Combine::Last),
@@ -110,7 +110,7 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
     )
 }
 
-/// Rows of walks that a model may ask for.
+/// Rows of walks that a model may need.
 fn rules_of_walks() -> impl Strategy<Value = WalkRule> {
     let decay = prop_oneof![Just(0.0), Just(0.25)];
     (1usize..4, 1usize..4, decay, 0u64..3).prop_map(|(layers, width, decay, seed)| WalkRule {
@@ -121,17 +121,17 @@ fn rules_of_walks() -> impl Strategy<Value = WalkRule> {
     })
 }
 
-/// What a model may ask for of the newest neighbours, each as of the root's time or of the event it is shown for.
+/// Needs with the newest neighbours, each as of the root's time or of the event it is shown for.
 fn of_newest() -> impl Strategy<Value = Needs> {
     (needs(Sampler::Recent), any::<bool>()).prop_map(|(needs, before_events)| Needs { before_events, ..needs })
 }
 
-/// What a model may ask for, neighbours drawn in any way.
+/// Needs with neighbours drawn in any way.
 fn any_needs() -> impl Strategy<Value = Needs> {
     prop_oneof![of_newest(), drawing()]
 }
 
-/// What a model may ask for, neighbours drawn by chance.
+/// Needs with neighbours drawn at random.
 fn drawing() -> impl Strategy<Value = Needs> {
     prop_oneof![needs(Sampler::Uniform), (1i64..6).prop_flat_map(|ticks| needs(Sampler::Window(ticks)))]
 }
@@ -151,12 +151,12 @@ fn everyone(batch: &Batch<'_>) -> Queries {
     Queries::of_batch(batch, &all.repeat(batch.len()), &offsets)
 }
 
-/// Memories no two of which are alike: a model's update in this test's world.
+/// Memories that are all different: the model's update in these tests.
 fn written(node: NodeId, version: u64, width: usize) -> Vec<f32> {
     (0..width).map(|column| (node.0 as usize * 1000 + version as usize * 10 + column) as f32).collect()
 }
 
-/// New memories of every node a batch touches, and what its ends say where the model gives that.
+/// New memories of every node a batch touches, and its mail rows where the model gives them.
 fn update_for(batch: &Batch<'_>, version: u64, needs: &Needs) -> Update {
     let mut nodes: Vec<NodeId> = batch.src.iter().chain(batch.dst).copied().collect();
     nodes.sort_unstable();
@@ -167,13 +167,13 @@ fn update_for(batch: &Batch<'_>, version: u64, needs: &Needs) -> Update {
     Update { nodes, memory, mail }
 }
 
-/// What the source (0) or the destination (1) of an event says where the model gives that, each another thing.
+/// The mail row of the source (0) or the destination (1) of an event where the model gives it; all are different.
 fn said(event: u64, of: usize, needs: &Needs) -> Vec<f32> {
     let width = if let (MailContent::Given(width), true) = (needs.mail.says, needs.memory > 0) { width } else { 0 };
     (0..width).map(|column| -((event as usize * 100 + of * 10 + column) as f32)).collect()
 }
 
-/// Numbers that a mail is shown to say.
+/// Width of what a mail shows of the other end.
 fn said_width(needs: &Needs) -> usize {
     if needs.memory > 0 { needs.mail.width(needs.memory) } else { 0 }
 }
@@ -201,7 +201,7 @@ struct Seen {
     time: Timestamp,
 }
 
-/// A node at a time, and the event it is asked about at.
+/// A node, the time of its query, and the query's event.
 type Root = (NodeId, Timestamp, EventId);
 
 /// The roots of `queries`.
@@ -211,7 +211,7 @@ fn roots(queries: &Queries) -> Vec<Root> {
         .collect()
 }
 
-/// The part of a log a query may look into.
+/// The part of a log that a query may see.
 struct Visible<'a> {
     log: &'a EventLog,
     until: usize,
@@ -253,14 +253,14 @@ impl Visible<'_> {
         self.before(root).into_iter().rev().take(k).collect()
     }
 
-    /// The newest of them that a second look shows, newest first.
+    /// The newest of them that the event window shows, newest first.
     fn window(&self, root: Root, look: WindowSpec) -> Vec<Seen> {
         let mut seen = self.last(root, look.neighbours);
         seen.retain(|seen| look.ticks.is_none_or(|ticks| root.1.0 - seen.time.0 <= ticks));
         seen
     }
 
-    /// Times at which the root's node turned to `dst` before it.
+    /// Times before the root of events from its node to `dst`.
     fn together(&self, (src, time, place): Root, dst: NodeId) -> Vec<Timestamp> {
         self.events(time, place).filter(|event| (event.src, event.dst) == (src, dst)).map(|event| event.time).collect()
     }
@@ -279,7 +279,7 @@ struct SlowMail {
     batch: usize,
 }
 
-/// Memory and mail kept the obvious way.
+/// Memory and mail kept the simple way.
 struct Slow {
     needs: Needs,
     memory: Vec<Vec<f32>>,
@@ -318,7 +318,7 @@ impl Slow {
                 let since = self.updated[node.index()];
                 let row = match self.needs.mail.says {
                     MailContent::Memory => self.memory[other.index()].clone(),
-                    // The source of a self-loop hears its destination.
+                    // The source of a self-loop gets the destination's row.
                     MailContent::Given(_) => {
                         let of_src = other == event.src && (event.src != event.dst || node != event.src);
                         said(event.id.0, usize::from(!of_src), &self.needs)
@@ -356,7 +356,8 @@ impl Slow {
     }
 }
 
-/// One mail for several: their mean with what else the last one has, or the last one where it `reads` the other end's memory.
+/// One mail for several: their mean with what else the last one has, or the last one where it `reads` the other end's
+/// memory.
 fn mean(mails: &[SlowMail], reads: bool) -> SlowMail {
     let mut mean = mails[mails.len() - 1].clone();
     if !reads {
@@ -369,7 +370,7 @@ fn mean(mails: &[SlowMail], reads: bool) -> SlowMail {
     mean
 }
 
-/// Which neighbours of `end` get mail of `event`, and what that counts.
+/// The neighbours of `end` that get mail of `event`, and its weight.
 fn receivers(event: &crate::Event, end: NodeId, needs: &Needs, visible: &Visible<'_>) -> Vec<(NodeId, f32)> {
     let Receivers::Neighbours { count, decay } = needs.mail.to else { return Vec::new() };
     let list = needs.neighbours.max(needs.window_size()).max(count).max(usize::from(needs.pairs));

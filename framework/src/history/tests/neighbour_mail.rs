@@ -1,4 +1,4 @@
-//! Mail to neighbours, what the model gives to be said, and slots.
+//! Mail to neighbours, mail rows that the model gives, and slots.
 use crate::history::tests::*;
 use crate::{Graph, ObserveError};
 
@@ -17,7 +17,7 @@ fn rows(history: &History) -> Vec<crate::Store> {
     (0..history.nodes()).map(|node| history.nodes_to_store(&extent, node..node + 1)).collect()
 }
 
-/// Of which nodes something is stored that was not before.
+/// Nodes whose stored values changed.
 fn changed(before: &[crate::Store], after: &[crate::Store]) -> Vec<NodeId> {
     (0..NODES).map(NodeId).filter(|node| before[node.index()] != after[node.index()]).collect()
 }
@@ -88,13 +88,14 @@ proptest! {
             let back: Vec<_> = batch.events().take(several).map(|event| (event.id, event.src, event.dst)).collect();
             let named: Vec<NodeId> = back.iter().flat_map(|&(_, src, dst)| history.mail_holders(src, dst)).collect();
             let before = rows(&history);
-            // One at a time where lists are longer than what is kept of them: the first taken back would hide who the next went to.
+            // One at a time where lists are longer than their kept part: the first retraction would hide the receivers of
+            // the next event's mail.
             history.retract(&back);
             for node in changed(&before, &rows(&history)) {
                 prop_assert!(named.contains(&node), "node {} is not named", node);
             }
             let left = history.to_store().take::<u64>("mail.event").unwrap().1;
-            // Out of a mean of several mails none is taken.
+            // A mean of several mails keeps retracted mail.
             let one = batch.len() == 1 && !matches!(needs.mail.combine, Combine::MeanSlots(_));
             for (event, ..) in back.iter().filter(|_| one) {
                 prop_assert!(!left.contains(&event.0), "mail of {} is left", event);
@@ -146,7 +147,7 @@ fn an_end_hears_the_other_and_a_neighbour_hears_the_end_it_knows() {
         history.observe(&batch, &update).unwrap();
     }
     let expected = [
-        (0, 0, 11.0), // the source hears the destination
+        (0, 0, 11.0), // the source gets the destination's row
         (0, 1, 20.0), // 0 knows 1, the source of event 1
         (0, 2, 31.0),
         (1, 0, 10.0),

@@ -2,7 +2,8 @@
 use crate::history::tests::*;
 use crate::{MailView, View};
 
-/// Asserts that row `row` of layer `layer` stands for `node` at `time` and shows exactly its last neighbours, all the way down.
+/// Asserts that row `row` of layer `layer` is `node` at `time` and shows exactly its last neighbours, all the way
+/// down.
 fn assert_sees(view: &View, layer: usize, row: u32, root: Root, needs: &Needs, visible: &Visible<'_>, slow: &Slow) {
     let (row, (node, time, place)) = (row as usize, root);
     let Some(hop) = view.hops.get(layer) else {
@@ -124,7 +125,7 @@ proptest! {
         let mut kept = View::default();
         let mut held: Option<(MailView, String)> = None;
         replay(&story, &needs, |history, _, batch, _| {
-            // Of every other batch something else is asked first.
+            // For every other batch a different query comes first.
             for queries in [Queries::of_nodes(&[NodeId(1)], batch.time[0]), everyone(batch)].iter().skip(history.version() as usize % 2) {
                 history.view_into(queries, Some(batch), chance(), &mut kept);
                 assert_eq!(format!("{kept:?}"), format!("{:?}", history.view(queries, Some(batch), chance())));

@@ -1,4 +1,4 @@
-//! A batch that cannot happen leaves no trace.
+//! A batch that cannot be observed changes nothing.
 use crate::history::tests::*;
 use crate::{EventId, ObserveError};
 

@@ -2,7 +2,7 @@
 use crate::history::tests::*;
 use crate::{PairFact, Recency};
 
-/// A node's standing in a newest-first list.
+/// A node's recency in a newest-first list.
 fn standing(node: NodeId, list: &[Seen]) -> Recency {
     let places: Vec<u32> = (0u32..).zip(list).filter(|(_, seen)| seen.other == node).map(|(place, _)| place).collect();
     Recency { count: places.len() as u32, first: places.first().copied() }
@@ -11,7 +11,7 @@ fn standing(node: NodeId, list: &[Seen]) -> Recency {
 fn fact(root: Root, dst: NodeId, needs: &Needs, visible: &Visible<'_>) -> PairFact {
     let (src, time, place) = root;
     let together = visible.together(root, dst);
-    // A model without layers is shown no neighbours, so nobody stands in its lists.
+    // A model without layers is shown no neighbours, so its recent lists are empty.
     let shown = if needs.layers == 0 { 0 } else { needs.neighbours };
     let (of_src, of_dst) = (visible.last(root, shown), visible.last((dst, time, place), shown));
     let in_both =

@@ -1,4 +1,4 @@
-//! A history put down and taken up again.
+//! A history stored and restored.
 use crate::Store;
 use crate::history::tests::*;
 
@@ -49,7 +49,7 @@ proptest! {
     }
 }
 
-/// Takes the last value of an array away, if it has one.
+/// Removes the last value of an array, if it has one.
 fn shorten(store: &mut Store, name: &str) -> bool {
     fn pop<T: crate::Element>(store: &mut Store, name: &str) -> Option<bool> {
         let (_, mut values) = store.clone().take::<T>(name).ok()?;
@@ -61,7 +61,8 @@ fn shorten(store: &mut Store, name: &str) -> bool {
     of_any_kind.or_else(|| pop::<f32>(store, name)).unwrap()
 }
 
-/// Puts impossible numbers in: nodes that are not there, another format, fewer events than links. Says whether any were put.
+/// Puts invalid numbers in: nodes that do not exist, another format, fewer events than links. Returns whether any were
+/// put.
 fn confuse(store: &mut Store, name: &str) -> bool {
     let links = store.clone().take::<u64>("link.event").unwrap().1.len();
     if let Ok((_, values)) = store.clone().take::<u32>(name)

@@ -1,4 +1,4 @@
-//! The stages of a view and of an observe, taken apart.
+//! The stages of a view and of an observe, run separately.
 use crate::history::tests::*;
 use std::collections::VecDeque;
 

@@ -1,9 +1,9 @@
-//! A history that several processes have together; here they are several maps of one memory.
+//! A history that several processes share; here the processes are several maps of one memory.
 #![cfg(target_os = "linux")]
 use crate::SharedMemory;
 use crate::history::tests::*;
 
-/// An empty history among several that follow `log` or do not.
+/// An empty history among several, attached to the log in `follows` if there is one.
 fn blank(needs: &Needs, follows: Option<&EventLog>) -> History {
     let mut history = empty(0, needs);
     if let Some(log) = follows {
@@ -12,7 +12,7 @@ fn blank(needs: &Needs, follows: Option<&EventLog>) -> History {
     history
 }
 
-/// `count` histories in one room; the first brings what it holds there if it is to `keep` that.
+/// `count` histories in one arena; with `keep` the first copies its values there.
 fn several(count: usize, first: &SharedMemory, make: impl Fn() -> History, keep: bool) -> Vec<History> {
     let address = first.address().unwrap();
     let enter = |i: usize| {

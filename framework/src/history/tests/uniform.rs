@@ -87,7 +87,8 @@ proptest! {
 
 #[test]
 fn every_past_event_is_drawn_equally_often_wherever_it_is_kept() {
-    // Ten events of node 0: six settled, two of the newest tick, two of the batch in hand; one more at the query's own time.
+    // Ten events of node 0: six settled, two of the newest tick, two of the current batch; one more at the query's own
+    // time.
     let time = [0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8].map(Timestamp).to_vec();
     let dst = (0..11).map(|i| NodeId(1 + i % 4)).collect();
     let log = EventLog::new(vec![NodeId(0); 11], dst, time, vec![0.0; 11], None).unwrap();

@@ -2,7 +2,8 @@
 use super::*;
 use crate::View;
 
-/// Every walk of `steps` events from `node` back in time before `place`, as the node where it ends and its weight at `now`.
+/// Every walk of `steps` events from `node` back in time before `place`, as the node where it ends and its weight at
+/// `now`.
 fn walks(
     visible: &Visible<'_>,
     steps: usize,
@@ -40,7 +41,7 @@ proptest! {
 
     #[test]
     fn rows_are_sums_over_all_walks_back_in_time(story in stories(), (needs, rule) in walking()) {
-        // Row 0 is the same always, so that it can be had of any view.
+        // Row 0 is constant, so any view has it.
         let all: Vec<NodeId> = (0..NODES).map(NodeId).collect();
         let start = empty(NODES, &needs).view(&Queries::of_nodes(&all, ORIGIN), None, chance());
         let fixed = |node: NodeId| &shown(&start, node.index(), &rule)[..rule.width];

@@ -1,8 +1,9 @@
-//! Events that happen in waves, and what a model makes of what it is shown.
+//! Events observed in waves, and updates computed from what a model is shown.
 use crate::history::tests::*;
 use crate::{ChangeDetector, MailView, View, Waves};
 
-/// What a model would make of a view: numbers that depend on all that it shows of each node, and of each root, and on nothing else.
+/// A model's update from a view: numbers that depend on all that it shows of each node and of each root, and on
+/// nothing else.
 fn made_of(needs: &Needs, queries: &Queries, view: &View) -> Update {
     let width = needs.memory;
     let mut memory = view.mail.memory().to_vec();
@@ -63,7 +64,7 @@ fn embedding(view: &View, layer: usize, row: u32, memory: &[f32], width: usize) 
     own.cos() + seen
 }
 
-/// Lets a batch, or a wave, happen as a server does.
+/// Observes a batch, or a wave, as a server does.
 fn happen(history: &mut History, batch: &Batch<'_>) {
     let needs = history.needs().clone();
     let queries = if needs.ends { Queries::of_ends(batch) } else { Queries::none() };
@@ -79,10 +80,10 @@ fn happen(history: &mut History, batch: &Batch<'_>) {
     }
 }
 
-/// Needs of which the models of [`made_of`] make sense.
+/// Needs for which the models of [`made_of`] make sense.
 fn with_model() -> impl Strategy<Value = Needs> {
     any_needs().prop_map(|mut needs| {
-        // What is given is made of the ends.
+        // Given mail rows are computed from the ends.
         needs.ends |= needs.mail.says != MailContent::Memory;
         needs
     })

@@ -1,21 +1,21 @@
-//! What a view shows at a second look.
+//! What a view shows in event windows.
 use super::*;
 use crate::{View, Window};
 
-/// Needs of a model that looks twice, neighbours chosen in any way.
+/// Needs of a model with an event window, neighbours chosen in any way.
 fn looking_twice(most: impl Strategy<Value = usize>) -> impl Strategy<Value = Needs> {
     let ticks = prop_oneof![2 => Just(None), 1 => (0i64..6).prop_map(Some)];
     let look = (most, ticks).prop_map(|(neighbours, ticks)| WindowSpec { neighbours, ticks });
     (any_needs(), look).prop_map(|(needs, look)| Needs { window: Some(look), layers: needs.layers.max(1), ..needs })
 }
 
-/// What the second look shows of the `row`-th centre: events, the other ends and time differences.
+/// The window of the `row`-th centre: events, the other ends and time differences.
 fn shown(view: &View, row: u32) -> Vec<(u64, NodeId, f32)> {
     let Window { row: rows, event, dt, .. } = &view.window;
     view.window.of(row as usize).map(|at| (event[at], view.nodes[rows[at] as usize], dt[at])).collect()
 }
 
-/// The same of events that were found by brute force.
+/// The same for events found by brute force.
 fn expected(seen: &[Seen], root: Root, needs: &Needs, slow: &Slow) -> Vec<(u64, NodeId, f32)> {
     let delta = |seen: &Seen| match needs.delta {
         Delta::SinceEvent => root.1.since(seen.time),
@@ -58,7 +58,7 @@ proptest! {
     #[test]
     fn a_second_look_does_not_change_what_the_first_shows(story in stories(), needs in looking_twice(0usize..9)) {
         let once = Needs { window: None, ..needs.clone() };
-        // Receivers of mail are found among what is kept, which a second look may add to.
+        // Receivers of mail are found among the kept events, and an event window may keep more of them.
         prop_assume!(needs.mail.to == Receivers::Ends || once.recent() == needs.recent());
         let mut first = empty(NODES, &once);
         replay(&story, &needs, |history, _, batch, _| {

@@ -1,4 +1,4 @@
-//! What a model is shown of the past.
+//! What a model sees of the past.
 pub(crate) mod needs;
 pub(crate) mod node_positions;
 pub(crate) mod pair_fact;
@@ -18,30 +18,31 @@ use crate::{NodeId, PairFact, Queries};
 
 /// The past of some roots, strictly before each root's time. Reading it changes nothing.
 ///
-/// `U` distinct nodes are named by the roots and their neighbours; each is read once and referred to by row afterwards. A view that is kept
-/// and filled again ([`History::view_into`](crate::History::view_into)) needs no new memory.
+/// The roots and their neighbours name `U` distinct nodes; each is read once and referred to by row afterwards.
+/// Refilling an existing view ([`History::view_into`](crate::History::view_into)) allocates no new memory.
 #[derive(Debug, Default)]
 pub struct View {
-    /// Batches whose events its neighbours are of: `history.version() - view.version` is how far the history has gone on since.
+    /// Graph version its neighbours come from: `history.version() - view.version` batches were observed since.
     pub version: u64,
-    /// Batches whose updates its memories are of.
+    /// Version its memories come from, in batches.
     pub memory_version: u64,
     /// The distinct nodes, `[U]`, ascending.
     pub nodes: Vec<NodeId>,
     /// Stored memory and waiting mail of the distinct nodes.
     pub mail: MailView,
-    /// One for each layer, the roots' own first. The last hop's rows refer to `nodes`; an earlier one's to the centres of the hop after it.
+    /// One for each layer, the roots' own first. The last hop's rows refer to `nodes`; an earlier hop's rows refer to
+    /// the centres of the hop after it.
     pub hops: Vec<Hop>,
-    /// The row of the top table each root stands for, `[R]`: a centre of the first hop, or where there is none a row of `nodes`. Roots that
-    /// see the same past share a row.
+    /// The row of each root in the top table, `[R]`: a centre of the first hop, or without hops a row of `nodes`.
+    /// Roots that see the same past share a row.
     pub roots: Vec<u32>,
-    /// The second look at the past of the first hop's centres, if the model needs one.
+    /// The event window of the first hop's centres, if the model needs one.
     pub window: Window,
-    /// Facts about each asked pair, `[P]`, if the model needs them.
+    /// Facts about each queried pair, `[P]`, if the model needs them.
     pub pairs: Vec<PairFact>,
-    /// Rows of temporal walks of each root at its own moment, `[R, (L + 1) d]`, if the model needs them: row 0, which is the node's for all
-    /// time, then rows 1 to `L` ([`WalkRule`](crate::WalkRule)). Zeros stand for rows that are not known any more: those of a node that has
-    /// had an event since, where the moment lies in the settled past.
+    /// Rows of temporal walks of each root at its own moment, `[R, (L + 1) d]`, if the model needs them: row 0, which
+    /// is constant for the node, then rows 1 to `L` ([`WalkRule`](crate::WalkRule)). Rows that are no longer known are
+    /// zeros: those of a node that has had an event since, where the moment lies in the settled past.
     pub walks: Vec<f32>,
     /// Edge features by event id, where the log has any.
     pub edge_features: Option<Arc<dyn Rows>>,
@@ -53,12 +54,13 @@ pub struct View {
 }
 
 impl View {
-    /// Batches that stand in its neighbourhood but not in its memories: none, unless the memories were read ahead.
+    /// Batches that are in its neighbourhood but not in its memories: 0, unless the memories were prefetched.
     pub fn staleness(&self) -> u64 {
         self.version.saturating_sub(self.memory_version)
     }
 
-    /// Both ends of each pair of the queries it was read for, as rows of its roots' table: `[P]` of source and destination.
+    /// Both ends of each pair of the queries it was read for, as rows of its roots' table: `[P]` of source and
+    /// destination.
     pub fn pair_rows<'a>(&'a self, queries: &'a Queries) -> impl ExactSizeIterator<Item = [u32; 2]> + Clone + 'a {
         queries.pairs().iter().map(|pair| [pair.src, pair.dst].map(|root| self.roots[root as usize]))
     }
@@ -105,7 +107,8 @@ pub struct ManyMails {
     pub rows: Vec<u32>,
     /// Offsets of each receiver's mails, `[M + 1]`; an empty group is a zero message.
     pub starts: Vec<u32>,
-    /// What each mail says of the other end, its memory or what the model gave, `[mails, width]`; the oldest of a receiver first.
+    /// What each mail carries of the other end, its memory or what the model gave, `[mails, width]`; the oldest of a
+    /// receiver first.
     pub other: Vec<f32>,
     /// Event of each mail, `[mails]`.
     pub event: Vec<u64>,
@@ -118,7 +121,7 @@ pub struct ManyMails {
 /// The neighbours of some centres.
 #[derive(Debug, Default)]
 pub struct Hop {
-    /// Rows of the table below that the centres stand for, `[C]`; the centres are distinct.
+    /// Rows of the centres in the table below, `[C]`; the centres are distinct.
     pub centres: Vec<u32>,
     /// Their neighbours: rows of the table below, events and time differences, newest first.
     pub neighbours: Neighbours,

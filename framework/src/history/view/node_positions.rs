@@ -2,9 +2,10 @@
 
 use crate::NodeId;
 
-/// Where each of a few nodes stands in a list.
+/// The position of each of a few nodes in a list.
 ///
-/// A place is believed only if the list has the node there: what earlier lists left behind does no harm, so nothing is ever cleared.
+/// A position counts only if the list has the node there. Stale entries of earlier lists therefore do no harm, and
+/// nothing is ever cleared.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NodePositions {
     /// `[N]`.
@@ -12,38 +13,38 @@ pub(crate) struct NodePositions {
 }
 
 impl NodePositions {
-    /// Makes room for node numbers below `nodes`.
+    /// Grows the table to hold node numbers below `nodes`.
     pub fn make_room(&mut self, nodes: usize) {
         if self.place.len() < nodes {
-            // Not resized: nothing need survive, and fresh zeros cost nothing until they are touched. Room for twice as many, since nodes
-            // may come one at a time.
+            // Not resized: no entry has to survive, and fresh zeros cost nothing until they are touched. Twice the
+            // size, since nodes may come one at a time.
             self.place = vec![0; nodes.next_power_of_two()];
         }
     }
 
-    /// Notes that `node` stands at `place`. A node there is no room for is found nowhere.
+    /// Stores that `node` is at `place`. Ignores a node that the table does not hold.
     pub fn note(&mut self, node: NodeId, place: usize) {
         if let Some(slot) = self.place.get_mut(node.index()) {
             *slot = place as u32;
         }
     }
 
-    /// Notes where all of `list` stand.
+    /// Stores the positions of all nodes in `list`.
     pub fn note_all(&mut self, list: &[NodeId]) {
         list.iter().enumerate().for_each(|(place, &node)| self.note(node, place));
     }
 
-    /// Where `node` stands in `list`, whose nodes were noted.
+    /// The position of `node` in `list`, whose nodes were stored.
     pub fn of(&self, node: NodeId, list: &[NodeId]) -> Option<usize> {
         let place = *self.place.get(node.index())? as usize;
         (list.get(place) == Some(&node)).then_some(place)
     }
 }
 
-/// A set of nodes that gives them up in ascending order.
+/// A set of nodes that is drained in ascending order.
 ///
-/// One bit a node, and one for each word of these, so that emptying it takes as long as it holds nodes and hardly longer if it has room
-/// for many.
+/// It has one bit for each node, and one bit for each word of these. Draining therefore takes time in proportion to
+/// the nodes in it, and almost none for the capacity.
 #[derive(Debug, Default)]
 pub(crate) struct NodeSet {
     /// `[N / 64]`.
@@ -53,7 +54,7 @@ pub(crate) struct NodeSet {
 }
 
 impl NodeSet {
-    /// Makes room for node numbers below `nodes`; the set must be empty.
+    /// Grows the set to hold node numbers below `nodes`; the set must be empty.
     pub fn make_room(&mut self, nodes: usize) {
         if self.words.len() * 64 < nodes {
             self.words = vec![0; nodes.div_ceil(64).next_power_of_two()];
@@ -64,7 +65,7 @@ impl NodeSet {
     /// Adds `node`.
     ///
     /// # Panics
-    /// If there is no room for it.
+    /// If the set cannot hold it.
     pub fn insert(&mut self, node: NodeId) {
         let word = node.index() / 64;
         self.words[word] |= 1 << (node.0 % 64);
@@ -83,7 +84,7 @@ impl NodeSet {
     }
 }
 
-/// The places of the ones in `bits`, ascending.
+/// The positions of the ones in `bits`, ascending.
 fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let place = (bits != 0).then(|| bits.trailing_zeros() as usize)?;

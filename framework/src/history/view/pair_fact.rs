@@ -1,4 +1,5 @@
-//! What a view shows of a queried pair: what has happened between its nodes, and how each stands in the other's recent past.
+//! Facts that a view shows of a queried pair: the events between its nodes, and each node's occurrences in the other's
+//! recent events.
 
 use crate::NodeId;
 
@@ -11,11 +12,11 @@ pub struct PairFact {
     pub count: u32,
     /// Ticks since the last of them.
     pub since_last: Option<f32>,
-    /// How often dst is the other end in src's recent list, and where first: 0 is src's newest event.
+    /// How often dst is the other end in src's recent list, and its first position: 0 is src's newest event.
     pub in_src: Recency,
-    /// How often src is the other end in dst's recent list, and where first.
+    /// How often src is the other end in dst's recent list, and its first position.
     pub in_dst: Recency,
-    /// Distinct nodes that stand in both recent lists.
+    /// Distinct nodes that are in both recent lists.
     pub common: u32,
     /// Events of src and of dst so far.
     pub degrees: [u64; 2],
@@ -23,7 +24,7 @@ pub struct PairFact {
     pub idle: [Option<f32>; 2],
 }
 
-/// A node's standing in another's recent list.
+/// A node's occurrences in another's recent list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Recency {
     /// Occurrences among the last `K`.
@@ -33,7 +34,7 @@ pub struct Recency {
 }
 
 impl Recency {
-    /// Of `node` in a newest-first list of node numbers.
+    /// The recency of `node` in a newest-first list of node numbers.
     pub(crate) fn of(node: NodeId, newest_first: &[u32]) -> Recency {
         let mut recency = Recency::default();
         for (position, &other) in newest_first.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The events that have not settled yet: those of the newest tick and, for exact lookups, of the batch in hand.
+//! The pending events: those of the newest tick and, for exact lookups, of the current batch.
 
 use std::ops::Range;
 
@@ -6,12 +6,12 @@ use crate::history::view::node_positions::NodePositions;
 use crate::log::link::Link;
 use crate::{Event, EventId, NodeId, Timestamp};
 
-/// When a query is asked: what it may see is what came before.
+/// The moment of a query: it may see the events before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Moment {
     /// Events strictly before a time.
     Time(Timestamp),
-    /// Events that stand before a place in the log; the time is that of the query.
+    /// Events before a position in the log; the time is that of the query.
     Position(Timestamp, EventId),
 }
 
@@ -22,7 +22,7 @@ impl Moment {
         }
     }
 
-    /// Whether `link` came before. True of a beginning of any list in (time, event id) order.
+    /// Whether `link` came before. In any list in (time, event id) order, the links that are seen form a prefix.
     pub fn sees(self, link: &Link) -> bool {
         match self {
             Moment::Time(time) => link.time < time,
@@ -31,25 +31,25 @@ impl Moment {
     }
 }
 
-/// Ends of unsettled events there is room for from the start: a server that is told events one by one asks for more only where a tick, with
-/// the batch in hand, has more.
+/// Ends of pending events to reserve from the start: a server that observes events one by one then allocates more only
+/// where a tick, with the current batch, has more.
 pub(crate) const ENDS: usize = 128;
 
-/// Unsettled events grouped by node, each group in (time, event id) order.
+/// Pending events grouped by node, each group in (time, event id) order.
 ///
-/// A lookup takes the part of a node's group before its moment, then goes on to the settled past.
+/// A lookup reads the part of a node's group before its moment, then goes on to the settled past.
 #[derive(Debug, Default)]
 pub(crate) struct PendingIndex {
-    /// Distinct nodes, as they came.
+    /// Distinct nodes, in order of arrival.
     nodes: Vec<NodeId>,
     places: NodePositions,
-    /// `[nodes]` where each group ends in `links`: there the next begins.
+    /// `[nodes]` the end of each group in `links`, which is the start of the next.
     ends: Vec<u32>,
     links: Vec<Link>,
 }
 
 impl PendingIndex {
-    /// Groups `events`, given in log order, over what was held before.
+    /// Groups `events`, given in log order, and overwrites the old groups.
     pub fn refill<E: Iterator<Item = Event>>(&mut self, nodes: usize, events: impl Fn() -> E) {
         let ends = || events().flat_map(|event| Link::ends(event.id, event.src, event.dst, event.time));
         self.places.make_room(nodes);
@@ -66,7 +66,7 @@ impl PendingIndex {
         for count in &mut self.ends {
             total += std::mem::replace(count, total);
         }
-        // What is now each group's beginning runs to its end as the group fills.
+        // `ends` now holds each group's start; it moves to the group's end as the group fills.
         self.links.resize(total as usize, Link::default());
         for (node, link) in ends() {
             if let Some(group) = self.group(node) {
@@ -76,12 +76,12 @@ impl PendingIndex {
         }
     }
 
-    /// The unsettled events of `node` that a query at `moment` may see, oldest first.
+    /// The pending events of `node` that a query at `moment` may see, oldest first.
     pub fn before(&self, node: NodeId, moment: Moment) -> &[Link] {
         &self.links[self.places_before(node, moment)]
     }
 
-    /// Where those stand among all [links](PendingIndex::links).
+    /// The positions of those among all [links](PendingIndex::links).
     pub fn places_before(&self, node: NodeId, moment: Moment) -> Range<usize> {
         let Some(group) = self.group(node) else { return 0..0 };
         let start = group.checked_sub(1).map_or(0, |before| self.ends[before]) as usize;
@@ -89,7 +89,7 @@ impl PendingIndex {
         start..start + links.partition_point(|link| moment.sees(link))
     }
 
-    /// All unsettled events, as their ends see them: group by group.
+    /// All pending events, as seen from their ends: group by group.
     pub fn links(&self) -> &[Link] {
         &self.links
     }

@@ -1,4 +1,4 @@
-//! What is asked: which pairs, of which nodes, at which times.
+//! Queries: pairs of nodes to score, or nodes to embed, at given times.
 
 use std::ops::Range;
 
@@ -6,12 +6,12 @@ use tempograph_kernels::PairPlan;
 
 use crate::{Batch, EventId, NodeId, Timestamp};
 
-/// The place of a query that stands behind every event of the log.
+/// The position of a query after every event of the log.
 const NOW: EventId = EventId(u64::MAX);
 
-/// Pairs to be scored and the roots, (node, time), whose past has to be seen for it.
+/// Pairs to score, and the roots, (node, time), whose past is needed for that.
 ///
-/// A pair names its two ends by position in the roots, so a source asked about with many candidates is one root.
+/// A pair names its two ends by position in the roots, so a source queried with many candidates is one root.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Queries {
     nodes: Vec<NodeId>,
@@ -19,11 +19,11 @@ pub struct Queries {
     places: Vec<EventId>,
     pairs: Vec<Pair>,
     positives: usize,
-    /// Where the ends begin among the roots, and how many there are.
+    /// Start and number of the ends among the roots.
     ends: [usize; 2],
 }
 
-/// "Will `src` turn to `dst`?", both as positions in the roots, which share one time.
+/// "Will `src` interact with `dst`?", both as positions in the roots, which share one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// Root of the source.
@@ -33,15 +33,15 @@ pub struct Pair {
 }
 
 impl Queries {
-    /// Asks nothing.
+    /// No queries.
     pub fn none() -> Queries {
         Queries::default()
     }
 
     /// Every event of `batch` as a positive, then its negatives, event by event, all at the event's own time.
     ///
-    /// `offsets`, `[B + 1]`, cut `negatives` into a group for each event. The first `B` pairs are the positives; pair `B + n` is
-    /// `negatives[n]`. The first `2 B` roots are the [ends](Queries::ends).
+    /// `offsets`, `[B + 1]`, splits `negatives` into a group for each event. The first `B` pairs are the positives;
+    /// pair `B + n` is `negatives[n]`. The first `2 B` roots are the [ends](Queries::ends).
     ///
     /// # Panics
     /// If `offsets` does not have `B + 1` entries that end at `negatives.len()`.
@@ -51,7 +51,7 @@ impl Queries {
         queries
     }
 
-    /// Asks what [`of_batch`](Queries::of_batch) asks instead of what was asked before, in the same memory.
+    /// Like [`of_batch`](Queries::of_batch), but overwrites these queries and reuses their memory.
     ///
     /// # Panics
     /// As [`of_batch`](Queries::of_batch) does.
@@ -76,21 +76,21 @@ impl Queries {
     }
 
     /// Both ends of each event of `batch` at the event's own time, `[2 B]`, without pairing them: what an update may
-    /// [need](crate::Needs::ends) where nothing is asked.
+    /// [need](crate::Needs::ends) where no pair is queried.
     pub fn of_ends(batch: &Batch<'_>) -> Queries {
         let mut queries = Queries::none();
         queries.set_ends(batch);
         queries
     }
 
-    /// Asks what [`of_ends`](Queries::of_ends) asks instead of what was asked before, in the same memory.
+    /// Like [`of_ends`](Queries::of_ends), but overwrites these queries and reuses their memory.
     pub fn set_ends(&mut self, batch: &Batch<'_>) {
         self.clear();
         self.append_ends(batch);
     }
 
-    /// Asks about both ends of each event of `batch` behind what is asked already. They are the [ends](Queries::ends) from here on: a lane that
-    /// is asked about a part of a batch says what observing all of it will write.
+    /// Appends both ends of each event of `batch` to the existing queries. They are the [ends](Queries::ends) from
+    /// here on: a lane that queries a part of a batch still computes the update of the whole batch.
     pub fn append_ends(&mut self, batch: &Batch<'_>) {
         self.ends = [self.len(), 2 * batch.len()];
         self.reserve(2 * batch.len(), 0);
@@ -101,7 +101,7 @@ impl Queries {
         }
     }
 
-    /// Says that no event will be observed: no roots are [ends](Queries::ends) any more. What is asked stays.
+    /// Removes the [ends](Queries::ends) range, because no event will be observed. The roots stay.
     pub fn clear_ends(&mut self) {
         self.ends = [0, 0];
     }
@@ -118,7 +118,7 @@ impl Queries {
         queries
     }
 
-    /// Asks about nodes without pairing them: an embedding request.
+    /// Nodes without pairs: an embedding request.
     pub fn of_nodes(nodes: &[NodeId], time: Timestamp) -> Queries {
         Queries {
             nodes: nodes.to_vec(),
@@ -149,7 +149,7 @@ impl Queries {
         &self.times
     }
 
-    /// The event each root is asked about at, `[R]`; behind all events where it is none of the log's.
+    /// The event position of each root's query, `[R]`; after all events where it is none of the log's.
     pub fn log_positions(&self) -> &[EventId] {
         &self.places
     }
@@ -159,19 +159,19 @@ impl Queries {
         &self.pairs
     }
 
-    /// The pairs as rows of a table in which root `r` stands at `row(r)`.
+    /// The pairs as rows of a table that has root `r` at `row(r)`.
     pub fn pair_plan(&self, row: impl Fn(u32) -> u32) -> PairPlan {
         let (i, j) = self.pairs.iter().map(|pair| (row(pair.src), row(pair.dst))).unzip();
         PairPlan { i, j }
     }
 
-    /// How many of the first pairs are positives.
+    /// Number of positives; these are the first pairs.
     pub fn positives(&self) -> usize {
         self.positives
     }
 
-    /// Where the ends of the batch that will be observed stand among the roots, `[2 B]`: source and destination of each event by turns, at
-    /// the event's time. Empty where none are asked about.
+    /// The ends of the batch that will be observed, as a range of the roots, `[2 B]`: source and destination of each
+    /// event alternate, at the event's time. Empty if the ends are not queried.
     pub fn ends(&self) -> Range<usize> {
         self.ends[0]..self.ends[0] + self.ends[1]
     }
@@ -181,12 +181,12 @@ impl Queries {
         self.nodes.len()
     }
 
-    /// Whether nothing is asked.
+    /// Whether there are no queries.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// Asks nothing any more; the memory stays.
+    /// Removes all queries; the memory stays allocated.
     pub fn clear(&mut self) {
         self.nodes.clear();
         self.times.clear();

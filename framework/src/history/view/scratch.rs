@@ -1,4 +1,4 @@
-//! What a view keeps from one filling to the next, so that filling it again needs no new memory.
+//! Buffers that a view keeps from one refill to the next, so that refilling it allocates no new memory.
 
 use rustc_hash::FxHashMap;
 
@@ -7,26 +7,26 @@ use crate::history::view::pending_index::{Moment, PendingIndex};
 use crate::history::view::window::WindowPart;
 use crate::{Batch, NodeId};
 
-/// What a view keeps from one filling to the next.
+/// Buffers that a view keeps from one refill to the next.
 #[derive(Default)]
 pub(crate) struct ViewScratch {
     pub present: PendingIndex,
     /// One for each hop.
     pub centres: Vec<Centres>,
     pub named: NodeSet,
-    /// Where each node stands in the view's.
+    /// The position of each node in the view's.
     pub rows: NodePositions,
-    /// `[C, K]` when the events were that the hop at hand shows.
+    /// `[C, K]` the times of the events that the current hop shows.
     pub times: Vec<i64>,
-    /// What tasks find at the second look.
+    /// The window parts that tasks fill.
     pub parts: Vec<WindowPart>,
-    /// What is still to be read of memories read ahead.
+    /// The reads of prefetched memories that are still to be done.
     pub pending: DeferredReads,
     pub walked: WalkScratch,
 }
 
 impl std::fmt::Debug for ViewScratch {
-    /// No part of what a view shows.
+    /// Prints nothing of it: it is no part of what a view shows.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ViewScratch")
     }
@@ -46,7 +46,7 @@ pub(crate) struct Centres {
 }
 
 impl Centres {
-    /// Forgets all centres; nodes below `nodes` have room.
+    /// Forgets all centres; holds node numbers below `nodes`.
     pub fn clear(&mut self, nodes: usize) {
         self.nodes.clear();
         self.moments.clear();
@@ -54,7 +54,7 @@ impl Centres {
         self.others.clear();
     }
 
-    /// The row of a centre, which is a new one if it was not there.
+    /// The row of a centre; appends the centre if it is new.
     pub fn row(&mut self, node: NodeId, moment: Moment) -> u32 {
         let new = self.nodes.len() as u32;
         let row = match self.first.of(node, &self.nodes) {
@@ -73,19 +73,19 @@ impl Centres {
     }
 }
 
-/// Nodes that a batch not yet observed will write, and what a view that was read before that lacks of them.
+/// Nodes that a pending batch will write, and what a view that was read before that still lacks of them.
 #[derive(Debug, Default)]
 pub(crate) struct DeferredReads {
     pub nodes: Vec<NodeId>,
     pub places: NodePositions,
-    /// Rows of the view, and their places among its updated rows, that are still to be read.
+    /// Rows of the view that are still to be read, and their positions among its updated rows.
     pub late: Vec<[u32; 2]>,
     /// Rows of the view, and which mail of each, where several are shown.
     pub mails: Vec<[u32; 2]>,
 }
 
 impl DeferredReads {
-    /// Those of `batch` and the `receivers` of its mail, or none, among `held` nodes.
+    /// The ends of `batch` and the `receivers` of its mail, or none, among `held` nodes.
     pub fn refill(&mut self, batch: Option<(&Batch<'_>, &[NodeId])>, held: usize) {
         self.nodes.clear();
         self.nodes.extend(batch.into_iter().flat_map(|(batch, to)| batch.src.iter().chain(batch.dst).chain(to)));
@@ -99,10 +99,11 @@ impl DeferredReads {
     }
 }
 
-/// What showing rows of walks keeps from one view to the next.
+/// Buffers for rows of walks, kept from one view to the next.
 #[derive(Debug, Default)]
 pub(crate) struct WalkScratch {
-    /// `[unsettled links]` where the row of the link's owner after the link stands among the rows; `u32::MAX` if it is not needed.
+    /// `[pending links]` the position among the rows of the link owner's row after the link; `u32::MAX` if it is not
+    /// needed.
     pub place: Vec<u32>,
     /// The links after which a row is needed, each with its owner.
     pub needed: Vec<(u32, NodeId)>,

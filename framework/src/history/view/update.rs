@@ -9,19 +9,20 @@ pub struct Update {
     pub nodes: Vec<NodeId>,
     /// `[nodes, D]`.
     pub memory: Vec<f32>,
-    /// What mail of the batch says, `[2 B, width]`, where a model [gives](crate::MailContent::Given) it: row `2 e` is what the source of event `e`
-    /// says, row `2 e + 1` what its destination says. Each goes to the other end. Empty where mail says memory.
+    /// What mail of the batch carries, `[2 B, width]`, where a model [gives](crate::MailContent::Given) it: row `2 e`
+    /// is from the source of event `e`, row `2 e + 1` from its destination. Each goes to the other end. Empty where
+    /// mail carries memory.
     pub mail: Vec<f32>,
 }
 
 impl Update {
-    /// Nothing changes but the neighbourhood: for models without memory.
+    /// Changes only the neighbourhood: for models without memory.
     pub fn none() -> Update {
         Update::default()
     }
 }
 
-/// Why a batch could not happen.
+/// Why a batch could not be observed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ObserveError {
     /// Time went backwards.
@@ -34,7 +35,7 @@ pub enum ObserveError {
         /// The newest time already observed.
         newest: i64,
     },
-    /// A node the history has no room for.
+    /// A node that the history does not hold.
     #[error("event {event} names node {node}, but the history holds {nodes} nodes")]
     UnknownNode {
         /// The event.
@@ -50,7 +51,7 @@ pub enum ObserveError {
         /// The node.
         node: u32,
     },
-    /// An update that does not say what mail of each end says, or says it where mail says memory (width 0).
+    /// An update without the mail rows of each end, or with mail rows where mail carries memory (width 0).
     #[error(
         "the update says {found} numbers in mail; the ends of {events} events say {width} each: {} in all",
         2 * .events * .width
@@ -58,7 +59,7 @@ pub enum ObserveError {
     Mail {
         /// Events of the batch.
         events: usize,
-        /// Numbers that each end says.
+        /// Numbers for each end.
         width: usize,
         /// Numbers in the update.
         found: usize,

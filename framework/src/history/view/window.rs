@@ -1,13 +1,14 @@
-//! A second look at the past of each root.
+//! The event window of each root.
 
 use std::ops::Range;
 
-/// The second look at the past of `C` centres: as many events of each as there are, up to [`WindowSpec::neighbours`](crate::WindowSpec::neighbours), newest first.
+/// The event window of `C` centres: the newest events of each, up to
+/// [`WindowSpec::neighbours`](crate::WindowSpec::neighbours), newest first.
 ///
-/// The events of centre `c` stand at [`of(c)`](Window::of) in each array.
+/// The events of centre `c` are at [`of(c)`](Window::of) in each array.
 #[derive(Debug, Default, PartialEq)]
 pub struct Window {
-    /// `[C + 1]` where the events of each centre begin, and where the last ones end. Empty without a second look.
+    /// `[C + 1]` the start of each centre's events, and the end of the last. Empty without a window.
     pub starts: Vec<u32>,
     /// Rows of the view's distinct nodes: the other end of each event.
     pub row: Vec<u32>,
@@ -17,7 +18,7 @@ pub struct Window {
     pub dt: Vec<f32>,
 }
 
-/// What one task finds.
+/// The part that one task fills.
 #[derive(Default)]
 pub(crate) struct WindowPart {
     pub counts: Vec<u32>,
@@ -27,10 +28,10 @@ pub(crate) struct WindowPart {
 }
 
 impl Window {
-    /// Where the events of a centre stand.
+    /// The positions of a centre's events.
     ///
     /// # Panics
-    /// If there is no such centre, or no second look.
+    /// If there is no such centre, or no window.
     pub fn of(&self, centre: usize) -> Range<usize> {
         self.starts[centre] as usize..self.starts[centre + 1] as usize
     }
@@ -40,7 +41,7 @@ impl Window {
         self.starts.len().saturating_sub(1)
     }
 
-    /// Shows nothing any more; the memory stays.
+    /// Empties the window; the memory stays allocated.
     pub(crate) fn clear(&mut self) {
         self.starts.clear();
         self.row.clear();

@@ -1,12 +1,12 @@
-//! The passes of lanes on devices, from views. Histories, weights and scoring are the host's.
+//! The passes of lanes on devices, from views. The host has histories and weights, and scores.
 
 use crate::model::executor::{Executor, LaneBatch, LaneGradients, LanePool, Scorer, Stopwatch};
 use crate::{DeviceGradients, DeviceModel, Needs, Parameters, Queries, Update, View};
 use tempograph_kernels::cpu::Version;
 
-/// A model on some devices, and the executor of the same model on the host, which scores and has the weights. Lane `l`
-/// is computed on device `l` modulo their number. Weights travel to the devices before a pass and gradients back after
-/// it, and they are added up on the host in the order of the lanes: the number of devices does not change the result.
+/// A model on some devices, and an executor of the same model on the host, which has the weights and scores. Device
+/// `l` modulo the number of devices computes lane `l`. Weights go to the devices before a pass and gradients come back
+/// after it. The host sums them in the order of the lanes, so the number of devices does not change the result.
 pub struct DeviceExecutor<D: DeviceModel> {
     devices: Vec<D>,
     host: Box<dyn Executor>,
@@ -19,7 +19,7 @@ impl<D: DeviceModel> DeviceExecutor<D> {
     /// Computes the lanes of the model of `host` on `devices`, each of which has the same model.
     ///
     /// # Panics
-    /// Where there is no device.
+    /// If there is no device.
     pub fn new(devices: Vec<D>, host: Box<dyn Executor>) -> DeviceExecutor<D> {
         assert!(!devices.is_empty(), "an executor on devices has at least one");
         DeviceExecutor { devices, host, version: None, lanes: vec![Default::default()] }
@@ -33,7 +33,7 @@ fn compute(device: &impl DeviceModel, batch: &LaneBatch<'_>, lane: &mut (LaneGra
     if share != 1.0 {
         gradients.iter_mut().for_each(|gradient| *gradient *= share);
     }
-    // The host does not see when the backward pass began: all of the time counts as forward.
+    // The host cannot measure the start of the backward pass: all of the time counts as forward.
     *lane = (LaneGradients { gradients, loss, forward_seconds: clock.lap(), backward_seconds: 0.0 }, update);
 }
 

@@ -1,27 +1,28 @@
-//! Losses, on tensors and on slices: of link prediction, and of heads that give numbers for each root.
+//! Losses, on tensors and on slices: for link prediction, and for heads with outputs for each root.
 
 use tempograph_kernels::tensor::{
     Backend, Int, Tensor, TensorData,
     activation::{log_softmax, softplus},
 };
 
-/// What a head that gives `K` numbers for each root should give.
+/// Targets of a head with `K` outputs for each root.
 #[derive(Clone, Copy, Debug)]
 pub struct RowTargets<'a> {
-    /// The labelled roots, `[L]`, by their place among the roots of the queries. The other roots take no part in the loss.
+    /// The labelled roots, `[L]`, by position among the roots of the queries. The other roots do not count in the
+    /// loss.
     pub roots: &'a [u32],
     /// Their labels.
     pub labels: RowLabels<'a>,
 }
 
-/// Labels of roots, and by that the loss: each is a mean over the labelled roots, as in PyTorch.
+/// Labels of roots. Their kind selects the loss: each is a mean over the labelled roots, as in PyTorch.
 #[derive(Clone, Copy, Debug)]
 pub enum RowLabels<'a> {
     /// The class of each root, below `K`: cross-entropy.
     Classes {
         /// `[L]`
         classes: &'a [u32],
-        /// `[K]` what a root of each class weighs in the mean; nothing where all weigh the same.
+        /// `[K]` the weight of each class in the mean; `None` for equal weights.
         weights: Option<&'a [f32]>,
     },
     /// The numbers of each root, `[L, K]`: mean squared error, over roots and numbers.
@@ -31,8 +32,8 @@ pub enum RowLabels<'a> {
 }
 
 impl RowTargets<'_> {
-    /// What the logarithm of each probability is multiplied by, written over `shares`, `[K]`, for labelled root number `label`. Nothing where the
-    /// loss has no probabilities. The shares of a root add up to its weight in the mean.
+    /// Writes the factor of each probability's logarithm to `shares`, `[K]`, for labelled root number `label`. Does
+    /// nothing if the loss has no probabilities. The shares of a root sum to its weight in the mean.
     fn shares(&self, label: usize, total: f32, shares: &mut [f32]) {
         match self.labels {
             RowLabels::Classes { classes, weights } => {
@@ -48,7 +49,7 @@ impl RowTargets<'_> {
         }
     }
 
-    /// What the sum over the labelled roots is divided by.
+    /// The divisor of the sum over the labelled roots.
     fn total(&self) -> f32 {
         match self.labels {
             RowLabels::Classes { classes, weights: Some(weights) } => {
@@ -58,7 +59,7 @@ impl RowTargets<'_> {
         }
     }
 
-    /// Panics where labels and outputs do not fit together: such targets are a bug of the code that made them.
+    /// Panics if labels and outputs do not match: such targets are a bug of the code that made them.
     fn check(&self, columns: usize) {
         let (count, numbers) = match self.labels {
             RowLabels::Classes { classes, weights } => {
@@ -72,10 +73,10 @@ impl RowTargets<'_> {
     }
 }
 
-/// The loss of `outputs`, `[R, K]`, for these targets: `[1]`, 0 where no root is labelled.
+/// The loss of `outputs`, `[R, K]`, for these targets: `[1]`, 0 if no root is labelled.
 ///
 /// # Panics
-/// Where targets and outputs do not fit together.
+/// If targets and outputs do not match.
 pub fn row_loss<B: Backend>(outputs: Tensor<B, 2>, targets: RowTargets<'_>) -> Tensor<B, 1> {
     let (device, [_, columns], labelled) = (outputs.device(), outputs.dims(), targets.roots.len());
     targets.check(columns);
@@ -97,7 +98,8 @@ pub fn row_loss<B: Backend>(outputs: Tensor<B, 2>, targets: RowTargets<'_>) -> T
     (log_softmax(rows, 1) * constant(shares)).sum().neg()
 }
 
-/// [`row_loss`] of outputs in host memory, `[R, columns]`. Its derivative in each output is written over `output_grads`.
+/// [`row_loss`] of outputs in host memory, `[R, columns]`. Overwrites `output_grads` with the derivative in each
+/// output.
 ///
 /// # Panics
 /// As `row_loss`.
@@ -109,7 +111,7 @@ pub fn row_loss_on_slices(
 ) -> f32 {
     targets.check(columns);
     output_grads.clear();
-    // One row more: the shares of the root at hand.
+    // One extra row at the end: the shares of the current root.
     output_grads.resize(outputs.len() + columns, 0.0);
     let (grads, shares) = output_grads.split_at_mut(outputs.len());
     let total = targets.total();
@@ -151,20 +153,20 @@ pub fn link_loss<B: Backend>(scores: Tensor<B, 1>, positives: usize) -> Tensor<B
     positive + softplus(scores.narrow(0, positives, pairs - positives), 1.0).mean()
 }
 
-/// [`link_loss`] of logits in host memory. Its derivative in each score is written over `score_grads`.
+/// [`link_loss`] of logits in host memory. Overwrites `score_grads` with the derivative in each score.
 pub fn link_loss_on_slices(scores: &[f32], positives: usize, score_grads: &mut Vec<f32>) -> f32 {
     score_grads.clear();
     let (positive, negative) = scores.split_at(positives);
     (mean_softplus(positive, -1.0, score_grads) + mean_softplus(negative, 1.0, score_grads)) as f32
 }
 
-/// Mean of `softplus(sign * x)`, 0 of nothing. The derivative in each `x` is added to `score_grads`.
+/// Mean of `softplus(sign * x)`, 0 for no scores. Appends the derivative in each `x` to `score_grads`.
 fn mean_softplus(scores: &[f32], sign: f32, score_grads: &mut Vec<f32>) -> f64 {
     let share = 1.0 / scores.len().max(1) as f32;
     let mut sum = 0.0;
     for score in scores {
         let x = sign * score;
-        // Of the two exponentials the one that cannot overflow.
+        // `exp` of a negative number cannot overflow.
         let small = (-x.abs()).exp();
         let sigmoid = if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) };
         sum += f64::from(x.max(0.0) + small.ln_1p());
@@ -215,7 +217,7 @@ mod tests {
         [0.3, -1.0, 2.0, 5.0, 5.0, -40.0, 0.0, 0.0, 0.0, 80.0, -3.0, 1.0, -0.5, 0.25, 0.125];
     const CLASSES: [u32; 4] = [2, 1, 0, 1];
     const NUMBERS: [f32; 12] = [0.0, 1.0, 2.0, -3.0, 4.5, 0.0, 0.1, 0.2, 0.3, -1.0, -2.0, 0.5];
-    /// The last adds up to less than one, as a distribution that was cut off does.
+    /// The last distribution sums to less than one, as one that was cut off does.
     const SHARES: [f32; 12] = [0.5, 0.25, 0.25, 0.0, 1.0, 0.0, 0.1, 0.2, 0.7, 0.25, 0.25, 0.0];
 
     /// Root 1 has no label, and root 0 has two.

@@ -6,7 +6,7 @@ use tempograph_kernels::cpu::{on_each_thread, with_spinning_workers};
 
 /// A number of workers among the threads of the caller.
 ///
-/// Which worker does which item is left to chance: the result of the work must not depend on it.
+/// The assignment of items to workers is not deterministic: the result of the work must not depend on it.
 #[derive(Clone, Copy, Debug)]
 pub struct LanePool {
     workers: usize,
@@ -18,10 +18,10 @@ impl LanePool {
         LanePool { workers }
     }
 
-    /// Does `work` on each item. A worker begins with the item of its own number, whose memory its core may still hold
-    /// from the step before, and then takes what nobody has begun. When there is no more, it takes part in the parallel
-    /// loops of the others, as do threads that are no workers. A single worker does one item after the other, each with
-    /// all threads.
+    /// Runs `work` on each item. A worker begins with the item of its own number, whose memory its core may still hold
+    /// from the step before, and then takes items that no worker has begun. When none is left, it helps in the
+    /// parallel loops of the others, as do threads that are no workers. A single worker runs one item after the other,
+    /// each with all threads.
     pub fn each<T: Send>(&self, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
         let workers = self.workers.min(rayon::current_num_threads());
         if workers < 2 {
@@ -34,17 +34,17 @@ impl LanePool {
             }
             let (before, own) = items.split_at(thread.min(items.len()));
             for item in own.iter().chain(before) {
-                // Taken before the work, so that nobody waits for it.
+                // The lock is released before the work, so that no other worker waits for it.
                 let taken = locked(item).take();
                 taken.into_iter().for_each(&work);
             }
         });
     }
 
-    /// As [`each`](LanePool::each), where work may fail.
+    /// Like [`each`](LanePool::each), for work that may fail.
     ///
     /// # Errors
-    /// An error of some item; the work on the others is done.
+    /// The error of one of the items; the work on the others is done.
     pub fn try_each<T: Send, E: Send>(
         &self,
         items: impl Iterator<Item = T> + Send,
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn threads_without_an_item_take_part_in_the_loops_of_those_who_have_one() {
         let together = Barrier::new(2);
-        // the two halves of the one item wait for each other
+        // The two halves of the one item wait for each other.
         let meet = |_| {
             rayon::join(|| together.wait(), || together.wait());
         };

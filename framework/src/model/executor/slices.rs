@@ -5,11 +5,11 @@ use crate::model::executor::{
 };
 use crate::{ForwardOutput, Needs, Parameters, Queries, SliceModel, Update, View};
 
-/// A [`SliceModel`] and the memory its passes work in. Lanes are computed at the same time, each with working memory of
-/// its own. Once the largest batch has been seen, one lane allocates nothing.
+/// A [`SliceModel`] and the working memory of its passes. Lanes are computed at the same time, each with its own
+/// memory. Once it has seen the largest batch, one lane allocates nothing.
 pub struct SliceExecutor<M: SliceModel> {
     model: M,
-    /// The first one scores, too.
+    /// The first lane is used for scoring, too.
     lanes: Vec<Lane<M>>,
 }
 
@@ -21,12 +21,12 @@ struct Lane<M: SliceModel> {
 }
 
 impl<M: SliceModel> Lane<M> {
-    /// For a model of `size` weights.
+    /// A lane for a model of `size` weights.
     fn new(size: usize) -> Lane<M> {
         Lane { work: M::Work::default(), output_grads: Vec::new(), computed: LaneGradients::zeros(size) }
     }
 
-    /// Goes forward and, where the loss is finite, back.
+    /// Runs the forward pass and, if the loss is finite, the backward pass.
     fn compute(&mut self, model: &M, batch: &LaneBatch<'_>) {
         let Lane { work, output_grads, computed } = self;
         let mut clock = Stopwatch::start();

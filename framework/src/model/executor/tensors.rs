@@ -1,5 +1,5 @@
-//! The passes of a model on tensors, whose gradients come from the tape of the tensor library; and one that only
-//! scores.
+//! The passes of a model on tensors, whose gradients come from the tape of the tensor library; and a scorer without
+//! gradients.
 
 use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
@@ -13,9 +13,9 @@ use crate::model::weights::ModulePath;
 use crate::weights;
 use crate::{Model, Needs, Parameters, Queries, Update, View, values, with_parameters};
 
-/// Held from a forward pass until its gradients are copied, and while weights enter a tape. The tensor library
-/// (burn-autodiff 0.21) keeps the tapes of all threads in one place, and tidying up after one thread's backward pass
-/// can remove a node that another thread is about to build on: its gradient would be missing without a word.
+/// Held from a forward pass until its gradients are copied, and while weights are put on a tape. The tensor library
+/// (burn-autodiff 0.21) keeps the tapes of all threads in one place. Its cleanup after one thread's backward pass can
+/// remove a node that another thread is about to use: that gradient would then be missing without an error.
 static TAPE: Mutex<()> = Mutex::new(());
 
 /// A model on tensors that only scores: one without weights, or one that was trained elsewhere.
@@ -57,7 +57,7 @@ pub struct TensorExecutor<B: AutodiffBackend, M: AutodiffModule<B>> {
     /// Has the weights of `version`.
     model: M,
     version: Version,
-    /// The same weights off the tape, made when the first scores are asked for after they changed.
+    /// The same weights without a tape, created at the first scores after the weights changed.
     scorer: Option<TensorScorer<B::InnerBackend, M::InnerModule>>,
     lanes: Vec<(LaneGradients, Update)>,
     device: B::Device,
@@ -77,7 +77,7 @@ where
         TensorExecutor { version: parameters.version(), parameters, model, scorer: None, lanes, device: device.clone() }
     }
 
-    /// The model with the weights of now.
+    /// The model with the current weights.
     fn refresh(&mut self) {
         if self.version != self.parameters.version() {
             let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,7 +92,7 @@ where
     }
 }
 
-/// Goes forward and, where the loss is finite, back.
+/// Runs the forward pass and, if the loss is finite, the backward pass.
 fn compute<B: AutodiffBackend, M: Model<B> + Module<B>>(
     model: &M,
     parameters: &Parameters,
@@ -117,8 +117,8 @@ fn compute<B: AutodiffBackend, M: Model<B> + Module<B>>(
     computed.backward_seconds = clock.lap();
 }
 
-/// Copies the gradients of all weights from a tape, times `share`, to where the weights stand; those that no gradient
-/// reached are left as they are.
+/// Copies the gradients of all weights from a tape, times `share`, to the ranges of the weights. Weights without a
+/// gradient keep their values there.
 struct Collect<'a, B: AutodiffBackend> {
     path: ModulePath,
     tape: &'a B::Gradients,
@@ -144,10 +144,10 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Collect<'_, B> {
 }
 
 impl<B: AutodiffBackend, M: AutodiffModule<B>> Drop for TensorExecutor<B, M> {
-    /// Waits for the device. Nobody reads what the last pass left, so its kernels may still be compiled and run; in a
-    /// program that ends meanwhile the library of a device in software is torn down under its own threads.
+    /// Waits for the device. Nobody reads the results of the last pass, so its kernels may still be compiling or
+    /// running. If the program ends meanwhile, the library of a software device is torn down under its own threads.
     fn drop(&mut self) {
-        // of a device that failed there is nothing to wait for, and whoever read from it has said so
+        // A failed device cannot be waited for, and its reader has already reported the error.
         drop(B::sync(&self.device));
     }
 }

@@ -1,7 +1,8 @@
 //! A reader of one shape of Python pickle: a dict of number tuples to numpy arrays of numbers.
 //!
-//! A pickle is a program for a stack machine that may call anything. This machine knows the opcodes such a dict needs (protocols 2 to 5) and six names, which
-//! it takes as marks and never calls; anything else is refused with its place in the file. Work and memory stay linear in the size of the file.
+//! A pickle is a program for a stack machine that may call anything. This machine accepts the opcodes such a dict
+//! needs (protocols 2 to 5) and six names, which it treats as markers and never calls. Anything else is an error with
+//! its offset in the file. Work and memory stay linear in the size of the file.
 mod value;
 
 use std::collections::HashMap;
@@ -56,7 +57,7 @@ pub(super) fn read(input: &[u8]) -> Result<impl Iterator<Item = Result<Entry, Pi
 struct Machine<'a> {
     input: &'a [u8],
     at: usize,
-    /// Where the operation being done starts.
+    /// Offset of the current operation.
     start: usize,
     stack: Vec<Value<'a>>,
     marks: Vec<usize>,
@@ -69,7 +70,7 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// Does one operation; true after the last.
+    /// Runs one operation; true after the last.
     fn step(&mut self) -> Result<bool, PickleError> {
         self.start = self.at;
         let [opcode] = self.array()?;
@@ -131,7 +132,8 @@ impl<'a> Machine<'a> {
         self.stack.pop().ok_or_else(|| self.wrong("nothing to take"))
     }
 
-    /// Where the last `count` values start. Values below the last mark are out of reach, so a mark never points past the stack's end.
+    /// Position of the last `count` values. Values below the last mark are not accessible, so a mark never points past
+    /// the stack's end.
     fn last(&self, count: usize) -> Result<usize, PickleError> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let start = self.stack.len().checked_sub(count).filter(|&start| start >= floor);
@@ -208,7 +210,8 @@ impl<'a> Machine<'a> {
     fn tuple(&mut self, count: usize) -> Result<(), PickleError> {
         let start = self.last(count)?;
         let items: Rc<[Value<'a>]> = self.stack.split_off(start).into();
-        // Arguments hold a shape and no table nests deeper; a tuple of any depth would be dropped by recursion of that depth.
+        // Arguments hold a shape and no table nests deeper; a tuple of any depth would be dropped by recursion of that
+        // depth.
         let too_deep = |item: &Value<'_>| matches!(item, Value::Tuple(inner) if inner.iter().any(|value| matches!(value, Value::Tuple(_))));
         if items.iter().any(too_deep) {
             return Err(self.wrong("tuples nested three deep"));
@@ -265,7 +268,7 @@ impl<'a> Machine<'a> {
         Ok(line.trim_end_matches('\n'))
     }
 
-    /// What calling a name with arguments would give, worked out here without calling anything.
+    /// Computes the result of calling a name with arguments, without calling anything.
     fn reduce(&mut self) -> Result<(), PickleError> {
         let (arguments, name) = (self.pop()?, self.pop()?);
         let (Value::Tuple(arguments), Value::Name(name)) = (arguments, name) else {
@@ -376,7 +379,7 @@ impl<'a> Machine<'a> {
             .ok_or_else(|| self.wrong("a key that is not all numbers"))?;
         let Value::Array(place) = value else { return Err(self.wrong("a value that is no array")) };
         let array = self.arrays[*place].as_ref().ok_or_else(|| self.wrong("an array that was never filled"))?;
-        // An array named again and again would unfold to far more than the file.
+        // An array that is referenced many times would expand to far more than the file.
         *budget =
             budget.checked_sub(array.bytes.get().len()).ok_or_else(|| self.wrong("arrays larger than the file"))?;
         let elements = array.bytes.get().chunks_exact(array.dtype.width).map(|element| array.dtype.decode(element));

@@ -1,4 +1,4 @@
-//! What a table of negatives is made of inside a pickle.
+//! The parts of a table of negatives inside a pickle.
 use std::rc::Rc;
 
 /// A dict entry: a tuple of numbers and an array of numbers.
@@ -46,15 +46,15 @@ pub enum Value<'a> {
     Bytes(Bytes<'a>),
     Tuple(Rc<[Value<'a>]>),
     Name(Name),
-    /// Place among the machine's types; a later BUILD completes it.
+    /// Position among the machine's types; a later BUILD completes it.
     Dtype(usize),
-    /// Place among the machine's arrays, likewise.
+    /// Position among the machine's arrays, likewise.
     Array(usize),
     /// The one dict.
     Dict,
 }
 
-/// Bytes as they lie in the file, or decoded from text.
+/// Bytes as in the file, or decoded from text.
 #[derive(Clone, Debug)]
 pub enum Bytes<'a> {
     Borrowed(&'a [u8]),

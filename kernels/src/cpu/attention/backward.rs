@@ -1,4 +1,4 @@
-//! Gradients of temporal attention. Neighbours are put together again; only their weights were kept.
+//! Gradients of temporal attention. Neighbours are gathered again; the forward pass saved only their weights.
 use crate::cpu::attention::{AttentionBuffers, NeighbourTable, RootTile, as_blocks, as_blocks_mut};
 use crate::cpu::vector::groups::Groups;
 use crate::cpu::vector::math::{add_two, sin_row};
@@ -6,13 +6,13 @@ use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
 use crate::cpu::vector::time::add_time_gradient;
 use crate::plan::neighbours::AttentionPlanRef;
 
-/// Rows of `hidden` a task takes.
+/// Rows of `hidden` per task.
 const ROWS: usize = 16;
 
 /// Gradients of one attention over `C` roots.
 #[derive(Clone, Debug, Default)]
 pub struct AttentionGradientBuffers {
-    /// `[C, H, X]` of the sums: given.
+    /// `[C, H, X]` gradient of the sums: the input.
     pub(crate) seen: Vec<f32>,
     /// `[C, H, X]` of the queries.
     pub(crate) query: Vec<f32>,
@@ -25,7 +25,7 @@ pub struct AttentionGradientBuffers {
 }
 
 impl AttentionGradientBuffers {
-    /// Makes room as [`AttentionBuffers::resize`].
+    /// Resizes as [`AttentionBuffers::resize`].
     pub(crate) fn resize(&mut self, rows: usize, stride: usize, k: usize) {
         self.seen.resize(rows * stride, 0.0);
         self.query.resize(rows * stride, 0.0);
@@ -34,7 +34,7 @@ impl AttentionGradientBuffers {
     }
 }
 
-/// What one chunk of roots is given and gives, all from root `first` on.
+/// Inputs and outputs of one chunk of roots, all from root `first` on.
 pub(crate) struct ChunkGradient<'a> {
     /// `[roots, H, X]` gradient of the sums.
     pub(crate) seen: &'a [f32],
@@ -44,11 +44,11 @@ pub(crate) struct ChunkGradient<'a> {
     pub(crate) dropped: &'a mut [f32],
     /// `[roots, H, K]`
     pub(crate) score: &'a mut [f32],
-    /// `[2T]` gradients of frequencies and phases: added to.
+    /// `[2T]` gradients of frequencies and phases, which are added.
     pub(crate) time: &'a mut [f32],
 }
 
-/// Gradients of one chunk of roots, given what the forward pass kept.
+/// Gradients of one chunk of roots, from the saved arrays of the forward pass.
 pub(crate) fn attend_chunk_backward(
     attending: &AttentionPlanRef<'_>,
     table: NeighbourTable<'_>,
@@ -89,7 +89,8 @@ pub(crate) fn attend_chunk_backward(
     });
 }
 
-/// Turns `score`, the gradients of the dropped weights of one root and head, into those of the scores; `dropped` gets those weights.
+/// Converts `score` from gradients of the dropped weights of one root and head into gradients of the scores. Writes
+/// these weights to `dropped`.
 fn score_gradients(
     attending: &AttentionPlanRef<'_>,
     [root, head, heads]: [usize; 3],
@@ -110,7 +111,7 @@ fn score_gradients(
     }
 }
 
-/// What neighbours contribute to the gradients of frequencies and phases.
+/// Contributions of neighbours to the gradients of frequencies and phases.
 struct TimeGradientAccumulator<'a> {
     table: NeighbourTable<'a>,
     /// First time column of a neighbour.
@@ -121,7 +122,7 @@ struct TimeGradientAccumulator<'a> {
     phase: &'a mut [f32],
 }
 
-/// Widest time encoding whose working memory is kept on the stack.
+/// Widest time encoding whose working memory is on the stack.
 const WIDEST: usize = 1024;
 
 impl<'a> TimeGradientAccumulator<'a> {
@@ -161,13 +162,14 @@ impl<'a> TimeGradientAccumulator<'a> {
     }
 }
 
-/// Groups the valid slots by which of `rows` rows they read.
+/// Groups the valid slots by the row they read, out of `rows` rows.
 pub(crate) fn group_slots(groups: &mut Groups, attending: &AttentionPlanRef<'_>, rows: usize) {
     groups.fill(rows, attending.neighbours.valid_slots(), &attending.neighbours.row);
 }
 
-/// Writes to every row of `out`, the gradient of `hidden` `[N, W]`, what the slots that read it contribute, in their order: for slot `k` the
-/// sum over heads of `dropped * gradient of the sum + score * query`. Slots are grouped already.
+/// Writes every row of `out`, the gradient of `hidden` `[N, W]`: the sum of the contributions of the slots that read
+/// it, in their order. Slot `k` contributes the sum over heads of `dropped * gradient of the sum + score * query`.
+/// Slots are grouped already.
 pub(crate) fn hidden_gradient(
     attending: &AttentionPlanRef<'_>,
     table: NeighbourTable<'_>,

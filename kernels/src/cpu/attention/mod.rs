@@ -1,4 +1,5 @@
-//! Temporal attention, a root at a time: what a neighbour looks like is put together in cache and never written out.
+//! Temporal attention, one root at a time. The rows of its neighbours are gathered in cache and never written to
+//! memory.
 pub(crate) mod backward;
 pub(crate) mod projected;
 
@@ -13,7 +14,7 @@ use crate::cpu::vector::time::{TimeWeights, sum_rows};
 use crate::plan::neighbours::AttentionPlanRef;
 use std::cell::RefCell;
 
-/// What neighbours are put together from: `hidden` `[N, W]` and the weights of the time encoding.
+/// The table from which neighbours are gathered: `hidden` `[N, W]` and the weights of the time encoding.
 #[derive(Clone, Copy, Debug)]
 pub struct NeighbourTable<'a> {
     /// `[N, W]`
@@ -32,7 +33,7 @@ impl NeighbourTable<'_> {
         self.width + attending.edge_width() + self.time.freq.len() + 1
     }
 
-    /// Panics when the parts do not fit together.
+    /// Panics if the shapes do not fit together.
     pub(crate) fn check(&self, attending: &AttentionPlanRef<'_>) {
         attending.neighbours.check();
         assert_eq!(self.time.phase.len(), self.time.freq.len(), "phase is not as long as freq");
@@ -46,7 +47,7 @@ pub(super) struct RootTile {
     pub(super) count: usize,
     /// Columns of a neighbour.
     columns: usize,
-    /// Blocks a neighbour takes.
+    /// Blocks per neighbour.
     pub(super) blocks: usize,
     /// `[K, blocks]`
     pub(super) rows: Vec<Block>,
@@ -61,13 +62,13 @@ thread_local! {
 }
 
 impl RootTile {
-    /// Calls `task` with this thread's tile, made ready for `k` neighbours of `columns` numbers.
+    /// Calls `task` with this thread's tile, prepared for `k` neighbours of `columns` numbers.
     pub(super) fn with<R>(columns: usize, k: usize, task: impl FnOnce(&mut Self) -> R) -> R {
         TILE.with_borrow_mut(|tile| {
             let blocks = blocks(columns);
             tile.blocks = blocks;
             if tile.columns != columns {
-                // what an attention of another width left behind would stand in the padding
+                // an attention of another width may have left numbers in the padding
                 tile.rows.fill([0.0; BLOCK]);
                 tile.columns = columns;
             }
@@ -107,7 +108,7 @@ impl RootTile {
         mix(out, weights, &self.rows);
     }
 
-    /// Attention of the root in the tile: from its `query`, for one head, to `weights`, `slopes` and what it has `seen`.
+    /// Attention of the root in the tile for one head: reads `query`; writes `weights`, `slopes` and the sum `seen`.
     pub(super) fn attend(
         &mut self,
         attending: &AttentionPlanRef<'_>,
@@ -142,10 +143,10 @@ pub(super) fn as_blocks_mut(numbers: &mut [f32]) -> &mut [Block] {
     numbers.as_chunks_mut().0
 }
 
-/// Arrays of one attention over `C` roots, padded: an attention's working memory, kept from one to the next.
+/// Padded arrays of one attention over `C` roots: its working memory, reused from call to call.
 #[derive(Clone, Debug, Default)]
 pub struct AttentionBuffers {
-    /// `[C, H, X]` queries against whole neighbours.
+    /// `[C, H, X]` queries, multiplied with the key weights.
     pub(crate) query: Vec<f32>,
     /// `[C, H, X]` sums of neighbours.
     pub(crate) seen: Vec<f32>,
@@ -156,7 +157,7 @@ pub struct AttentionBuffers {
 }
 
 impl AttentionBuffers {
-    /// Makes room; queries and sums have rows of `stride` numbers.
+    /// Resizes; queries and sums have rows of `stride` numbers.
     pub(crate) fn resize(&mut self, rows: usize, stride: usize, k: usize) {
         self.query.resize(rows * stride, 0.0);
         self.seen.resize(rows * stride, 0.0);
@@ -165,7 +166,8 @@ impl AttentionBuffers {
     }
 }
 
-/// One chunk of roots attends: `query` and `seen` `[roots, H, X]` padded, `weights` and `slopes` `[roots, H, K]`, from root `first` on.
+/// Attention of one chunk of roots: `query` and `seen` `[roots, H, X]` padded, `weights` and `slopes` `[roots, H, K]`,
+/// from root `first` on.
 pub(super) fn attend_chunk(
     attending: &AttentionPlanRef<'_>,
     table: NeighbourTable<'_>,
@@ -198,14 +200,14 @@ pub(super) fn attend_chunk(
     });
 }
 
-/// An attention whose queries are given against whole neighbours, head by head: the operation on the tape.
+/// An attention whose queries are already multiplied with the key weights, head by head: the operation on the tape.
 #[derive(Clone, Debug, Default)]
 pub struct Attention {
     kept: AttentionBuffers,
     gradient: AttentionGradientBuffers,
 }
 
-/// Roots a task takes.
+/// Roots per task.
 const CHUNK: usize = 8;
 
 impl Attention {

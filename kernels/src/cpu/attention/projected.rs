@@ -1,4 +1,5 @@
-//! Attention from projected queries to projected values: key and value weights are moved to the query and behind the sum.
+//! Attention from projected queries to projected values: key weights are moved to the query and value weights after the
+//! sum.
 use crate::cpu::attention::backward::{
     AttentionGradientBuffers, ChunkGradient, attend_chunk_backward, group_slots, hidden_gradient,
 };
@@ -10,14 +11,14 @@ use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
 use crate::cpu::vector::time::sum_rows;
 use crate::plan::neighbours::AttentionPlanRef;
 
-/// Roots a task takes.
+/// Roots per task.
 const TILE: usize = 12;
 
-/// `out_h = (sum over k of a_hk x_k) V_hᵀ` with `a_h = softmax(act(q_h K_h x))`, for every root and head, where a neighbour is
-/// `x_k = [hidden[row_k] | edge features | cos(dt_k * freq + phase) | 1]`, `X` numbers.
+/// `out_h = (sum over k of a_hk x_k) V_hᵀ` with `a_h = softmax(act(q_h K_h x))`, for every root and head, where a
+/// neighbour is `x_k = [hidden[row_k] | edge features | cos(dt_k * freq + phase) | 1]`, `X` numbers.
 ///
-/// `q_h . (K_h x) = (K_hᵀ q_h) . x` and `sum a (V_h x) = V_h (sum a x)`: keys and values are never made for each neighbour. The forward
-/// pass keeps what the backward pass needs, and both keep their working memory for the next one.
+/// `q_h . (K_h x) = (K_hᵀ q_h) . x` and `sum a (V_h x) = V_h (sum a x)`: keys and values are never computed for each
+/// neighbour. The forward pass saves the inputs of the backward pass, and both reuse their working memory.
 #[derive(Clone, Debug, Default)]
 pub struct ProjectedAttention {
     heads: usize,
@@ -25,9 +26,9 @@ pub struct ProjectedAttention {
     columns: usize,
     /// `[O / H]`
     per_head: usize,
-    /// Of each head: `K_h` `[p, X]` and `V_hᵀ` `[X, p]`, for the backward pass `V_h` `[p, X]` and `K_hᵀ` `[X, p]`.
+    /// For each head: `K_h` `[p, X]` and `V_hᵀ` `[X, p]`; for the backward pass `V_h` `[p, X]` and `K_hᵀ` `[X, p]`.
     packed: Vec<[Packed; 4]>,
-    /// Version of the weights that are packed.
+    /// Version of the packed weights.
     version: Option<(Version, Precision)>,
     kept: AttentionBuffers,
     gradient: AttentionGradientBuffers,
@@ -44,28 +45,28 @@ pub struct ProjectionWeights<'a> {
     pub value: &'a [f32],
     /// `H`, which divides `O`.
     pub heads: usize,
-    /// Of key and value.
+    /// Version of key and value.
     pub version: Version,
-    /// Of the products.
+    /// Precision of the products.
     pub precision: Precision,
 }
 
 /// Gradients of a [`ProjectedAttention`].
 #[derive(Debug)]
 pub struct ProjectionGradients<'a> {
-    /// `[O, X]`, written over.
+    /// `[O, X]`, overwritten.
     pub key: &'a mut [f32],
-    /// `[O, X]`, written over.
+    /// `[O, X]`, overwritten.
     pub value: &'a mut [f32],
-    /// `[C, O]` padded, written over.
+    /// `[C, O]` padded, overwritten.
     pub query: &'a mut [f32],
-    /// `[N, W]`, rows as far apart as those of the table, written over.
+    /// `[N, W]` with the stride of the table, overwritten.
     pub hidden: &'a mut [f32],
-    /// `[T]` each, added to.
+    /// `[T]` each, added.
     pub time: [&'a mut [f32]; 2],
 }
 
-/// Numbers from one row of `[C, O]` to the next: the products of each head write whole vectors.
+/// Numbers from one row of `[C, O]` to the next. It has padding because the products of each head write whole vectors.
 pub fn head_stride(width: usize, heads: usize) -> usize {
     let per_head = width / heads;
     padded((heads - 1) * per_head + padded(per_head))
@@ -143,12 +144,13 @@ impl ProjectedAttention {
         }
     }
 
-    /// What each root looked at, `[C, H, K]`: the attention weights before dropout.
+    /// Attention weights of each root before dropout, `[C, H, K]`.
     pub fn weights(&self) -> &[f32] {
         &self.kept.weights
     }
 
-    /// Gradients, given that of the output, `[C, O]` with rows [`head_stride`] apart. The rest is as [`forward`](Self::forward) had it.
+    /// Gradients, given that of the output, `[C, O]` with rows [`head_stride`] apart. The other arguments are those of
+    /// [`forward`](Self::forward).
     pub fn backward(
         &mut self,
         attending: &AttentionPlanRef<'_>,
@@ -173,7 +175,7 @@ impl ProjectedAttention {
             let size = per_head * columns;
             let (key, value) = (DisjointRows::new(key, size), DisjointRows::new(value, size));
             let (kept, gradient) = (&self.kept, &self.gradient);
-            // the gradients of all heads' weights side by side: each alone is too small to share
+            // one loop over the weight gradients of all heads: that of one head is too small to share among threads
             in_chunks(2 * heads, 1, |task| {
                 let (head, is_key) = (task.start / 2, task.start % 2 == 0);
                 let (out, left, right) = if is_key {
@@ -192,7 +194,8 @@ impl ProjectedAttention {
         sum_rows(&self.partial, time);
     }
 
-    /// Gradients of what stands by root: of sums, of whole-neighbour queries, of queries; each task's of the time encoding in `partial`.
+    /// Gradients of the arrays by root: sums, multiplied queries, queries. Those of the time encoding go to `partial`,
+    /// one row per task.
     fn root_gradients(
         &mut self,
         attending: &AttentionPlanRef<'_>,

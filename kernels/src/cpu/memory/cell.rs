@@ -6,8 +6,9 @@ use crate::cpu::vector::simd::vectorised;
 pub(crate) type Biases<'a> = [&'a [f32]; 2];
 
 vectorised! {
-    /// New memory `out` `[D]` of a GRU with memory `h` `[D]`. `gates` `[3D]` come in as products (for r and z the sum of both, for n that
-    /// of the message) and go out as r, z and n; `recurrent` `[D]` comes in as `W_hn h` and goes out with its bias.
+    /// New memory `out` `[D]` of a GRU with memory `h` `[D]`. `gates` `[3D]` hold products on entry (for r and z the
+    /// sum of both, for n that of the message) and r, z and n on return. `recurrent` `[D]` holds `W_hn h` on entry; on
+    /// return its bias is added.
     pub(crate) fn gru<I>(out: &mut [f32], gates: &mut [f32], recurrent: &mut [f32], biases: Biases<'_>, h: &[f32]) {
         let d = h.len();
         let [b_ih, b_hh] = biases;
@@ -29,8 +30,8 @@ vectorised! {
 }
 
 vectorised! {
-    /// Turns r, z, n and the recurrent product, as [`gru`] left them, into the gradients of what the gates received, from the gradient
-    /// of the new memory. All `[D]`.
+    /// Converts r, z, n and the recurrent product, as written by [`gru`], into the gradients of the gates' arguments,
+    /// given the gradient of the new memory. All `[D]`.
     pub(crate) fn gru_backward<I>(r: &mut [f32], z: &mut [f32], n: &mut [f32], recurrent: &mut [f32], h: &[f32], grad: &[f32]) {
         let d = h.len();
         let (r, z, n, recurrent, grad) = (&mut r[..d], &mut z[..d], &mut n[..d], &mut recurrent[..d], &grad[..d]);
@@ -46,7 +47,8 @@ vectorised! {
 }
 
 vectorised! {
-    /// New memory `out` `[D]` of a plain recurrent cell. `sum` `[D]` comes in as the sum of both products and goes out as the memory.
+    /// New memory `out` `[D]` of a plain recurrent cell. `sum` `[D]` holds the sum of both products on entry and the
+    /// memory on return.
     pub(crate) fn rnn<I>(out: &mut [f32], sum: &mut [f32], biases: Biases<'_>) {
         let [b_ih, b_hh] = biases;
         for ((sum, &b), &c) in sum.iter_mut().zip(b_ih).zip(b_hh) {
@@ -57,7 +59,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// Turns the memory [`rnn`] left into the gradient of its argument.
+    /// Converts the memory written by [`rnn`] into the gradient of its argument.
     pub(crate) fn rnn_backward<I>(memory: &mut [f32], grad: &[f32]) {
         for (memory, &grad) in memory.iter_mut().zip(grad) {
             *memory = grad * (1.0 - *memory * *memory);

@@ -1,4 +1,4 @@
-//! The memory update: messages, products, gates; and back to the gradients of its weights.
+//! The memory update: messages, products, gates, and the gradients of its weights.
 pub(crate) mod cell;
 pub(crate) mod recurrent;
 
@@ -12,7 +12,7 @@ use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
 use crate::cpu::vector::time::{TimeWeights, add_time_gradient, sum_rows};
 use crate::{Cell, MailPlan};
 
-/// Mails a task takes.
+/// Mails per task.
 const TILE: usize = 24;
 
 /// Weights of one update: `w_ih` `[G, X]` with `X = 2D + E + T`, `w_hh` `[G, D]`, `b_ih` `[G]`, `b_hh` `[G]`.
@@ -26,13 +26,13 @@ pub struct CellWeights<'a> {
     pub b_ih: &'a [f32],
     /// `[G]`
     pub b_hh: &'a [f32],
-    /// Of all of them.
+    /// Version of all of them.
     pub version: Version,
-    /// Of the products.
+    /// Precision of the products.
     pub precision: Precision,
 }
 
-/// Gradients of [`CellWeights`], written over.
+/// Gradients of [`CellWeights`], overwritten.
 #[derive(Debug)]
 pub struct CellGradients<'a> {
     /// `[G, X]`
@@ -58,7 +58,7 @@ struct Shape {
     x: usize,
     /// All gates.
     g: usize,
-    /// The leading gates that see only the sum of both products.
+    /// Number of leading gates that read only the sum of both products.
     summed: usize,
 }
 
@@ -76,29 +76,31 @@ impl Shape {
         Self { d, e, t, x, g, summed: cell.summed() * d }
     }
 
-    /// Gates whose two products stand apart.
+    /// Number of gates that need both products separately.
     fn apart(&self) -> usize {
         self.g - self.summed
     }
 }
 
-/// One memory update: its forward pass keeps what its backward pass needs, and both keep their working memory for the next one.
+/// One memory update. Its forward pass saves the inputs of its backward pass, and both reuse their working memory.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryUpdate {
     shape: Shape,
     /// Positions of the mails in the plan: those with a message first, then those whose message is empty.
     mails: Vec<u32>,
-    /// How many have a message.
+    /// Number of mails with a message.
     full: usize,
     /// `[M, X]`: own memory, other memory, edge features, time encoding; of empty messages own memory only.
     message: Vec<f32>,
     /// `[M, G]`: the gates, in the backward pass their gradients.
     gates: Vec<f32>,
-    /// `[M, G - summed]`: the recurrent product where it stands apart, in the backward pass its gradient.
+    /// `[M, G - summed]`: the recurrent product of the gates that need it separately; in the backward pass its
+    /// gradient.
     recurrent: Vec<f32>,
-    /// `[X, G]`: `w_ih` transposed, with `w_hh` added where both meet the node's own memory and their products are only summed.
+    /// `[X, G]`: `w_ih` transposed, with `w_hh` added where both meet the node's own memory and their products are only
+    /// summed.
     merged: Packed,
-    /// `[D, summed]`: what an empty message leaves of it.
+    /// `[D, summed]`: the part of it that applies to an empty message.
     w_empty: Packed,
     /// `[D, G - summed]`: the rest of `w_hh`.
     w_apart: Packed,
@@ -111,10 +113,10 @@ pub struct MemoryUpdate {
 }
 
 impl MemoryUpdate {
-    /// Writes the new memory `[U, D]`. Rows without mail keep theirs.
+    /// Writes the new memory `[U, D]`. Rows without mail keep their memory.
     ///
     /// # Panics
-    /// Where plan and weights do not fit together, or `out` is not `[U, D]`.
+    /// If plan and weights do not fit together, or `out` is not `[U, D]`.
     pub fn forward(
         &mut self,
         plan: &MailPlan,
@@ -170,7 +172,7 @@ impl MemoryUpdate {
         });
     }
 
-    /// Puts mails with a message before those without.
+    /// Orders mails with a message before those without.
     fn order(&mut self, plan: &MailPlan) {
         let all = 0..plan.rows.len() as u32;
         self.mails.clear();
@@ -197,7 +199,7 @@ impl MemoryUpdate {
         );
     }
 
-    /// Gradients of the weights, given that of the new memory, `[U, D]`. Those of `time` are added to what is there. Called after
+    /// Gradients of the weights, given that of the new memory, `[U, D]`. Those of `time` are added. Called after
     /// [`forward`](Self::forward) with the same plan, cell and time weights; stored memories and mails are constants.
     pub fn backward(
         &mut self,
@@ -233,7 +235,7 @@ impl MemoryUpdate {
                 )
             },
         );
-        // what mails with a message add to the summed rows of `w_hh` stands in the own-memory columns of `w_ih`
+        // for mails with a message, the gradient of the summed rows of `w_hh` equals the own-memory columns of `w_ih`
         for (w_hh, w_ih) in w_summed.chunks_exact_mut(d).zip(w_ih.chunks_exact(x)) {
             w_hh.copy_from_slice(&w_ih[..d]);
         }
@@ -249,7 +251,7 @@ impl MemoryUpdate {
         b_hh[..summed].copy_from_slice(&b_ih[..summed]);
     }
 
-    /// Turns gates into their gradients and leaves each task's sums over its rows in `partial`.
+    /// Converts gates into their gradients and writes each task's sums over its rows to `partial`.
     fn gate_gradients(&mut self, plan: &MailPlan, cell: Cell, time: TimeWeights<'_>, grad: &[f32]) {
         let Shape { d, x, g, t, .. } = self.shape;
         let (apart, mails) = (self.shape.apart(), self.mails.len());

@@ -1,23 +1,25 @@
-//! A recurrent cell on rows of input that are made elsewhere: of messages that were mapped or averaged first.
+//! A recurrent cell on input rows that are computed before: mapped or averaged messages.
 use crate::Cell;
 use crate::cpu::memory::cell::{gru, gru_backward, rnn, rnn_backward};
 use crate::cpu::memory::{CellGradients, CellWeights};
 use crate::cpu::product::linear::{Activation, InputGradient, Linear, LinearWeights, PaddedRows};
 use crate::cpu::vector::math::add;
 
-/// `h' = cell(x, h)` of some rows, and back. [`MemoryUpdate`](crate::cpu::MemoryUpdate) is the same for messages as mail carries them, and cheaper.
+/// `h' = cell(x, h)` of some rows, and its gradients. [`MemoryUpdate`](crate::cpu::MemoryUpdate) computes the same for
+/// unmapped messages, and is cheaper.
 #[derive(Clone, Debug, Default)]
 pub struct RecurrentCell {
     ih: Linear,
     hh: Linear,
-    /// `[R, G]` what gates are of the input, in the backward pass their gradients.
+    /// `[R, G]` the input's products; in the backward pass their gradients.
     gates: PaddedRows,
-    /// `[R, G]` the recurrent product, in the backward pass its gradient.
+    /// `[R, G]` the recurrent product; in the backward pass its gradient.
     recurrent: PaddedRows,
 }
 
 impl RecurrentCell {
-    /// Writes the new memory of row `i` over row `rows[i]` of `out`, `[U, D]`, from its input `x` `[R, X]` and its memory `own` `[R, D]`.
+    /// Writes the new memory of row `i` to row `rows[i]` of `out`, `[U, D]`, from its input `x` `[R, X]` and its memory
+    /// `own` `[R, D]`.
     pub fn forward(
         &mut self,
         cell: Cell,
@@ -46,8 +48,8 @@ impl RecurrentCell {
         }
     }
 
-    /// Gradients of the weights, written over, and of the input, given `grad`, that of the new memories, `[U, D]`. Called after
-    /// [`forward`](Self::forward) with the same rows and weights. Memories are constants.
+    /// Gradients of the weights and of the input, overwritten, given `grad`, that of the new memories, `[U, D]`. Called
+    /// after [`forward`](Self::forward) with the same rows and weights. Memories are constants.
     pub fn backward(
         &mut self,
         cell: Cell,

@@ -1,4 +1,4 @@
-//! Products of numbers rounded to bfloat16, summed in single precision: twice as many to an instruction.
+//! Products of numbers rounded to bfloat16, summed in single precision: one instruction does twice as many.
 use crate::cpu::product::gemm::{Matrix, WriteMode};
 use crate::cpu::product::scratch::with_words;
 use crate::cpu::vector::simd::vectorised;
@@ -9,13 +9,13 @@ pub enum Precision {
     /// Single precision.
     #[default]
     F32,
-    /// Rounded to the 8 bits of a bfloat16, in forward products and in gradients of inputs; sums, and gradients of weights, are in single
-    /// precision. Only on processors that [`have`](Precision::available) the instructions.
+    /// Rounded to the 8 bits of a bfloat16, in forward products and in gradients of inputs; sums, and gradients of
+    /// weights, are in single precision. Only on processors that [`have`](Precision::available) the instructions.
     Bf16,
 }
 
 impl Precision {
-    /// Whether this processor has the instructions, and the [`SimdLevel`](crate::cpu::SimdLevel) in use has them too.
+    /// Whether this processor has the instructions, and the [`SimdLevel`](crate::cpu::SimdLevel) in use also has them.
     pub fn available(self) -> bool {
         match self {
             Self::F32 => true,
@@ -37,7 +37,7 @@ pub(crate) const PANEL: usize = 64;
 #[inline(always)]
 fn round(x: f32) -> u16 {
     let bits = x.to_bits();
-    // what is not a number stays so: rounding up could make an infinity of it
+    // a NaN stays a NaN: rounding up could make it an infinity
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
     (if x.is_nan() { bits >> 16 | 0x40 } else { rounded }) as u16
 }
@@ -61,7 +61,8 @@ vectorised! {
     }
 }
 
-/// Packs a matrix `[depth, columns]` in panels of pairs of rows; `row` writes some of the numbers of a row, from a column on.
+/// Packs a matrix `[depth, columns]` in panels of pairs of rows; `row` writes some of the numbers of a row, from a
+/// column on.
 pub(crate) fn pack(panels: &mut Vec<u32>, depth: usize, columns: usize, row: impl Fn(usize, usize, &mut [f32])) {
     let pairs = depth.div_ceil(2);
     panels.clear();
@@ -83,7 +84,8 @@ pub(crate) fn pack(panels: &mut Vec<u32>, depth: usize, columns: usize, row: imp
     }
 }
 
-/// `out = lhs rhs` or `out += lhs rhs` with `rhs` `[depth, columns]` packed; see [`multiply`](crate::cpu::product::gemm::multiply).
+/// `out = lhs rhs` or `out += lhs rhs` with `rhs` `[depth, columns]` packed; see
+/// [`multiply`](crate::cpu::product::gemm::multiply).
 pub(crate) fn multiply(out: &mut [f32], stride: usize, into: WriteMode, lhs: Matrix<'_>, panels: &[u32], room: usize) {
     assert!(Precision::Bf16.available(), "this processor has no instructions for bfloat16");
     let pairs = lhs.columns.div_ceil(2);
@@ -97,7 +99,8 @@ pub(crate) fn multiply(out: &mut [f32], stride: usize, into: WriteMode, lhs: Mat
             for row in (0..lhs.rows).step_by(x86::ROWS) {
                 let rows = x86::ROWS.min(lhs.rows - row);
                 assert!((row + rows - 1) * stride + p * PANEL + vectors * 16 <= out.len(), "no room for the product");
-                // SAFETY: the processor has the instructions; `out` has room, the words `rows` rows and the panel `pairs` of them.
+                // SAFETY: the processor has the instructions; `out` has room, the words `rows` rows and the panel
+                // `pairs` of them.
                 unsafe {
                     let (out, words) =
                         (out.as_mut_ptr().add(row * stride + p * PANEL), words.as_ptr().add(row * pairs));
@@ -135,7 +138,7 @@ mod x86 {
         [kernel::<6, 1>, kernel::<6, 2>, kernel::<6, 3>, kernel::<6, 4>],
     ];
 
-    /// The same bits, taken for pairs of bfloat16.
+    /// The same bits as pairs of bfloat16.
     #[inline(always)]
     fn halves(bits: __m512i) -> __m512bh {
         // SAFETY: both have 512 bits, and any will do.
@@ -145,7 +148,8 @@ mod x86 {
     /// `R` rows of `V` vectors: the sum over `pairs` of two rows of `words` times two rows of the panel.
     ///
     /// # Safety
-    /// The processor has AVX-512 BF16; `out` has room for `R` rows `stride` apart, `words` has `R * pairs` and `panel` `pairs * PANEL`.
+    /// The processor has AVX-512 BF16; `out` has room for `R` rows `stride` apart, `words` has `R * pairs` and `panel`
+    /// `pairs * PANEL`.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn kernel<const R: usize, const V: usize>(
         out: *mut f32,

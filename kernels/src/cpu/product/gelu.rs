@@ -1,4 +1,5 @@
-//! The Gaussian error linear unit, `gelu(x) = x (1 + erf(x / sqrt 2)) / 2` (Hendrycks and Gimpel, 2016, arXiv:1606.08415), with dropout behind it.
+//! The Gaussian error linear unit, `gelu(x) = x (1 + erf(x / sqrt 2)) / 2` (Hendrycks and Gimpel, 2016,
+//! arXiv:1606.08415), followed by dropout.
 use crate::Dropout;
 use crate::cpu::product::linear::PaddedRows;
 use crate::cpu::vector::math::{erf, exp};
@@ -7,7 +8,7 @@ use crate::cpu::vector::simd::{Isa, vectorised};
 use crate::plan::dropout::factor;
 use std::f32::consts::FRAC_1_SQRT_2;
 
-/// Rows a task takes.
+/// Rows per task.
 const TILE: usize = 48;
 /// `1 / sqrt(2 pi)`.
 const DENSITY: f32 = 0.398_942_3;
@@ -36,7 +37,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// Multiplies numbers, the first of which is the `first`-th, by what dropout makes of each.
+    /// Multiplies numbers by their dropout factors. The first number has index `first`.
     fn drop_numbers<I>(numbers: &mut [f32], first: u64, mixed_seed: u64, rate: f32) {
         for (i, x) in numbers.iter_mut().enumerate() {
             *x *= factor(mixed_seed, rate, first.wrapping_add(i as u64));
@@ -44,7 +45,7 @@ vectorised! {
     }
 }
 
-/// Calls `each` with every row of `rows` and its number.
+/// Calls `each` with every row of `rows` and its index.
 fn in_rows(rows: &mut PaddedRows, each: impl Fn(usize, &mut [f32]) + Sync) {
     let (count, stride) = (rows.rows(), rows.stride());
     let all = DisjointRows::new(&mut rows.values, stride);
@@ -61,7 +62,7 @@ fn drop_row(numbers: &mut [f32], row: usize, dropout: Option<Dropout>) {
     drop_numbers(numbers, first, dropout.mixed_seed(), dropout.rate);
 }
 
-/// Drops numbers of `rows`, or of their gradient. Number `i` of row `r` is the `r * columns + i`-th.
+/// Applies dropout to `rows`, or to their gradient. Number `i` of row `r` has index `r * columns + i`.
 pub fn drop_rows(rows: &mut PaddedRows, dropout: Option<Dropout>) {
     let columns = rows.columns();
     if dropout.is_some() {
@@ -69,7 +70,7 @@ pub fn drop_rows(rows: &mut PaddedRows, dropout: Option<Dropout>) {
     }
 }
 
-/// Writes `gelu(x)` behind dropout.
+/// Writes `gelu(x)` after dropout.
 pub fn gelu_rows(x: &PaddedRows, dropout: Option<Dropout>, out: &mut PaddedRows) {
     let columns = x.columns();
     out.resize(x.rows(), columns);
@@ -81,10 +82,10 @@ pub fn gelu_rows(x: &PaddedRows, dropout: Option<Dropout>, out: &mut PaddedRows)
     });
 }
 
-/// Makes the gradient of what [`gelu_rows`] wrote that of `x`, in place.
+/// Converts the gradient of the output of [`gelu_rows`] into that of `x`, in place.
 ///
 /// # Panics
-/// If the gradient is not like `x`.
+/// If the gradient's shape is not that of `x`.
 pub fn gelu_rows_backward(x: &PaddedRows, dropout: Option<Dropout>, grad: &mut PaddedRows) {
     let columns = x.columns();
     assert_eq!((grad.rows(), grad.columns()), (x.rows(), columns), "the gradient is not like the rows");

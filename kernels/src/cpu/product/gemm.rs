@@ -1,8 +1,8 @@
-//! Matrix products on padded rows, with the `gemm` library's micro-kernels under loops of our own.
+//! Matrix products on padded rows: our own loops around the `gemm` library's micro-kernels.
 //!
-//! The library's own driver asks for memory on every call and packs operands anew each time. Here weights are packed once a step
-//! ([`Packed`]), activations are read where they lie, and nothing is asked for. What is computed in which order depends on the shapes
-//! alone, so that a product has the same bits for any number of threads.
+//! The library's own driver allocates on every call and packs operands each time. Here weights are packed once per step
+//! ([`Packed`]), activations are read in place, and nothing is allocated. The order of computation depends only on the
+//! shapes, so a product has the same bits for any number of threads.
 use crate::cpu::product::bf16;
 use crate::cpu::product::bf16::Precision;
 use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
@@ -10,17 +10,18 @@ use crate::cpu::vector::simd::{SimdLevel, level};
 use gemm_common::microkernel::MicroKernelFn;
 use std::ops::Range;
 
-/// Numbers every row is padded to a multiple of: micro-kernels write whole vectors.
+/// Every row is padded to a multiple of this, because micro-kernels write whole vectors.
 pub(crate) const PAD: usize = 16;
-/// Summands of a gradient that are added before the sum is written out: what they are made of stays in the second cache.
+/// Summands of a gradient that are added before the sum is written out, so that the operands stay in the second-level
+/// cache.
 const DEPTH: usize = 256;
-/// Rows of a gradient a task takes: a multiple of what micro-kernels write below each other.
+/// Rows of a gradient per task: a multiple of the rows that a micro-kernel writes.
 const CHUNK: usize = 18;
-/// More rows than these are read once a thread, and not once a chunk.
+/// Operands with more rows than this are read once per thread, not once per chunk.
 const MANY_ROWS: usize = 4096;
-/// Fewer weights than these are not worth a second thread to pack.
+/// With fewer weights than this, packing on a second thread does not pay.
 const SMALL_PACK: usize = 1 << 14;
-/// Fewer multiplications than these are not worth a second thread.
+/// With fewer multiplications than this, a second thread does not pay.
 const SMALL: usize = 1 << 18;
 
 /// `width`, padded.
@@ -28,7 +29,8 @@ pub(crate) fn padded(width: usize) -> usize {
     width.next_multiple_of(PAD)
 }
 
-/// The micro-kernels of one instruction set. In the library's terms the output is column-major, so its rows `m` are our columns.
+/// The micro-kernels of one instruction set. In the library's terms the output is column-major, so its rows `m` are our
+/// columns.
 struct Micro {
     /// Numbers in a vector.
     lanes: usize,
@@ -100,7 +102,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// What happens to the numbers already there.
+/// Whether a product replaces the old numbers or is added to them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum WriteMode {
     Replace,
@@ -112,7 +114,7 @@ pub(crate) enum WriteMode {
 pub(crate) struct Packed {
     precision: Precision,
     panels: Vec<f32>,
-    /// The same in pairs of bfloat16, instead.
+    /// The same as pairs of bfloat16, if that is the precision.
     pairs: Vec<u32>,
     depth: usize,
     columns: usize,
@@ -179,9 +181,8 @@ fn panel_width() -> usize {
 }
 
 /// `out = lhs rhs` or `out += lhs rhs`, on this thread; rows of `out` are `stride` apart.
-///
-/// `out` is `[lhs.rows, n]`, and its rows have room for `n` rounded up to [`PAD`]: what stands in that room is overwritten by zeros, or
-/// kept where something is added.
+/// `out` is `[lhs.rows, n]`. Its rows have padding up to `n` rounded up to [`PAD`]: the padding is overwritten by
+/// zeros, or kept if the product is added.
 pub(crate) fn multiply(out: &mut [f32], stride: usize, into: WriteMode, lhs: Matrix<'_>, rhs: &Packed) {
     let micro = micro();
     let panel = micro.lanes * micro.vectors;
@@ -200,7 +201,8 @@ pub(crate) fn multiply(out: &mut [f32], stride: usize, into: WriteMode, lhs: Mat
         for row in (0..lhs.rows).step_by(micro.rows) {
             let rows = micro.rows.min(lhs.rows - row);
             let kernel = (micro.kernels)(columns.div_ceil(micro.lanes), rows);
-            // SAFETY: rows and columns were checked above to lie in `out` and `lhs`; a panel has `depth` rows of `panel` numbers.
+            // SAFETY: rows and columns were checked above to lie in `out` and `lhs`; a panel has `depth` rows of
+            // `panel` numbers.
             unsafe {
                 kernel(
                     columns,
@@ -227,15 +229,16 @@ pub(crate) fn multiply(out: &mut [f32], stride: usize, into: WriteMode, lhs: Mat
     }
 }
 
-/// `out = gradᵀ x` or `out += gradᵀ x`, all threads taking part: the gradient `[g, n]` of weights from that of their output `[rows, g]` and
-/// their input `[rows, n]`.
+/// `out = gradᵀ x` or `out += gradᵀ x`, on all threads: the gradient `[g, n]` of weights from that of their output
+/// `[rows, g]` and their input `[rows, n]`.
 ///
-/// Rows of `out` are `stride` apart and nothing beside its `n` columns is written. The rows of `x` have room for `n` rounded up to
-/// [`PAD`].
+/// Rows of `out` are `stride` apart; only their `n` columns are written. The rows of `x` have padding up to `n` rounded
+/// up to [`PAD`].
 pub(crate) fn gradient(out: &mut [f32], stride: usize, into: WriteMode, grad: Matrix<'_>, x: Matrix<'_>) {
     let chunk = match grad.rows {
         rows if rows * grad.columns * x.columns < SMALL => grad.columns,
-        // Every task reads all of `x`, which no cache holds: one task a thread. Sums are in the same order whatever the tasks are.
+        // Every task reads all of `x`, which does not fit in a cache: so one task per thread. The order of the sums
+        // does not depend on the tasks.
         rows if rows > MANY_ROWS => grad.columns.div_ceil(rayon::current_num_threads()).next_multiple_of(CHUNK),
         _ => CHUNK,
     };
@@ -287,7 +290,8 @@ fn gradient_rows(
             for row in (0..range.len()).step_by(micro.rows) {
                 let rows = micro.rows.min(range.len() - row);
                 let kernel = (micro.kernels)(columns.div_ceil(micro.lanes), rows);
-                // SAFETY: sides were checked by the caller; whole vectors of `x` are read, for which its rows have room.
+                // SAFETY: sides were checked by the caller; whole vectors of `x` are read, for which its rows have
+                // room.
                 unsafe {
                     kernel(
                         columns,

@@ -4,15 +4,15 @@ use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
 use crate::cpu::vector::simd::vectorised;
 use crate::cpu::vector::time::sum_rows;
 
-/// Rows a task takes.
+/// Rows per task.
 const TILE: usize = 48;
-/// Sums that go on side by side.
+/// Number of partial sums in parallel.
 const LANES: usize = 16;
 
-/// `y = n w + b` with `n = (x - mean) / sqrt(variance + 1e-5)`, row by row. Keeps what its backward pass needs.
+/// `y = n w + b` with `n = (x - mean) / sqrt(variance + 1e-5)`, row by row. Saves the inputs of its backward pass.
 #[derive(Clone, Debug, Default)]
 pub struct LayerNorm {
-    /// `[n, D]`, and one over the root behind each row.
+    /// `[n, D]`, each row followed by one over the root.
     normal: PaddedRows,
     /// `[tasks, 2 D]`
     partial: Vec<f32>,
@@ -25,7 +25,7 @@ impl LayerNorm {
     /// Writes `y` `[n, D]` from `x` `[n, D]`, `weight` `[D]` and `bias` `[D]`.
     ///
     /// # Panics
-    /// Where shapes do not fit together.
+    /// If shapes do not fit together.
     pub fn forward(&mut self, x: &PaddedRows, [weight, bias]: [&[f32]; 2], y: &mut PaddedRows) {
         let columns = x.columns();
         assert_eq!([weight.len(), bias.len()], [columns; 2], "weight or bias is not [{columns}]");
@@ -44,7 +44,7 @@ impl LayerNorm {
         });
     }
 
-    /// Gradients, given that of `y`; all are written over.
+    /// Gradients, given that of `y`; all are overwritten.
     pub fn backward(&mut self, y: &PaddedRows, weight: &[f32], of_parameters: [&mut [f32]; 2], of_x: &mut PaddedRows) {
         let columns = y.columns();
         of_x.zeros(y.rows(), columns);
@@ -71,7 +71,7 @@ impl LayerNorm {
 }
 
 vectorised! {
-    /// Writes the normal form of `x`; gives what its distance from the mean was multiplied by.
+    /// Writes the normalised `x`. Returns the factor of its distance from the mean.
     fn normalise<I>(x: &[f32], normal: &mut [f32]) -> f32 {
         let mut sums = [0.0f32; LANES];
         let (blocks, rest) = x.as_chunks::<LANES>();

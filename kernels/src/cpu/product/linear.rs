@@ -8,7 +8,7 @@ use crate::cpu::vector::math::{add, column_sums};
 use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
 use crate::cpu::vector::simd::vectorised;
 
-/// Rows a task takes.
+/// Rows per task.
 const TILE: usize = 48;
 
 /// Rows of `columns` numbers, each padded with zeros for whole vectors.
@@ -22,7 +22,7 @@ pub struct PaddedRows {
 }
 
 impl PaddedRows {
-    /// Makes room for rows whose numbers are about to be written; what stands there is of no particular value.
+    /// Resizes for rows that the caller will overwrite. The numbers are arbitrary.
     pub fn resize(&mut self, rows: usize, columns: usize) {
         self.resize_with_stride(rows, columns, padded(columns));
     }
@@ -34,14 +34,14 @@ impl PaddedRows {
         self.values.resize(rows * stride, 0.0);
     }
 
-    /// Rows one behind the other, without padding: what memories and hidden rows are. No product reads such rows; [`gather`](Self::gather)
-    /// copies those it needs.
+    /// Resizes to rows without padding, like memories and hidden rows. No product reads such rows;
+    /// [`gather`](Self::gather) copies those it needs.
     pub fn resize_dense(&mut self, rows: usize, columns: usize) {
         (self.rows, self.columns, self.stride) = (rows, columns, columns);
         self.values.resize(rows * columns, 0.0);
     }
 
-    /// The same shape as `other`; what stands there is of no particular value.
+    /// Resizes to the shape of `other`. The numbers are arbitrary.
     pub fn resize_like(&mut self, other: &PaddedRows) {
         (self.rows, self.columns, self.stride) = (other.rows, other.columns, other.stride);
         self.values.resize(other.rows * other.stride, 0.0);
@@ -67,12 +67,12 @@ impl PaddedRows {
         });
     }
 
-    /// How many rows.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Numbers of a row.
+    /// Numbers per row.
     pub fn columns(&self) -> usize {
         self.columns
     }
@@ -92,8 +92,8 @@ impl PaddedRows {
         &mut self.values[row * self.stride..][..self.columns]
     }
 
-    /// Calls `task` with the number of each row and the row without its padding, on all threads of the pool where that is `worth` it. Else no
-    /// pool is entered.
+    /// Calls `task` with the index of each row and the row without its padding. It runs on all threads of the pool if
+    /// `worth`, otherwise without entering the pool.
     pub fn for_each_row(&mut self, worth: bool, task: impl Fn(usize, &mut [f32]) + Sync) {
         let (rows, columns, stride) = (self.rows, self.columns, self.stride);
         let all = DisjointRows::new(&mut self.values, stride);
@@ -111,7 +111,7 @@ impl PaddedRows {
     }
 }
 
-/// What is done to the rows a linear map gives.
+/// The activation after a linear map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// Nothing.
@@ -120,7 +120,7 @@ pub enum Activation {
     Relu,
 }
 
-/// `y = x Wᵀ + b`, `W` `[out, in]`, perhaps rectified. Keeps its weights packed for as long as they have the same version.
+/// `y = x Wᵀ + b`, `W` `[out, in]`, with an optional activation. Its weights stay packed until their version changes.
 #[derive(Clone, Debug, Default)]
 pub struct Linear {
     /// For the forward pass, of the weights of `version`.
@@ -137,9 +137,9 @@ pub struct LinearWeights<'a> {
     pub weight: &'a [f32],
     /// `[out]`
     pub bias: Option<&'a [f32]>,
-    /// Of both.
+    /// Version of both.
     pub version: Version,
-    /// Of the products.
+    /// Precision of the products.
     pub precision: Precision,
 }
 
@@ -147,13 +147,13 @@ impl Linear {
     /// Writes `y` `[n, out]` from `x` `[n, in]`.
     ///
     /// # Panics
-    /// Where shapes do not fit together.
+    /// If shapes do not fit together.
     pub fn forward(&mut self, x: &PaddedRows, weights: LinearWeights<'_>, activation: Activation, y: &mut PaddedRows) {
         y.resize(x.rows, weights.weight.len() / x.columns.max(1));
         self.forward_into(x, weights, activation, y);
     }
 
-    /// As [`forward`](Self::forward) into rows that are laid out already.
+    /// As [`forward`](Self::forward), into rows that already have their shape.
     pub fn forward_into(
         &mut self,
         x: &PaddedRows,
@@ -185,7 +185,8 @@ impl Linear {
         });
     }
 
-    /// Gradients, given that of `y` before the activation ([`relu_backward`]). `weight` is written over; `bias` too; `x` is written over or added to.
+    /// Gradients, given that of `y` before the activation ([`relu_backward`]). `weight` and `bias` are overwritten; `x`
+    /// is overwritten or added.
     pub fn backward(
         &mut self,
         x: &PaddedRows,
@@ -224,14 +225,14 @@ impl Linear {
     }
 }
 
-/// Where the gradient of a linear map's input goes.
+/// The buffer for the gradient of a linear map's input.
 #[derive(Debug)]
 pub enum InputGradient<'a> {
-    /// Nowhere: the input is constant.
+    /// None: the input is constant.
     Unwanted,
-    /// Here, whatever was there before.
+    /// Overwritten.
     Replace(&'a mut PaddedRows),
-    /// Here, added to what is there.
+    /// Added to the old numbers.
     Add(&'a mut PaddedRows),
 }
 

@@ -1,4 +1,4 @@
-//! Matrix products, and what is made of them.
+//! Matrix products, and routines made of them.
 pub(crate) mod bf16;
 pub(crate) mod gelu;
 pub(crate) mod gemm;

@@ -14,8 +14,9 @@ fn dot<I: Isa>(a: &[f32], b: &[f32]) -> f32 {
 }
 
 vectorised! {
-    /// Inner products of rows of `width` numbers, those of `a` and behind them those of `b`, each two once: of the first row with itself and
-    /// all behind it, then of the second, and so on. `n (n + 1) / 2` of `n` rows; of a shorter `out` the first.
+    /// Inner products of all pairs of rows of `width` numbers, those of `a` followed by those of `b`, each pair once:
+    /// of the first row with itself and all later rows, then of the second, and so on. `n (n + 1) / 2` numbers for `n`
+    /// rows; a shorter `out` gets the first of them.
     pub fn pairwise_dot_products<I>(out: &mut [f32], a: &[f32], b: &[f32], width: usize) {
         let rows = || a.chunks_exact(width).chain(b.chunks_exact(width));
         let pairs = rows().enumerate().flat_map(|(i, one)| rows().skip(i).map(move |other| (one, other)));

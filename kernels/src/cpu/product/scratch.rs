@@ -6,7 +6,7 @@ thread_local! {
     static WORDS: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `task` with `count` numbers of no particular value. Not to be nested.
+/// Calls `task` with `count` arbitrary numbers. Calls must not be nested.
 pub(crate) fn with_scratch<R>(count: usize, task: impl FnOnce(&mut [f32]) -> R) -> R {
     SCRATCH.with_borrow_mut(|numbers| {
         if numbers.len() < count {

@@ -5,7 +5,7 @@ use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
 use crate::cpu::vector::time::{TimeWeights, sum_rows};
 use crate::{Neighbours, Rows};
 
-/// Centres a task takes.
+/// Centres per task.
 const TILE: usize = 4;
 
 /// Calls `each` with a centre and its `group` rows of `rows`, padding included.
@@ -22,8 +22,8 @@ fn in_groups(rows: &mut PaddedRows, group: usize, each: impl Fn(usize, &mut [f32
     });
 }
 
-/// Writes the tokens `[edge features | cos(dt * freq + phase)]` of the neighbours, `[C K, edge + T]`, the newest of a centre first. Slots without
-/// a neighbour are zeros, and so are the features of events that have none.
+/// Writes the tokens `[edge features | cos(dt * freq + phase)]` of the neighbours, `[C K, edge + T]`, the newest of a
+/// centre first. Slots without a neighbour are zeros, and so are missing features.
 pub fn token_rows(
     neighbours: &Neighbours,
     features: Option<&dyn Rows>,
@@ -53,7 +53,7 @@ pub fn token_rows(
     });
 }
 
-/// The gradient of the time encoding in [`token_rows`]. Keeps the memory it is computed in.
+/// The gradient of the time encoding in [`token_rows`]. Reuses its working memory.
 #[derive(Clone, Debug, Default)]
 pub struct TokenTimeGradients {
     /// `[tasks, 2 T]`

@@ -1,15 +1,15 @@
-//! Which numbers some weights have.
+//! Versions of weights.
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Stands for the numbers of some weights: where versions are equal, so are the numbers.
+/// Identifies the numbers of some weights: equal versions mean equal numbers.
 ///
-/// Whoever changes weights gives them a new version. What a kernel made of them under another one, such as panels packed for its products,
-/// is then made anew; under the same one it is kept.
+/// A caller that changes weights gives them a new version. A kernel then recomputes what it derived from them, such as
+/// panels packed for its products; with the same version it reuses that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version(u64);
 
 impl Version {
-    /// A version no weights have had so far.
+    /// A version that no weights have had.
     pub fn fresh() -> Version {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Version(NEXT.fetch_add(1, Ordering::Relaxed))

@@ -4,7 +4,7 @@ use crate::cpu::vector::groups::Groups;
 use crate::cpu::vector::math::add_scaled;
 use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
 
-/// Rows a task takes.
+/// Rows per task.
 const TILE: usize = 32;
 
 /// Which rows of a table each of `C` centres sees: those at `starts[c]..starts[c + 1]` of `rows`.
@@ -16,7 +16,7 @@ pub struct WindowRows<'a> {
     pub starts: &'a [u32],
     /// The rows that are seen, repeats included.
     pub rows: &'a [u32],
-    /// What the mean is multiplied by.
+    /// The factor of the mean.
     pub scale: f32,
 }
 
@@ -25,12 +25,12 @@ impl WindowRows<'_> {
         &self.rows[self.starts[centre] as usize..self.starts[centre + 1] as usize]
     }
 
-    /// What each row counts that a centre sees.
+    /// The weight of each row that a centre sees.
     fn share(&self, centre: usize) -> f32 {
         self.scale / (self.starts[centre + 1] - self.starts[centre]).max(1) as f32
     }
 
-    /// Panics where the arrays do not fit together.
+    /// Panics if the arrays do not fit together.
     fn check(&self) {
         assert_eq!(self.starts.len(), self.own.len() + 1, "starts is not [{} + 1]", self.own.len());
         assert_eq!(
@@ -44,11 +44,11 @@ impl WindowRows<'_> {
 /// `z_c = x_c + scale * mean of x_v`, over the rows `v` that centre `c` sees; `x_c` alone where it sees none.
 #[derive(Clone, Debug, Default)]
 pub struct WindowMeans {
-    /// By row of the table, the places in `rows` that name it.
+    /// By row of the table, the positions in `rows` that contain it.
     places: Groups,
     /// By row of the table, the centres whose own it is.
     centres: Groups,
-    /// `[rows]` the centre of each place.
+    /// `[rows]` the centre of each position.
     centre_of: Vec<u32>,
 }
 
@@ -56,7 +56,7 @@ impl WindowMeans {
     /// Writes `z` `[C, W]` from `x` `[U, W]`.
     ///
     /// # Panics
-    /// Where shapes do not fit together.
+    /// If shapes do not fit together.
     pub fn forward(&mut self, window: &WindowRows<'_>, x: &PaddedRows, z: &mut PaddedRows) {
         window.check();
         z.zeros(window.own.len(), x.columns());
@@ -77,10 +77,10 @@ impl WindowMeans {
         });
     }
 
-    /// Writes the gradient of `x` over what stands in `of_x`, which has its shape, given that of `z`.
+    /// Writes the gradient of `x` to `of_x`, which has its shape, given that of `z`.
     ///
     /// # Panics
-    /// Where shapes do not fit together.
+    /// If shapes do not fit together.
     pub fn backward(&mut self, window: &WindowRows<'_>, grad: &PaddedRows, of_x: &mut PaddedRows) {
         window.check();
         let (count, columns, stride) = (of_x.rows(), of_x.columns(), of_x.stride());

@@ -3,13 +3,13 @@ use crate::AdamStep;
 use crate::cpu::vector::simd::vectorised;
 use rayon::prelude::*;
 
-/// Numbers a task takes.
+/// Numbers per task.
 const CHUNK: usize = 1 << 14;
 
 /// Updates the weights and both moments in place, number by number.
 ///
 /// # Panics
-/// Where the four differ in length.
+/// If the four differ in length.
 pub fn step(param: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32], step: &AdamStep) {
     assert_eq!(
         [param.len(), first.len(), second.len()],

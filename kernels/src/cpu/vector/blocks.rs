@@ -51,8 +51,8 @@ pub(crate) fn sum_lanes(lanes: &Block) -> f32 {
 }
 
 vectorised! {
-    /// `out[k] = query . rows[k]`. `lanes` is working memory for as many blocks as `out` has numbers: adding up over lanes in the
-    /// same loop makes the compiler split the registers of the products.
+    /// `out[k] = query . rows[k]`. `lanes` is working memory for as many blocks as `out` has numbers: adding up over
+    /// lanes in the same loop makes the compiler split the registers of the products.
     pub(crate) fn dots<I>(out: &mut [f32], lanes: &mut [Block], query: &[Block], rows: &[Block]) {
         for (lanes, row) in lanes.iter_mut().zip(rows.chunks_exact(query.len())) {
             dot_lanes::<I>(lanes, query, row);

@@ -1,15 +1,16 @@
-//! Positions grouped by the row they name, to add up gradients of rows in a fixed order without atomics.
+//! Positions grouped by the row they refer to. With them, gradients of rows are summed in a fixed order without
+//! atomics.
 
-/// For every row the positions that name it, ascending.
+/// For every row the positions that refer to it, ascending.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Groups {
-    /// `[rows + 1]` where each row's positions end; where they begin is where the row before ends.
+    /// `[rows + 1]` end of each row's positions; they begin at the end of the row before.
     ends: Vec<u32>,
     positions: Vec<u32>,
 }
 
 impl Groups {
-    /// Groups `positions`, which ascend, by the row each names in `row_of`; rows are below `rows`.
+    /// Groups `positions`, which ascend, by their rows in `row_of`; rows are below `rows`.
     pub(crate) fn fill(&mut self, rows: usize, positions: impl Iterator<Item = u32> + Clone, row_of: &[u32]) {
         self.ends.clear();
         self.ends.resize(rows + 1, 0);
@@ -28,7 +29,7 @@ impl Groups {
         }
     }
 
-    /// The positions that name `row`.
+    /// The positions that refer to `row`.
     pub(crate) fn of(&self, row: usize) -> &[u32] {
         let start = if row == 0 { 0 } else { self.ends[row - 1] };
         &self.positions[start as usize..self.ends[row] as usize]

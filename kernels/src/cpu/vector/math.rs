@@ -1,6 +1,6 @@
 //! Elementary functions without branches or calls, so that a loop over them becomes vector code.
 //!
-//! The polynomials are minimax fits on the interval named at each. A not-a-number goes in and comes out.
+//! The polynomials are minimax fits on the interval given at each. A NaN stays a NaN.
 use crate::cpu::vector::simd::{Isa, vectorised};
 use std::f64::consts::{FRAC_1_PI, PI};
 

@@ -1,4 +1,4 @@
-//! Loops over rows of numbers, cut for vectors and for threads.
+//! Loops over rows of numbers, split for vectors and for threads.
 pub(crate) mod adam;
 pub(crate) mod blocks;
 pub(crate) mod groups;

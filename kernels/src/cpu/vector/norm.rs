@@ -1,13 +1,13 @@
-//! How long a vector of many numbers is.
+//! Sums of squares of long vectors.
 use crate::cpu::vector::simd::vectorised;
 use rayon::prelude::*;
 
-/// Numbers a task takes.
+/// Numbers per task.
 const CHUNK: usize = 1 << 14;
-/// Sums that go on side by side, enough to hide the latency of an addition.
+/// Number of partial sums in parallel, enough to hide the latency of an addition.
 const LANES: usize = 64;
 
-/// Sum of the squares of `values`. `partials` is working memory, kept from call to call by whoever calls often.
+/// Sum of the squares of `values`. `partials` is a scratch buffer; a frequent caller reuses it.
 pub fn sum_of_squares(values: &[f32], partials: &mut Vec<f64>) -> f64 {
     partials.clear();
     partials.resize(values.len().div_ceil(CHUNK), 0.0);

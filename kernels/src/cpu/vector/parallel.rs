@@ -1,8 +1,9 @@
-//! Work in chunks of fixed size: which chunk a row falls in never depends on the number of threads.
+//! Work in chunks of fixed size: the chunk of a row never depends on the number of threads.
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Does both, at the same time where that is `worth` it and another thread of the pool has nothing to do. Else no pool is entered.
+/// Runs both closures. They run in parallel if `worth` and another thread of the pool is idle. Otherwise the pool is
+/// not entered.
 pub fn join_if(worth: bool, one: impl FnOnce() + Send, other: impl FnOnce() + Send) {
     if worth {
         rayon::join(one, other);
@@ -12,7 +13,7 @@ pub fn join_if(worth: bool, one: impl FnOnce() + Send, other: impl FnOnce() + Se
     }
 }
 
-/// Calls `task` with consecutive ranges of at most `chunk` rows, on all threads of the pool. Asks for no memory.
+/// Calls `task` with consecutive ranges of at most `chunk` rows, on all threads of the pool. Allocates nothing.
 pub(crate) fn in_chunks(rows: usize, chunk: usize, task: impl Fn(Range<usize>) + Sync) {
     fn split(chunks: Range<usize>, rows: usize, chunk: usize, task: &(impl Fn(Range<usize>) + Sync)) {
         if chunks.len() == 1 {
@@ -26,7 +27,7 @@ pub(crate) fn in_chunks(rows: usize, chunk: usize, task: impl Fn(Range<usize>) +
     }
 }
 
-/// Rows of an array that several tasks write, each its own.
+/// Rows of an array that several tasks write. Each task writes its own rows.
 pub(crate) struct DisjointRows<'a, T = f32> {
     first: *mut T,
     length: usize,
@@ -34,7 +35,8 @@ pub(crate) struct DisjointRows<'a, T = f32> {
     array: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: an exclusively borrowed array may be written from any thread; that no two write the same numbers is promised at each access.
+// SAFETY: an exclusively borrowed array may be written from any thread; each access promises that no two tasks write
+// the same numbers.
 unsafe impl<T: Send> Sync for DisjointRows<'_, T> {}
 
 impl<'a, T> DisjointRows<'a, T> {
@@ -60,7 +62,7 @@ impl<'a, T> DisjointRows<'a, T> {
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn numbers(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.length, "{range:?} is not in 0..{}", self.length);
-        // SAFETY: the range lies in the array, and the caller promises that nobody else has it.
+        // SAFETY: the range is in the array, and the caller promises that no other task accesses it.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(range.start), range.len()) }
     }
 }

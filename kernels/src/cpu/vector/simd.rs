@@ -1,4 +1,4 @@
-//! One body, compiled for several instruction sets, one of them chosen when the program runs.
+//! Compiles one body for several instruction sets and chooses one at run time.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -43,17 +43,17 @@ impl Isa for Separate {
     }
 }
 
-/// What every processor of the target has.
+/// The instructions of every processor of the target.
 #[cfg(target_arch = "aarch64")]
 pub(crate) type Baseline = Fused;
-/// What every processor of the target has.
+/// The instructions of every processor of the target.
 #[cfg(not(target_arch = "aarch64"))]
 pub(crate) type Baseline = Separate;
 
-/// Instruction sets a body is compiled for, each with all that those before it have.
+/// Instruction sets a body is compiled for. Each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SimdLevel {
-    /// What every processor of the target has.
+    /// The instructions of every processor of the target.
     Baseline,
     /// AVX2 and FMA.
     Avx2,
@@ -61,12 +61,12 @@ pub enum SimdLevel {
     Avx512,
 }
 
-/// The environment variable that keeps the kernels to a level.
+/// The environment variable that limits the kernels to a level.
 const CAP: &str = "TEMPOGRAPH_CPU";
 
 static LEVEL: OnceLock<SimdLevel> = OnceLock::new();
 
-/// The level in use, found out once: kernels ask for every row.
+/// The level in use. It is cached because kernels read it for every row.
 #[inline]
 pub(crate) fn level() -> SimdLevel {
     *LEVEL.get_or_init(|| read().unwrap_or_else(|why| panic!("{why}")))
@@ -77,7 +77,7 @@ fn read() -> Result<SimdLevel, String> {
     capped(SimdLevel::of_processor(), asked.as_deref())
 }
 
-/// The best level there is, or the one that is asked for.
+/// The best level, or the requested one.
 fn capped(best: SimdLevel, asked: Option<&str>) -> Result<SimdLevel, String> {
     let Some(asked) = asked else { return Ok(best) };
     let level = match asked {
@@ -93,11 +93,11 @@ fn capped(best: SimdLevel, asked: Option<&str>) -> Result<SimdLevel, String> {
 }
 
 impl SimdLevel {
-    /// The level the kernels compute with: the best of this processor, or the one that `TEMPOGRAPH_CPU` asks for (`baseline`, `avx2` or
-    /// `avx512`). It is read once, and the same for the whole program.
+    /// The level of the kernels: the best of this processor, or the one in `TEMPOGRAPH_CPU` (`baseline`, `avx2` or
+    /// `avx512`). It is read once, and is the same for the whole program.
     ///
     /// # Errors
-    /// Another name, or a level this processor has not. Kernels that compute nevertheless panic.
+    /// Another name, or a level that this processor does not have. Kernels that run nevertheless panic.
     pub fn chosen() -> Result<SimdLevel, String> {
         match LEVEL.get() {
             Some(level) => Ok(*level),
@@ -105,7 +105,7 @@ impl SimdLevel {
         }
     }
 
-    /// The best level of this processor, whatever is asked for.
+    /// The best level of this processor, whatever was requested.
     pub fn of_processor() -> SimdLevel {
         #[cfg(target_arch = "x86_64")]
         {

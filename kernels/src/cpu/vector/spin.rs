@@ -2,13 +2,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a thread looks in vain: longer than what a step does between two loops. Whoever waits below it on the same stack waits no longer.
+/// How long an idle thread spins: longer than a step needs between two loops. A thread that waits further down the same
+/// stack stops waiting then.
 const MAX_SPIN: Duration = Duration::from_micros(200);
 
-/// Does `work`, in whose parallel loops the other threads of the pool take part at once: until it is done they look for something to do
-/// before they go to sleep. To wake a thread costs both sides more than many a loop does, and a training step has some thirty of them.
+/// Runs `work`. The other threads of the pool spin until it is done, so they join its parallel loops at once and do not
+/// sleep. Waking a thread costs both sides more than many loops do, and a training step has some thirty loops.
 ///
-/// Worth it where `work` is short and nothing in it waits: threads that look are busy. What is computed is the same.
+/// It pays if `work` is short and nothing in it waits, since spinning threads are busy. Results are the same.
 pub fn with_spinning_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     let busy = AtomicUsize::new(1);
     with_helpers(rayon::current_num_threads() - 1, &busy, || {
@@ -17,11 +18,11 @@ pub fn with_spinning_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     })
 }
 
-/// Does `work` once on each thread of the pool, all at the same time, with the number of the thread. Who is done before the others takes part in their
-/// parallel loops.
+/// Runs `work` once on each thread of the pool, all at the same time, with the index of the thread. A thread that
+/// finishes early joins the parallel loops of the others.
 ///
 /// # Panics
-/// If `work` does; first it is done on all threads.
+/// If `work` panics; it first finishes on all threads.
 pub fn on_each_thread(work: impl Fn(usize) + Sync) {
     let busy = AtomicUsize::new(rayon::current_num_threads());
     rayon::broadcast(|thread| {
@@ -33,7 +34,7 @@ pub fn on_each_thread(work: impl Fn(usize) + Sync) {
     });
 }
 
-/// Counts one who is busy less when it is dropped: work that panics is done, too.
+/// Decrements the number of busy threads when dropped, also if `work` panics.
 struct BusyGuard<'a>(&'a AtomicUsize);
 
 impl Drop for BusyGuard<'_> {
@@ -49,7 +50,7 @@ fn with_helpers<R: Send>(helpers: usize, busy: &AtomicUsize, work: impl FnOnce()
     }
 }
 
-/// Does what the pool has to do until nobody is busy, or until there has been nothing to do for long.
+/// Runs the pool's work until no thread is busy, or until there was none for [`MAX_SPIN`].
 fn steal_until_idle(busy: &AtomicUsize) {
     let mut idle = Instant::now();
     while busy.load(Ordering::Acquire) > 0 {

@@ -3,7 +3,7 @@ pub(crate) use crate::cpu::vector::math::add_time_gradient;
 use crate::cpu::vector::math::{add, cos_row, sin_row};
 use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
 
-/// Rows a task takes.
+/// Rows per task.
 const CHUNK: usize = 64;
 
 /// Weights of the time encoding, both `[T]`.
@@ -54,7 +54,7 @@ pub(crate) fn encode_backward(dt: &[f32], time: TimeWeights<'_>, grad: &[f32]) -
     [freq, phase]
 }
 
-/// Adds rows, each the concatenation of as many numbers as `sums` have, one after the other.
+/// Sums rows one after the other. Each row is the concatenation of as many numbers as `sums` have.
 pub(crate) fn sum_rows<const N: usize>(rows: &[f32], sums: [&mut [f32]; N]) {
     let width = sums.iter().map(|sum| sum.len()).sum::<usize>();
     let mut start = 0;

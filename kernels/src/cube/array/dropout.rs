@@ -1,4 +1,4 @@
-//! Dropout by the hash of [`Dropout`](crate::Dropout), in numbers of 32 bits: not every device has wider ones.
+//! Dropout by the hash of [`Dropout`](crate::Dropout), in integers of 32 bits: not every device has wider ones.
 use crate::cube::launch::wide::{WideU64, wide_mul};
 use cubecl::prelude::*;
 
@@ -16,7 +16,7 @@ fn mix(a: WideU64) -> WideU64 {
     folded(a, 31u32)
 }
 
-/// What dropout is on the device.
+/// Dropout as the device computes it.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct Mask {
     rate: f32,
@@ -24,7 +24,7 @@ pub(crate) struct Mask {
     low: u32,
 }
 
-/// What the entry numbered `counter` is multiplied by: 0, or `1 / (1 - rate)`.
+/// The factor of entry number `counter`: 0, or `1 / (1 - rate)`.
 #[cube]
 pub(crate) fn factor(mask: &Mask, counter: u32) -> f32 {
     let step = wide_mul(WideU64 { high: 0u32, low: counter }, 0x9e37_79b9u32, 0x7f4a_7c15u32);

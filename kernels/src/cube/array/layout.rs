@@ -1,7 +1,7 @@
-//! Where the weights of a model stand in the one array of them: side by side in blocks that one matrix product reads.
+//! The layout of a model's weights in one array: side by side in blocks that one matrix product reads.
 use crate::cube::launch::buffer::padded;
 
-/// A matrix in the array of weights, `[rows, columns]`. What no weight was put into is 0 and stays 0.
+/// A matrix in the array of weights, `[rows, columns]`. Numbers without a weight are 0 and stay 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
     pub(crate) start: usize,
@@ -16,35 +16,37 @@ pub struct WeightLayout {
     end: usize,
 }
 
-/// Numbers of all weights, one weight after the other, that are rows of a block.
+/// Consecutive numbers of the weights that are rows of a block.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
-    /// Of the weights' numbers.
+    /// Offset among the weights' numbers.
     from: usize,
-    /// Of the array.
+    /// Offset in the array.
     start: usize,
     rows: usize,
     columns: usize,
     stride: usize,
 }
 
-/// Columns of rows of `columns` numbers with a 1 behind them, by which a bias enters a product, and zeros up to a width that vectors divide.
+/// Columns of rows of `columns` numbers followed by a 1, which multiplies the bias in a product, and zeros up to a
+/// multiple of the vector width.
 pub fn with_one(columns: usize) -> usize {
     (columns + 1).next_multiple_of(4)
 }
 
 impl WeightLayout {
-    /// Another block.
+    /// Adds a block.
     pub fn block(&mut self, rows: usize, columns: usize) -> Block {
         let start = self.end;
         self.end += padded(rows * columns);
         Block { start, rows, columns }
     }
 
-    /// Says that the weights' numbers from `from` on are `[rows, columns]` of `block`, the first of them at `corner`: row and column.
+    /// Assigns the weights' numbers from `from` on to `[rows, columns]` of `block`, the first of them at `corner`: row
+    /// and column.
     ///
     /// # Panics
-    /// Where they reach out of the block.
+    /// If they do not fit into the block.
     pub fn assign(&mut self, block: Block, corner: [usize; 2], [rows, columns]: [usize; 2], from: usize) {
         let [row, column] = corner;
         assert!(
@@ -55,12 +57,12 @@ impl WeightLayout {
         self.pieces.push(Piece { from, start, rows, columns, stride: block.columns });
     }
 
-    /// Numbers of the array.
+    /// Length of the array.
     pub(crate) fn len(&self) -> usize {
         self.end
     }
 
-    /// Numbers of all weights.
+    /// Number of all weights.
     fn weights(&self) -> usize {
         self.pieces.iter().map(|piece| piece.rows * piece.columns).sum()
     }
@@ -86,7 +88,7 @@ impl WeightLayout {
 }
 
 impl Piece {
-    /// For every row where it stands among the weights' numbers and in the array, and how long it is.
+    /// For every row its offset among the weights' numbers, its offset in the array, and its length.
     fn rows(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
         let Piece { from, start, rows, columns, stride } = *self;
         (0..rows).map(move |row| (from + row * columns, start + row * stride, columns))

@@ -10,7 +10,7 @@ impl<R: CubeRuntime> Weight<R> {
     /// `x Wᵀ`, `[n, rows]`, of `x` `[n, columns]`.
     ///
     /// # Panics
-    /// Where `x` has not the weight's columns.
+    /// If `x` does not have the weight's columns.
     pub fn forward(&self, x: &Matrix<R>) -> Matrix<R> {
         self.check(x);
         let out = Matrix::new(&x.device, x.rows(), self.rows);
@@ -20,7 +20,8 @@ impl<R: CubeRuntime> Weight<R> {
         out
     }
 
-    /// Writes the gradient of the weight from that of what [`forward`](Weight::forward) gave, the first columns of `grad`.
+    /// Writes the gradient of the weight from that of the output of [`forward`](Weight::forward), the first columns of
+    /// `grad`.
     pub fn backward(&self, x: &Matrix<R>, grad: &Matrix<R>) {
         self.check(x);
         if x.rows() > 0 {
@@ -29,7 +30,7 @@ impl<R: CubeRuntime> Weight<R> {
         }
     }
 
-    /// The gradient of `x`, `[n, columns]`: also of its 1 and what is behind.
+    /// The gradient of `x`, `[n, columns]`, also of its 1 and its padding.
     pub fn backward_input(&self, grad: &Matrix<R>) -> Matrix<R> {
         let out = Matrix::new(&grad.device, grad.rows(), self.columns);
         if grad.rows() > 0 {
@@ -39,7 +40,8 @@ impl<R: CubeRuntime> Weight<R> {
         out
     }
 
-    /// As [`forward`](Weight::forward), with the columns of the result in blocks, written to `out` `[blocks, n, rows / blocks]`.
+    /// As [`forward`](Weight::forward), with the columns of the result in blocks, written to `out` `[blocks, n, rows /
+    /// blocks]`.
     pub(crate) fn forward_by_head(&self, x: &Matrix<R>, heads: usize, out: &CubeTensor<R>) {
         self.check(x);
         if x.rows() > 0 {

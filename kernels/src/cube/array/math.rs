@@ -1,4 +1,4 @@
-//! Elementary functions that mean the same on every device, whatever its own are like.
+//! Elementary functions with the same result on every device. They do not use the device's own.
 use cubecl::prelude::*;
 
 /// `2^64 / (2 pi)`, its upper and its lower half.
@@ -7,8 +7,8 @@ const TURNS_LOW: u32 = 0x9391_054a;
 
 /// `x / (2 pi)` without its whole part, in units of `2^-32`: angles as integers, which wrap around as angles do.
 ///
-/// The mantissa is multiplied by those 56 bits of `1 / (2 pi)` that matter at its exponent, in integers: no rounding but of the last unit, no
-/// wide type and no fused product is needed. Right for `|x| < 2^32`.
+/// The mantissa is multiplied by those 56 bits of `1 / (2 pi)` that matter at its exponent, in integers: no rounding
+/// but of the last unit, no wide type and no fused product is needed. Right for `|x| < 2^32`.
 #[cube]
 fn turns(x: f32) -> u32 {
     let bits = u32::reinterpret(x);
@@ -56,7 +56,7 @@ fn sin_of_turns(turns: u32) -> f32 {
     r * s * p + r
 }
 
-/// `angle`, or a not-a-number where `x` is none or infinite.
+/// `angle`, or a NaN if `x` is a NaN or infinite.
 #[cube]
 fn checked(angle: f32, x: f32) -> f32 {
     let bits = u32::reinterpret(x);
@@ -79,7 +79,8 @@ pub(crate) fn sin(x: f32) -> f32 {
 #[cube]
 pub(crate) fn time_argument(dt: f32, freq: &Array<f32>, phase: &Array<f32>, i: usize) -> f32 {
     let product = dt * freq[i];
-    // 0, which no compiler knows: it would fuse the product with the sum, and a long time would be rounded otherwise than on the CPU
+    // 0, but the compiler does not know it: it would fuse the product with the sum, and round a long time differently
+    // than the CPU
     let nothing = (freq.len() as u32) >> 31;
     f32::reinterpret(u32::reinterpret(product) + nothing) + phase[i]
 }
@@ -90,7 +91,7 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0f32 / (1.0f32 + (-x).exp())
 }
 
-/// `tanh(x)`: a device's own need not be exact near 0.
+/// `tanh(x)`: a device's own may be inexact near 0.
 #[cube]
 pub(crate) fn tanh(x: f32) -> f32 {
     let size = x.abs();

@@ -5,7 +5,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use std::fmt;
 
-/// Rows of numbers on a device, one after the other. A clone is the same numbers.
+/// Rows of numbers on a device, one after the other. A clone shares the numbers.
 #[derive(Clone)]
 pub struct Matrix<R: CubeRuntime> {
     pub(crate) device: Device<R>,
@@ -38,7 +38,7 @@ fn part_kernel(rows: &Array<f32>, out: &mut Array<f32>, #[comptime] part: Column
     }
 }
 
-/// Sums of the first columns of two matrices, whose rows have as many numbers as `strides` say.
+/// Sums of the first columns of two matrices, whose rows are `strides` apart.
 #[cube(launch)]
 fn plus_kernel(
     one: &Array<f32>,
@@ -55,7 +55,7 @@ fn plus_kernel(
 }
 
 impl<R: CubeRuntime> Matrix<R> {
-    /// A matrix that nobody has written yet.
+    /// A matrix with arbitrary numbers.
     pub(crate) fn new(device: &Device<R>, rows: usize, columns: usize) -> Self {
         Self::of(device, device.empty(rows * columns).part(0, rows * columns), rows, columns)
     }
@@ -95,7 +95,7 @@ impl<R: CubeRuntime> Matrix<R> {
     /// The sum of the first `columns` columns of both.
     ///
     /// # Panics
-    /// Where they have not as many rows.
+    /// If they have different numbers of rows.
     #[must_use]
     pub fn plus(&self, other: &Self, columns: usize) -> Self {
         assert_eq!(self.rows, other.rows, "rows of a sum");
@@ -108,7 +108,7 @@ impl<R: CubeRuntime> Matrix<R> {
         out
     }
 
-    /// `columns` of its columns from `start` on, copied.
+    /// A copy of `columns` of its columns from `start` on.
     pub(crate) fn part(&self, start: usize, columns: usize) -> Self {
         let out = Self::new(&self.device, self.rows, columns);
         if out.buffer.len() > 0 {

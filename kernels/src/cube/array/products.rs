@@ -1,4 +1,4 @@
-//! Matrix products: the tensor library's, at the precision asked for.
+//! Matrix products: the tensor library's, at the chosen precision.
 use crate::cube::launch::buffer::{Device, count_launch, zeros};
 use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::CubeRuntime;
@@ -10,24 +10,25 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 static PRODUCTS: AtomicU8 = AtomicU8::new(ProductPrecision::F32 as u8);
 
-/// What matrix products on devices round their inputs to; sums are in f32.
+/// The precision of the inputs of matrix products on devices; sums are in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ProductPrecision {
-    /// Nothing.
+    /// Single precision: inputs are not rounded.
     F32,
-    /// 10 bits behind the binary point, where a GPU has faster units for that.
+    /// 10 bits after the binary point, if the GPU has faster units for that.
     Tf32,
-    /// 7 bits behind the binary point.
+    /// 7 bits after the binary point.
     Bf16,
 }
 
-/// Says what matrix products of this crate's operations round their inputs to: nothing unless this was called. For the whole program.
+/// Sets the precision of matrix products in this crate's operations, for the whole program. The default is
+/// [`F32`](ProductPrecision::F32).
 pub fn set_product_precision(products: ProductPrecision) {
     PRODUCTS.store(products as u8, Ordering::Relaxed);
 }
 
-/// How products are computed. The library left to choose would take TF32 wherever it is to be had.
+/// The precision of products. By default the library would use TF32 wherever it is available.
 fn chosen() -> (Strategy, MatmulElems) {
     let float = DType::F32.into();
     let mut types = MatmulElems::from_globals(&MatmulGlobalElems { lhs: float, rhs: float, out: float });
@@ -42,8 +43,8 @@ fn chosen() -> (Strategy, MatmulElems) {
     }
 }
 
-/// `left [.., n, m]` times `right [.., m, k]`, written to `out` `[.., n, k]`; of a single block and many, the one goes with
-/// each of the others. No size is 0.
+/// `left [.., n, m]` times `right [.., m, k]`, written to `out` `[.., n, k]`. If one side has a single block, it is
+/// multiplied with each block of the other. No size is 0.
 #[track_caller]
 pub(crate) fn product<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>, out: CubeTensor<R>) {
     count_launch();

@@ -1,4 +1,5 @@
-//! All weights of a model on a device, with their gradients and moments: the optimiser's step is two kernels, whatever there are of them.
+//! All weights of a model on a device, with their gradients and moments. An optimiser step is two kernels, however many
+//! weights there are.
 use crate::AdamStep;
 use crate::cube::array::adam::{Constants, ConstantsLaunch, adam_update};
 use crate::cube::array::layout::{Block, WeightLayout};
@@ -8,12 +9,12 @@ use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 use std::ops::Range;
 
-/// Steps whose losses are kept on the device before somebody has to ask for them.
+/// Steps whose losses fit on the device before they must be read.
 pub const MAX_UNREAD_STEPS: usize = 64;
-/// Cubes that add up squares.
+/// Cubes that sum squares.
 const PARTIAL: usize = 256;
 
-/// Weights, their gradients and their moments: four arrays, in which each weight has the same place.
+/// Weights, their gradients and their moments: four arrays, in which each weight has the same offset.
 #[derive(Clone)]
 pub struct Weights<R: CubeRuntime> {
     device: Device<R>,
@@ -27,7 +28,7 @@ pub struct Weights<R: CubeRuntime> {
     recorded: usize,
 }
 
-/// A block of [`Weights`], `[rows, columns]`: where its numbers and their gradients are.
+/// A block of [`Weights`], `[rows, columns]`: the positions of its numbers and their gradients.
 #[derive(Clone, Debug)]
 pub struct Weight<R: CubeRuntime> {
     pub(crate) device: Device<R>,
@@ -37,16 +38,16 @@ pub struct Weight<R: CubeRuntime> {
     pub(crate) columns: usize,
 }
 
-/// What a record kept of a step.
+/// The record of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepRecord {
-    /// Its loss, before the step. Where it is not finite, the step was not taken.
+    /// Its loss, before the step. If it is not finite, the step changed no weight.
     pub loss: f32,
     /// Norm of all gradients before clipping.
     pub gradient_norm: f32,
 }
 
-/// The sum of what the units of a cube bring along, in a fixed order. Every unit must come here.
+/// The sum of the values of a cube's units, in a fixed order. Every unit must reach this call.
 #[cube]
 pub(crate) fn cube_sum(value: f32) -> f32 {
     let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
@@ -64,7 +65,7 @@ pub(crate) fn cube_sum(value: f32) -> f32 {
     shared[0]
 }
 
-/// The squares that each cube adds up.
+/// The sum of squares of each cube.
 #[cube(launch)]
 fn squares_kernel(gradients: &Array<f32>, out: &mut Array<f32>) {
     let mut sum = 0.0f32;
@@ -77,7 +78,8 @@ fn squares_kernel(gradients: &Array<f32>, out: &mut Array<f32>) {
     }
 }
 
-/// A step, unless the loss is not finite; remembers the loss and the squared norm. Gradients longer than `clip` are shortened to it.
+/// One step, unless the loss is not finite. Records the loss and the squared norm. Gradients longer than `clip` are
+/// shortened to it.
 #[cube(launch)]
 fn step_kernel(
     param: &mut Array<f32>,
@@ -117,12 +119,12 @@ fn clear_kernel(out: &mut Array<f32>) {
 }
 
 impl<R: CubeRuntime> Weight<R> {
-    /// The numbers as they are now, `[rows, columns]`.
+    /// The current numbers, `[rows, columns]`.
     pub(crate) fn matrix(&self) -> Matrix<R> {
         Matrix::of(&self.device, self.value.clone(), self.rows, self.columns)
     }
 
-    /// Clears the gradient of rows and columns in which no weight stands: a product writes them all.
+    /// Clears the gradient of rows and columns without weights, because a product writes them all.
     pub fn clear_part(&self, rows: Range<usize>, columns: Range<usize>) {
         let (count, dim) = (rows.len() * columns.len(), CubeDim::new_1d(UNITS));
         if count > 0 {
@@ -132,7 +134,7 @@ impl<R: CubeRuntime> Weight<R> {
         }
     }
 
-    /// Clears the gradient, which is then added to.
+    /// Clears the gradient before it is added to.
     pub fn clear_gradient(&self) {
         clear(&self.device, &self.gradient);
     }
@@ -159,7 +161,7 @@ fn clear<R: CubeRuntime>(device: &Device<R>, buffer: &DeviceBuffer<R>) {
 }
 
 impl<R: CubeRuntime> Weights<R> {
-    /// Weights that stand as `layout` says, all 0.
+    /// Weights with this layout, all 0.
     pub fn new(device: &R::Device, layout: WeightLayout) -> Self {
         let device = Device::new(device);
         let zeros = || device.filled(layout.len(), 0);
@@ -175,7 +177,7 @@ impl<R: CubeRuntime> Weights<R> {
         Weight { device: self.device.clone(), value, gradient, rows, columns }
     }
 
-    /// Rows of `columns` numbers, sent to the device.
+    /// Uploads rows of `columns` numbers.
     pub fn send(&self, rows: &[f32], columns: usize) -> Matrix<R> {
         let mut upload = UploadBuffer::default();
         upload.floats(rows.iter().copied());
@@ -187,37 +189,39 @@ impl<R: CubeRuntime> Weights<R> {
         self.layout.unpack(&self.device.floats(&self.values))
     }
 
-    /// What a pass has found: its loss, `[1, 1]`, and the gradients in the same order. Waits for the device.
+    /// The result of a pass: its loss, `[1, 1]`, and the gradients in the same order. Waits for the device.
     pub fn read_gradients(&self, loss: &Matrix<R>) -> (f32, Vec<f32>) {
         let [loss, gradients] = [&loss.buffer, &self.gradients].map(|buffer| self.device.read_later(buffer));
         (loss.wait()[0], self.layout.unpack(&gradients.wait()))
     }
 
-    /// Steps taken and both moments, in the same order. Waits for the device.
+    /// The number of steps and both moments, in the same order. Waits for the device.
     pub fn moments(&self) -> (u64, [Vec<f32>; 2]) {
         (self.steps, self.moments.each_ref().map(|moment| self.layout.unpack(&self.device.floats(moment))))
     }
 
-    /// Takes these numbers. What was made [`at`](Weights::at) a block before keeps those of before: they get another place, because a thread that
-    /// reads a place for the second time is not made to wait for what others have written there meanwhile.
+    /// Replaces the numbers. A block that was taken with [`at`](Weights::at) before keeps the old ones: the new numbers
+    /// get another buffer, because a thread that reads a buffer for the second time does not wait for later writes of
+    /// others.
     ///
     /// # Panics
-    /// Where there are not as many as the weights have.
+    /// If their number is not that of the weights.
     pub fn set_values(&mut self, values: &[f32]) {
         self.values = self.sent(values);
     }
 
-    /// The same weights with gradients of their own, for a pass beside others whose step somebody else takes.
+    /// The same weights with gradients of their own, for a pass in parallel with others. The optimiser step is made
+    /// elsewhere.
     pub fn with_own_gradients(&self) -> Self {
         let own = Self { gradients: self.device.empty(self.layout.len()).part(0, self.layout.len()), ..self.clone() };
         clear(&own.device, &own.gradients);
         own
     }
 
-    /// Takes up the optimiser where [`moments`](Weights::moments) left.
+    /// Restores the optimiser from [`moments`](Weights::moments).
     ///
     /// # Panics
-    /// Where there are not as many numbers as the weights have.
+    /// If their number is not that of the weights.
     pub fn set_moments(&mut self, steps: u64, moments: [&[f32]; 2]) {
         self.steps = steps;
         self.moments = moments.map(|moment| self.sent(moment));
@@ -229,11 +233,11 @@ impl<R: CubeRuntime> Weights<R> {
         self.device.send(upload)
     }
 
-    /// One step down the gradients, of which `loss` `[1]` is the loss. `clip` is the largest norm of all of them together; 0 does not clip. Where
-    /// the loss is not finite nothing is learned. Waits for nothing.
+    /// One optimiser step with the current gradients; `loss` `[1]` is their loss. `clip` is the largest norm of all of
+    /// them together; 0 does not clip. If the loss is not finite, no weight changes. Does not wait for the device.
     ///
     /// # Panics
-    /// Where [`MAX_UNREAD_STEPS`] steps were taken and nobody has asked for their losses.
+    /// If [`MAX_UNREAD_STEPS`] steps were made since their records were read.
     pub fn step(&mut self, loss: &Matrix<R>, constants: &AdamStep, clip: f32) {
         assert!(self.recorded < MAX_UNREAD_STEPS, "losses of {MAX_UNREAD_STEPS} steps have not been asked for");
         let (device, dim) = (&self.device, CubeDim::new_1d(UNITS));
@@ -259,17 +263,17 @@ impl<R: CubeRuntime> Weights<R> {
         self.steps += 1;
     }
 
-    /// Steps taken.
+    /// Number of steps.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// Steps taken since their losses were last asked for.
+    /// Number of steps since their records were last read.
     pub fn recorded(&self) -> usize {
         self.recorded
     }
 
-    /// Losses and norms of the steps since they were last asked for, oldest first. Waits for the device.
+    /// Losses and norms of the steps since the last call, oldest first. Waits for the device.
     pub fn take_step_records(&mut self) -> Vec<StepRecord> {
         let count = std::mem::take(&mut self.recorded);
         if count == 0 {

@@ -1,4 +1,4 @@
-//! Lets a batch happen on a device: new memories, new mail, new neighbours.
+//! Applies a batch on a device: new memories, new mail, new neighbours.
 use crate::cube::history::End;
 use crate::cube::history::neighbours::{EndBuffers, Ends, NeighbourStore, Neighbourhoods};
 use crate::cube::history::state::{Mail, MailConfig, NodeStates};
@@ -8,18 +8,19 @@ use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 use std::collections::HashMap;
 
-/// What becomes of every end, which the host can tell.
+/// The effects of every end, as computed on the host.
 #[derive(CubeType, CubeLaunch)]
 struct EndEffects {
-    /// Earlier ends of its node that settle with it; [`NONE`] where it does not settle, or so many follow it that it leaves the ring at once.
+    /// Number of earlier ends of its node that settle with it; [`NONE`] if it does not settle, or if so many follow it
+    /// that it leaves the ring at once.
     before: Array<u32>,
-    /// How many settle with its node's last one, for this; 0 for the others.
+    /// For the last end of a node that settles: how many settle with it; 0 for the others.
     counted: Array<u32>,
-    /// 1 where it is its node's last in the batch.
+    /// 1 if it is its node's last end in the batch.
     last: Array<u32>,
 }
 
-/// Rings, as they are written.
+/// Rings, as the kernel writes them.
 #[derive(CubeType, CubeLaunch)]
 struct Ring {
     degree: Array<u32>,
@@ -28,8 +29,8 @@ struct Ring {
     event: Array<u32>,
 }
 
-/// Writes the memories of the nodes touched by the ends from `first` on, `rows` of `new`, and when the mail was written that they have read; puts
-/// what settles into the rings.
+/// Writes the memories of the nodes touched by the ends from `first` on, `rows` of `new`, and the times of the mails
+/// they have read. Puts settled events into the rings.
 #[allow(clippy::collapsible_if, reason = "the outer condition is the compiler's, the inner one the device's")]
 #[cube(launch)]
 fn write_kernel(
@@ -71,8 +72,8 @@ fn write_kernel(
     }
 }
 
-/// Delivers to every node touched the mail of its last event, and counts what has settled. What mail says is `given` or is the other end's memory:
-/// row `2 e` is what the source of event `e` says.
+/// Delivers the mail of its last event to every touched node, and counts settled events. The payload is `given`, or is
+/// the other end's memory: row `2 e` is the payload from the source of event `e`.
 #[allow(clippy::collapsible_if, reason = "the outer condition is the compiler's, the inner one the device's")]
 #[cube(launch)]
 fn deliver_kernel(
@@ -96,7 +97,7 @@ fn deliver_kernel(
         let other = ends.other[end];
         if comptime!(rule.given) {
             if column < said {
-                // of an event with two ends the source's comes first
+                // of an event with two ends the source is first
                 let is_source = j == 0 || ends.event[usize::max(end, 1) - 1] != ends.event[end];
                 let says = 2 * (ends.event[end] - ends.event[first as usize]) + select(is_source, 1u32, 0u32);
                 mail.other[node * said + column] = given[says as usize * said + column];
@@ -119,14 +120,15 @@ fn deliver_kernel(
     }
 }
 
-/// What becomes of ends, on a device.
+/// The effects of ends, on a device.
 pub(crate) struct EndEffectBuffers<R: CubeRuntime> {
     before: DeviceBuffer<R>,
     counted: DeviceBuffer<R>,
     last: DeviceBuffer<R>,
 }
 
-/// Adds to `upload` what becomes of `ends`, of which the first `settled` settle and those from `unsettled` on are of the batch: three arrays.
+/// Adds the effects of `ends` to `upload`: three arrays. The first `settled` ends settle; those from `unsettled` on
+/// belong to the batch.
 pub(crate) fn pack_end_effects(upload: &mut UploadBuffer, ends: &[End], settled: usize, unsettled: usize, k: usize) {
     let mut after: HashMap<u32, u32> = HashMap::new();
     let (mut before, mut counted) = (vec![NONE; ends.len()], vec![0; ends.len()]);
@@ -154,7 +156,7 @@ pub(crate) fn pack_end_effects(upload: &mut UploadBuffer, ends: &[End], settled:
 }
 
 impl<R: CubeRuntime> EndEffectBuffers<R> {
-    /// The arrays that [`pack_end_effects`] added.
+    /// The arrays added by [`pack_end_effects`].
     pub(crate) fn of([before, counted, last]: [DeviceBuffer<R>; 3]) -> Self {
         Self { before, counted, last }
     }
@@ -164,8 +166,8 @@ impl<R: CubeRuntime> EndEffectBuffers<R> {
     }
 }
 
-/// Lets happen what `ends` and `end_effects` tell, those of the batch from `first` on. `rows` of `new` are the new memories of the batch's ends; `given` is
-/// what their mail says, where that is given.
+/// Applies `ends` and `end_effects`, those of the batch from `first` on. `rows` of `new` are the new memories of the
+/// batch's ends; `given` is the payload of their mail, if the model makes it.
 pub(crate) fn apply_batch<R: CubeRuntime>(
     device: &Device<R>,
     (states, neighbourhoods): (&NodeStates<R>, &Neighbourhoods<R>),

@@ -1,4 +1,4 @@
-//! Edge features: all of them on the device or, where there is no room, the rows a step names.
+//! Edge features: all of them on the device or, if they do not fit, the rows that a step needs.
 use crate::Rows;
 use crate::cube::history::past::Hop;
 use crate::cube::launch::buffer::{Device, DeviceBuffer, OffsetAllocator, UploadBuffer};
@@ -6,7 +6,7 @@ use crate::cube::launch::plans::{EMPTY, FeatureTable, MailBuffers, NONE};
 use burn_cubecl::CubeRuntime;
 use std::sync::Arc;
 
-/// Where edge features are.
+/// The location of edge features.
 pub(crate) enum Features<R: CubeRuntime> {
     None,
     /// `[events, E]` on the device.
@@ -14,12 +14,12 @@ pub(crate) enum Features<R: CubeRuntime> {
         table: DeviceBuffer<R>,
         width: usize,
     },
-    /// In host memory: every step asks which rows it names, waits for the answer, and gets them from there.
+    /// In host memory: every step reads back which rows it needs, waits, and uploads them.
     Host(Arc<dyn Rows>),
 }
 
 impl<R: CubeRuntime> Features<R> {
-    /// Puts the features of `events` events on the device if they take no more than `room` bytes.
+    /// Uploads the features of `events` events if they need at most `room` bytes.
     pub(crate) fn new(device: &Device<R>, rows: Option<Arc<dyn Rows>>, events: usize, room: u64) -> Self {
         let Some(rows) = rows.filter(|rows| rows.width() > 0) else { return Self::None };
         let width = rows.width();
@@ -44,13 +44,13 @@ impl<R: CubeRuntime> Features<R> {
         }
     }
 
-    /// The table of all rows, where it is on the device.
+    /// The table of all rows, if it is on the device.
     pub(crate) fn resident(&self) -> Option<DeviceBuffer<R>> {
         if let Self::Resident { table, .. } = self { Some(table.clone()) } else { None }
     }
 
-    /// What is named by these events: numbers of rows, and the rows themselves where they are not on the device. A row of all events has the number of
-    /// its event.
+    /// The feature table of these events: row indices, and the rows themselves if they are not on the device. In the
+    /// table of all rows, the index is the event's number.
     pub(crate) fn table(&self, events: impl Iterator<Item = Option<u64>>) -> FeatureTable<'_> {
         match self {
             Self::None | Self::Resident { .. } => FeatureTable {
@@ -61,7 +61,7 @@ impl<R: CubeRuntime> Features<R> {
         }
     }
 
-    /// Gives mail and hops, which name events, the rows of these.
+    /// Gives mail and hops, which contain events, the rows of these events.
     pub(crate) fn find(&self, device: &Device<R>, mail: &mut MailBuffers<R>, hops: &mut [Hop<R>]) {
         match self {
             Self::None => {}
@@ -74,7 +74,7 @@ impl<R: CubeRuntime> Features<R> {
     }
 }
 
-/// Asks the device which events are named and sends their features, each once.
+/// Reads back which events are needed and uploads their features, each once.
 fn fetch<R: CubeRuntime>(device: &Device<R>, rows: &dyn Rows, mail: &mut MailBuffers<R>, hops: &mut [Hop<R>]) {
     let event = |number: u32, exists: bool| (exists && number != NONE).then_some(u64::from(number));
     let marks = device.integers(&mail.rows);

@@ -1,23 +1,23 @@
-//! What a history on a device is told: what it keeps, of which log, what happens and who is asked about.
+//! The inputs of a history on a device: its rules, its data set, events and queried roots.
 use crate::Rows;
 use crate::cube::history::state::MailConfig;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What a history on a device keeps and how it is read.
+/// The rules of a history on a device: what it stores and how it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceRules {
-    /// Width of a node's memory; 0 keeps none.
+    /// Width of a node's memory; 0 for none.
     pub memory: usize,
-    /// Numbers that a mail says of the other end: as many as its memory has, unless they are given.
+    /// Width of a mail's payload: that of a memory, unless the payload is given.
     pub mail_width: usize,
-    /// Whether what mail says is given when a batch happens, and is not the other end's memory.
+    /// Whether the payload of mail is given when a batch is applied, and is not the other end's memory.
     pub given: bool,
-    /// Neighbours of a root; 0 shows none.
+    /// Neighbours per root; 0 for none.
     pub neighbours: usize,
-    /// Hops of neighbours, 1 or 2; 2 have neighbours.
+    /// Hops of neighbours, 1 or 2. With 2, `neighbours` must not be 0.
     pub layers: usize,
-    /// Which neighbours.
+    /// Neighbour sampler.
     pub sampler: DeviceSampler,
     /// Whether a message has the other end's memory as it is when the mail is read, and not as it was at the event.
     pub other_at_read: bool,
@@ -25,11 +25,11 @@ pub struct DeviceRules {
     pub update_without_mail: bool,
     /// Whether a neighbour's time difference is to its last memory update, and not to the query.
     pub since_update: bool,
-    /// Whether roots are shown how long ago their memories were updated.
+    /// Whether roots are shown their idle times.
     pub idle: bool,
     /// Whether a centre without neighbours has one of zeros, met at the first event.
     pub pads: bool,
-    /// Whether a neighbour's own neighbours are those before the event it is shown for.
+    /// Whether a neighbour's own neighbours are those before the event that shows it.
     pub before_events: bool,
 }
 
@@ -45,20 +45,20 @@ pub enum DeviceSampler {
     },
 }
 
-/// What a history on a device is told once.
+/// The constant data of a history on a device.
 #[derive(Clone, Debug)]
 pub struct DeviceDataset<'a> {
     /// `N`
     pub nodes: usize,
-    /// The time memories count from.
+    /// The time from which memories count.
     pub origin: i64,
     /// Edge features by event.
     pub features: Option<Arc<dyn Rows>>,
     /// Events of the whole log.
     pub events: usize,
-    /// The log by node, which draws need and neighbours of neighbours before their events.
+    /// The log by node. Sampling needs it, and so do neighbours of neighbours before their events.
     pub log: Option<DeviceLog<'a>>,
-    /// Bytes there are on the device for all of it.
+    /// Bytes of the device available for all of it.
     pub room: u64,
 }
 
@@ -71,16 +71,16 @@ pub struct DeviceLog<'a> {
     pub node: &'a [u32],
     /// Times in ticks.
     pub time: &'a [i64],
-    /// Places in the log.
+    /// Positions in the log.
     pub event: &'a [u32],
 }
 
 /// A history that is too large for its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge {
-    /// Bytes it takes, edge features not counted.
+    /// Bytes needed, without edge features.
     pub bytes: u64,
-    /// Bytes there are.
+    /// Bytes available.
     pub room: u64,
 }
 
@@ -97,20 +97,20 @@ pub struct DeviceEvents<'a> {
     pub first: u64,
 }
 
-/// Who is asked about.
+/// The queried roots.
 #[derive(Clone, Debug)]
 pub struct DeviceRoots<'a> {
     /// `[R]`
     pub node: &'a [u32],
     /// `[R]` ticks.
     pub time: &'a [i64],
-    /// `[R]` where given, events of the root's very time are seen as well if they stand before this place in the log.
+    /// `[R]` if given, events at exactly the root's time are also seen if they are before this position in the log.
     pub place: Option<&'a [u64]>,
-    /// Whether events of the batch in hand are seen.
+    /// Whether events of the current batch are seen.
     pub sees_batch: bool,
-    /// Key of the draws of neighbours.
+    /// Key of the sampler's draws.
     pub key: u64,
-    /// Which roots are the ends of the batch in hand, source and destination by turns, where anybody asks.
+    /// The roots that are the ends of the current batch, source and destination in turn, if any.
     pub ends: Range<usize>,
 }
 
@@ -126,7 +126,7 @@ impl DeviceRules {
     }
 }
 
-/// Bytes a history takes, edge features not counted.
+/// Bytes of a history, without edge features.
 pub(crate) fn bytes_of(rules: &DeviceRules, dataset: &DeviceDataset<'_>) -> u64 {
     let carried = if rules.other_at_read { 0 } else { rules.mail_width };
     let neighbours = match &dataset.log {

@@ -1,4 +1,5 @@
-//! Reading the past on a device: one transfer, the neighbours of one or two hops, a row for each distinct node, and its state.
+//! Reads the past on a device: one transfer, the neighbours of one or two hops, a row for each distinct node, and its
+//! state.
 use crate::cube::history::apply::{EndEffectBuffers, pack_end_effects};
 use crate::cube::history::inputs::{DeviceEvents, DeviceRoots, DeviceRules, DeviceSampler};
 use crate::cube::history::neighbours::{
@@ -12,19 +13,19 @@ use crate::cube::launch::plans::{NONE, NeighbourBuffers};
 use crate::cube::launch::unique::unique;
 use burn_cubecl::CubeRuntime;
 
-/// Where names stand: centres of the farthest hop, then the nodes of the batch in hand, then the slots of that hop. Each part begins where a
-/// part of an array may.
+/// Positions of names: centres of the farthest hop, then the nodes of the current batch, then the slots of that hop.
+/// Each part begins at an aligned offset.
 struct LookupLayout {
     roots: usize,
     /// Centres of the farthest hop.
     centres: usize,
     touched: usize,
-    /// Where the slots of the first hop begin among the centres of the second.
+    /// Position of the first hop's slots among the centres of the second.
     inner: usize,
-    /// Where touched nodes and slots begin.
+    /// Positions of touched nodes and of slots.
     starts: [usize; 2],
     names: usize,
-    /// Most distinct nodes there can be.
+    /// Maximum number of distinct nodes.
     capacity: usize,
 }
 
@@ -39,17 +40,17 @@ impl LookupLayout {
     }
 }
 
-/// What was sent for a lookup.
+/// The uploaded inputs of a lookup.
 struct UploadedLookup<R: CubeRuntime> {
     ends: EndBuffers<R>,
     end_effects: EndEffectBuffers<R>,
-    /// Of the centres of the farthest hop.
+    /// Times of the centres of the farthest hop.
     time: DeviceBuffer<R>,
     place: DeviceBuffer<R>,
     named: DeviceBuffer<R>,
 }
 
-/// What a lookup found.
+/// The result of a lookup.
 struct SampledNeighbours<R: CubeRuntime> {
     /// `[C]`
     counts: DeviceBuffer<R>,
@@ -60,10 +61,11 @@ struct SampledNeighbours<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> DeviceHistory<R> {
-    /// Reads the past of `roots` while `during` is in hand. Nothing is waited for, unless features did not fit.
+    /// Reads the past of `roots` while `during` is the current batch. It waits for nothing, unless edge features are in
+    /// host memory.
     ///
     /// # Panics
-    /// Where a node is not below the number of nodes, or a time is further than `2^31` ticks from the origin.
+    /// If a node is not below the number of nodes, or a time is further than `2^31` ticks from the origin.
     pub fn look(&self, roots: &DeviceRoots<'_>, during: &DeviceEvents<'_>) -> DeviceView<R> {
         let mut all_ends = self.pending.clone();
         let unsettled = all_ends.len();
@@ -95,7 +97,7 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         DeviceView { ends, ..self.assemble(&layout, asked, outer, inner, (all_ends, unsettled)) }
     }
 
-    /// Sends what is asked and what is in hand, in one transfer.
+    /// Uploads the queries and the current batch, in one transfer.
     fn send(
         &self,
         roots: &DeviceRoots<'_>,
@@ -129,8 +131,8 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         UploadedLookup { ends, end_effects, time, place, named }
     }
 
-    /// The neighbours of the first `count` names, whose slots stand behind `skipped` names. Where it is said which are the others, all names claim
-    /// their nodes.
+    /// The neighbours of the first `count` names, whose slots follow `skipped` names. If the other names are given, all
+    /// names claim their nodes.
     fn find(
         &self,
         asked: &UploadedLookup<R>,
@@ -165,12 +167,12 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         SampledNeighbours { counts, event, dt }
     }
 
-    /// When memories were updated, and event and time of waiting mail.
+    /// Times of memory updates, and event and time of waiting mail.
     fn memory_times(&self) -> [&DeviceBuffer<R>; 3] {
         [&self.states.updated, &self.states.event, &self.states.time]
     }
 
-    /// Gives distinct nodes a row each, reads their state, and groups what names them by row.
+    /// Assigns a row to each distinct node, reads its state, and groups the names by row.
     fn assemble(
         &self,
         layout: &LookupLayout,

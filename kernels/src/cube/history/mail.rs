@@ -1,18 +1,18 @@
-//! What the mail of a batch says, from rows of its ends.
+//! The payload of a batch's mail, from rows of its ends.
 use crate::cube::array::matrix::Matrix;
 use crate::cube::history::past::{DeviceView, EndRows};
 use crate::cube::launch::buffer::{UNITS, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-/// Which rows of an event's ends the mail of it says to one of them.
+/// Which rows of an event's ends its mail to one end carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MailRows {
-    /// That of the other end.
+    /// The row of the other end.
     Other,
-    /// Its own, and behind it that of the other end.
+    /// The receiver's own row, then that of the other end.
     Both,
-    /// The sum of both.
+    /// The sum of both rows.
     Sum,
 }
 
@@ -20,7 +20,7 @@ pub enum MailRows {
 struct Shape {
     width: usize,
     rows: MailRows,
-    /// Whether ends are listed, and do not follow each other.
+    /// Whether ends are listed instead of consecutive.
     listed: bool,
 }
 
@@ -30,13 +30,14 @@ impl Shape {
     }
 }
 
-/// The row of the table that an end is.
+/// The table row of an end.
 #[cube]
 fn row_of(list: &Array<u32>, first: u32, end: usize, #[comptime] shape: Shape) -> usize {
     if comptime!(shape.listed) { list[end] as usize } else { first as usize + end }
 }
 
-/// `[2 B, columns]`: row `2 e` is what the source of event `e` says to its destination, the row behind it what that one says.
+/// `[2 B, columns]`: row `2 e` is the payload from the source of event `e` to its destination, and the next row the
+/// payload in the other direction.
 #[cube(launch)]
 fn mail_rows_kernel(table: &Array<f32>, list: &Array<u32>, first: u32, out: &mut Array<f32>, #[comptime] shape: Shape) {
     let i = ABSOLUTE_POS;
@@ -57,7 +58,7 @@ fn mail_rows_kernel(table: &Array<f32>, list: &Array<u32>, first: u32, out: &mut
     }
 }
 
-/// What the mail of the batch in hand says, `[2 B, ..]`, from the `table` of the roots' rows.
+/// The mail payload of the current batch, `[2 B, ..]`, from the `table` of the roots' rows.
 pub fn mail_rows<R: CubeRuntime>(past: &DeviceView<R>, table: &Matrix<R>, rows: MailRows) -> Matrix<R> {
     let (listed, list, first, ends) = match &past.ends {
         EndRows::From(first, ends) => (false, &past.touched_rows, *first, *ends),

@@ -1,7 +1,8 @@
-//! What has happened, kept on a device: node memories, waiting mail, neighbours and edge features.
+//! A history on a device: node memories, waiting mail, neighbours and edge features.
 //!
-//! A step sends what is asked and what happens in one transfer, and waits for nothing: how many distinct nodes there are stays on the device,
-//! where every array has room for as many as there can be. Only edge features that did not fit are asked for and sent in every step.
+//! A step uploads its queries and events in one transfer and waits for nothing. The number of distinct nodes stays on
+//! the device, where every array has room for the maximum. Only edge features in host memory are read back and uploaded
+//! in every step.
 pub(crate) mod apply;
 pub(crate) mod features;
 pub(crate) mod inputs;
@@ -33,9 +34,9 @@ pub struct DeviceHistory<R: CubeRuntime> {
     pub(super) rules: DeviceRules,
     pub(super) states: NodeStates<R>,
     pub(super) neighbourhoods: Neighbourhoods<R>,
-    /// `[N]` the first name of every node in the lookup at hand; [`NONE`] of all nodes between two of them.
+    /// `[N]` the first name of every node in the current lookup; [`NONE`] for all nodes between two lookups.
     pub(super) first: DeviceBuffer<R>,
-    /// `[N]` how often rows are named in the lookup at hand; zeros between two of them.
+    /// `[N]` how many names each row has in the current lookup; zeros between two lookups.
     pub(super) counts: DeviceBuffer<R>,
     pub(super) features: Features<R>,
     /// Ends of the events of the newest tick, which have not settled.
@@ -52,13 +53,13 @@ pub(crate) struct End {
 }
 
 impl<R: CubeRuntime> DeviceHistory<R> {
-    /// An empty history. Edge features stay in host memory where there is no room for them.
+    /// An empty history. Edge features stay in host memory if they do not fit.
     ///
     /// # Errors
-    /// [`TooLarge`] where there is no room for the rest.
+    /// [`TooLarge`] if the rest does not fit.
     ///
     /// # Panics
-    /// Where `rules` ask for two hops of no neighbours, or for draws without a log.
+    /// If `rules` have two hops without neighbours, or a sampler that draws without a log.
     pub fn new(device: &R::Device, rules: DeviceRules, dataset: &DeviceDataset<'_>) -> Result<Self, TooLarge> {
         let all = rules.sampler != DeviceSampler::Recent || rules.before_events && rules.layers > 1;
         assert!(!all || dataset.log.is_some(), "any event may be shown, and there is no log by node");
@@ -107,23 +108,24 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         self.features.are_resident()
     }
 
-    /// Whether what it sends in large uploads goes through pinned memory: whether the device's driver has such.
+    /// Whether large uploads go through pinned memory, that is, whether the device's driver has it.
     pub fn uses_pinned_memory(&self) -> bool {
         self.device.uses_pinned_memory()
     }
 
-    /// Forgets everything that happened.
+    /// Clears the history.
     pub fn reset(&mut self) {
         self.states = NodeStates::new(&self.device, self.nodes, self.rules.rule());
         self.neighbourhoods.degree = self.device.filled(self.nodes, 0);
         self.pending.clear();
     }
 
-    /// Lets the batch happen that `past` was read for. `memory` `[rows, D]` are the rows' new memories, `said` is [what its mail says](crate::cube::history::mail),
-    /// where that is given. Nothing is waited for.
+    /// Applies the batch for which `past` was read. `memory` `[rows, D]` are the rows' new memories; `said` is the
+    /// [payload of its mail](crate::cube::history::mail), if the model makes it. Waits for nothing.
     ///
     /// # Panics
-    /// Where `memory` has not a row for each of the past's, mail has nothing to say, or another history has read it.
+    /// If `memory` does not have one row for each of the past's, if a payload is missing, or if another history read
+    /// `past`.
     pub fn observe(&mut self, past: &DeviceView<R>, memory: &Matrix<R>, said: Option<&Matrix<R>>) {
         assert_eq!([memory.rows(), memory.columns()], [past.capacity, self.rules.memory], "new memories");
         assert!(

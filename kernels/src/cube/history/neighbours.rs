@@ -5,18 +5,18 @@ use crate::cube::launch::plans::NONE;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-/// What a lookup is compiled for.
+/// The options of a lookup kernel, fixed when it is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Lookup {
-    /// Neighbours of a root.
+    /// Neighbours per root.
     pub(crate) k: usize,
     /// Whether a neighbour's time counts from its last update and not from the query.
     pub(crate) since_update: bool,
-    /// Whether all that are named claim their nodes.
+    /// Whether all names claim their nodes.
     pub(crate) claims: bool,
-    /// Whether slots are told when their events were: then, and before these, they are asked about in turn.
+    /// Whether slots get the times and positions of their events: the next hop is then queried before these.
     pub(crate) dates: bool,
-    /// Whether events of a root's very time are seen that stand before its place.
+    /// Whether events at exactly a root's time are seen if they are before its position.
     pub(crate) ordered: bool,
 }
 
@@ -29,30 +29,31 @@ pub(crate) struct Ends {
     pub(crate) event: Array<u32>,
 }
 
-/// The newest settled events of every node, `[N, K]`: slot `i % K` holds the `i`-th.
+/// The newest settled events of every node, `[N, K]`: slot `i % K` holds the `i`-th event.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct Ring {
-    /// Events ever settled, `[N]`.
+    /// Number of events that settled so far, `[N]`.
     degree: Array<u32>,
     node: Array<u32>,
     time: Array<u32>,
     event: Array<u32>,
 }
 
-/// Who is asked about, and when: an event is seen that is earlier, or of that very time and before that place in the log.
+/// The queried nodes and times. An event is seen if it is earlier, or at the same time and before the position in the
+/// log.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct Roots {
-    /// [`NONE`] where nobody is.
+    /// [`NONE`] for an empty root.
     pub(crate) node: Array<u32>,
     pub(crate) time: Array<u32>,
     pub(crate) place: Array<u32>,
     pub(crate) count: u32,
-    /// Other names, which stand from `others_from` on.
+    /// Other names, at positions from `others_from` on.
     pub(crate) others_from: u32,
     pub(crate) others: u32,
 }
 
-/// When the memory of each node is from, `[N]`: without its waiting mail, and the mail's event and time.
+/// Time of each node's memory, `[N]`, without its waiting mail, and the mail's event and time.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct MemoryTimes {
     pub(crate) updated: Array<u32>,
@@ -60,40 +61,40 @@ pub(crate) struct MemoryTimes {
     pub(crate) mail_time: Array<u32>,
 }
 
-/// What is found: how many, then in each slot node, event and time difference.
+/// The results: counts, then node, event and time difference of each slot.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct NeighbourSlots {
     pub(crate) count: Array<u32>,
-    /// The slots come behind other names.
+    /// The slots follow other names.
     pub(crate) named: Array<u32>,
     pub(crate) event: Array<u32>,
     pub(crate) dt: Array<f32>,
-    /// Times and places of the slots, where they are told; they stand where the slots' names do.
+    /// Times and positions of the slots, if they are wanted, at the positions of the slots' names.
     pub(crate) time: Array<u32>,
     pub(crate) place: Array<u32>,
-    /// `[N]` the first name of every node: the least that claims it.
+    /// `[N]` the first name of every node: the smallest that claims it.
     pub(crate) first: Array<Atomic<u32>>,
 }
 
-/// `a - b` of times, which lie less than `2^31` apart.
+/// `a - b` of times, which differ by less than `2^31`.
 #[cube]
 pub(crate) fn since(a: u32, b: u32) -> f32 {
     f32::cast_from(i32::reinterpret(a - b))
 }
 
-/// Whether an event of that time and number came before a query.
+/// Whether an event at this time with this number is before a query.
 #[cube]
 pub(crate) fn seen(end: u32, event: u32, time: u32, place: u32) -> bool {
     end < time || (end == time && event < place)
 }
 
-/// Whether nobody is asked about.
+/// Whether a root is empty.
 #[cube]
 pub(crate) fn absent(roots: &Roots, root: usize) -> bool {
     roots.node[root] == NONE
 }
 
-/// A root and one of the other names claim their nodes.
+/// Claims the nodes of a root and of one of the other names.
 #[cube]
 pub(crate) fn claim(found: &mut NeighbourSlots, roots: &Roots, at: usize, #[comptime] lookup: Lookup) {
     if comptime!(lookup.claims) {
@@ -107,7 +108,7 @@ pub(crate) fn claim(found: &mut NeighbourSlots, roots: &Roots, at: usize, #[comp
     }
 }
 
-/// Marks the slots of a root that nothing was found for.
+/// Marks the empty slots of a root.
 #[cube]
 pub(crate) fn slots_left(found: &mut NeighbourSlots, root: usize, count: u32, skipped: u32, #[comptime] k: usize) {
     for slot in count..k as u32 {
@@ -157,7 +158,7 @@ fn no_neighbours_kernel(roots: &Roots, found: &mut NeighbourSlots, #[comptime] l
     }
 }
 
-/// Gives centres without neighbours one of zeros: of no event, met at the time from which ticks count.
+/// Gives centres without neighbours a neighbour of zeros: without event, met at the time from which ticks count.
 #[cube(launch)]
 fn pad_kernel(
     roots: &Roots,
@@ -174,7 +175,7 @@ fn pad_kernel(
     }
 }
 
-/// How long ago the memory of each root was updated.
+/// Idle time of each root's memory.
 #[cube(launch)]
 fn idle_kernel(roots: &Roots, memory_times: &MemoryTimes, out: &mut Array<f32>) {
     let root = ABSOLUTE_POS;
@@ -246,22 +247,22 @@ impl<R: CubeRuntime> EndBuffers<R> {
     }
 }
 
-/// What has settled, on a device.
+/// Settled events, on a device.
 pub(crate) enum NeighbourStore<R: CubeRuntime> {
     /// The newest events of every node, `[N, K]`.
     Rings { node: DeviceBuffer<R>, time: DeviceBuffer<R>, event: DeviceBuffer<R> },
-    /// As many events of every node as its degree says, of those of a log sorted by node.
+    /// A log sorted by node. A node's settled events are the first ones, as many as its degree.
     ByNode { starts: DeviceBuffer<R>, node: DeviceBuffer<R>, time: DeviceBuffer<R>, event: DeviceBuffer<R> },
 }
 
 /// The settled neighbourhood of every node.
 pub(crate) struct Neighbourhoods<R: CubeRuntime> {
-    /// `[N]` events ever settled.
+    /// `[N]` number of events that settled so far.
     pub(crate) degree: DeviceBuffer<R>,
     pub(crate) settled: NeighbourStore<R>,
 }
 
-/// Draws with replacement: their key, the time ticks count from, and the ticks they reach back.
+/// Sampling with replacement: the key, the time from which ticks count, and the window in ticks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct UniformSampling {
     pub(crate) key: u64,
@@ -277,23 +278,24 @@ impl UniformSampling {
     }
 }
 
-/// Whom a lookup asks about, `[R]`, and what it finds: slots behind `skipped` names.
+/// The queried roots of a lookup, `[R]`, and its results: slots after `skipped` names.
 pub(crate) struct NeighbourQuery<'a, R: CubeRuntime> {
     pub(crate) roots: [&'a DeviceBuffer<R>; 3],
     pub(crate) ends: &'a EndBuffers<R>,
-    /// Other names: where they begin and how many there are.
+    /// Other names: their position and their number.
     pub(crate) others: [usize; 2],
-    /// Of the ends, how many may be seen.
+    /// Number of ends that may be seen.
     pub(crate) visible: usize,
     /// When memories were updated, and event and time of waiting mail.
     pub(crate) memory_times: [&'a DeviceBuffer<R>; 3],
-    /// Counts, names, events, time differences, times and places, and first names.
+    /// Counts, names, events, time differences, times, positions, and first names.
     pub(crate) found: [&'a DeviceBuffer<R>; 7],
     pub(crate) skipped: usize,
 }
 
 impl<R: CubeRuntime> Neighbourhoods<R> {
-    /// Fills `found` with what the roots see of the visible ends and of what has settled: the newest, or what is drawn.
+    /// Fills `found` with the neighbours of the roots among the visible ends and the settled events: the newest, or a
+    /// sample.
     pub(crate) fn sample(
         &self,
         device: &Device<R>,
@@ -383,7 +385,7 @@ impl<R: CubeRuntime> Neighbourhoods<R> {
     }
 }
 
-/// Gives each of the first names that has no neighbours one of zeros.
+/// Gives each of the first names without neighbours a neighbour of zeros.
 pub(crate) fn pad<R: CubeRuntime>(
     device: &Device<R>,
     [names, times]: [&DeviceBuffer<R>; 2],
@@ -397,7 +399,7 @@ pub(crate) fn pad<R: CubeRuntime>(
     }
 }
 
-/// `[R]` how long ago the memories of the first so many names were updated, as of `times`.
+/// `[R]` idle times of the first `R` names' memories at `times`.
 pub(crate) fn idle<R: CubeRuntime>(
     device: &Device<R>,
     [names, times]: [&DeviceBuffer<R>; 2],
@@ -413,7 +415,7 @@ pub(crate) fn idle<R: CubeRuntime>(
     out
 }
 
-/// Behind `roots` of times and places, `[C]`, come those of their slots: each root's own.
+/// Appends to the times and positions of `roots`, `[C]`, those of their slots: each root's own.
 #[cube(launch)]
 fn broadcast_root_times_kernel(
     times: &mut Array<u32>,
@@ -430,7 +432,7 @@ fn broadcast_root_times_kernel(
     }
 }
 
-/// Gives the slots of `roots` roots, which begin at `first`, the roots' times and places.
+/// Gives the slots of `roots` roots, which begin at `first`, the roots' times and positions.
 pub(crate) fn broadcast_root_times<R: CubeRuntime>(
     device: &Device<R>,
     [times, places]: [&DeviceBuffer<R>; 2],
@@ -451,8 +453,8 @@ pub(crate) fn broadcast_root_times<R: CubeRuntime>(
     );
 }
 
-/// Rows of the table below in which every root and every slot has a row of its own: its own number, [`NONE`] where the slot is empty. Every row is
-/// named by itself alone.
+/// Rows of the table below in which every root and every slot has its own row: its own index, or [`NONE`] if the slot
+/// is empty. Every row has one name only.
 #[cube(launch)]
 fn own_rows_kernel(
     counts: &Array<u32>,
@@ -478,7 +480,7 @@ fn own_rows_kernel(
     }
 }
 
-/// `[first + R * K]` rows, and where the group of each begins and who is in it: see the kernel.
+/// `[first + R * K]` rows, with the start and the members of the group of each: see the kernel.
 pub(crate) fn own_rows<R: CubeRuntime>(
     device: &Device<R>,
     counts: &DeviceBuffer<R>,

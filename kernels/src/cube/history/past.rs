@@ -16,17 +16,17 @@ use crate::cube::launch::gather::gather_buffer;
 use crate::cube::launch::plans::{EMPTY, MailBuffers, NONE, NeighbourBuffers};
 use burn_cubecl::CubeRuntime;
 
-/// The past of some roots, as it lies on the device.
+/// The past of some roots on the device.
 pub struct DeviceView<R: CubeRuntime> {
     pub(crate) device: Device<R>,
-    /// Most rows there can be.
+    /// Maximum number of rows.
     pub(crate) capacity: usize,
-    /// Widths of a memory and of what a mail says.
+    /// Widths of a memory and of a mail's payload.
     pub(crate) widths: [usize; 2],
     /// `[P + 1]`, the number of rows last.
     pub(crate) starts: DeviceBuffer<R>,
     pub(crate) nodes: DeviceBuffer<R>,
-    /// Rows of the nodes that the batch in hand touches.
+    /// Rows of the nodes that the current batch touches.
     pub(crate) touched_rows: DeviceBuffer<R>,
     pub(crate) mail: MailBuffers<R>,
     /// Columns of edge features.
@@ -35,13 +35,13 @@ pub struct DeviceView<R: CubeRuntime> {
     pub(crate) hops: Vec<Hop<R>>,
     /// Rows of the roots' table that the batch's ends are, `[2 B]`: source and destination by turns.
     pub(crate) ends: EndRows<R>,
-    /// Constant rows of the nodes, features and vectors, where they are not on the device for all nodes.
+    /// Constant rows of the nodes, features and vectors, if those of all nodes are not on the device.
     pub(crate) node_rows: Option<[DeviceBuffer<R>; 2]>,
-    /// What a history on the device needs to let the batch happen.
+    /// The current batch, if a history on the device will apply it.
     pub(crate) current_batch: Option<CurrentBatch<R>>,
 }
 
-/// Where the ends of a batch stand in the roots' table.
+/// Positions of a batch's ends in the roots' table.
 #[derive(Clone)]
 pub(crate) enum EndRows<R: CubeRuntime> {
     /// One after the other: so many from this row on.
@@ -50,7 +50,7 @@ pub(crate) enum EndRows<R: CubeRuntime> {
     Listed(DeviceBuffer<R>),
 }
 
-/// The batch in hand, as a history on the device lets it happen.
+/// The current batch, in the form a history on the device applies.
 pub(crate) struct CurrentBatch<R: CubeRuntime> {
     pub(crate) ends: EndBuffers<R>,
     pub(crate) end_effects: EndEffectBuffers<R>,
@@ -58,11 +58,12 @@ pub(crate) struct CurrentBatch<R: CubeRuntime> {
     pub(crate) unsettled: usize,
 }
 
-/// Centres and their neighbours, as rows of the table below: the memories of a past, or what the hop below was embedded as.
+/// Centres and their neighbours, as rows of the table below: the memories of a past, or the embeddings of the hop
+/// below.
 #[derive(Clone)]
 pub struct Hop<R: CubeRuntime> {
     pub(crate) device: Device<R>,
-    /// `[C]` rows of the table below; of a hop below another, centres that nobody asks about have none.
+    /// `[C]` rows of the table below. In a hop below another, unused centres have none.
     pub(crate) centres: DeviceBuffer<R>,
     pub(crate) attention: NeighbourBuffers<R>,
     /// Slots of a centre.
@@ -71,22 +72,22 @@ pub struct Hop<R: CubeRuntime> {
     pub(crate) features: usize,
     /// Rows of the table below.
     pub(crate) below: usize,
-    /// `[C]` ticks since the centres' memories were updated, where they are shown.
+    /// `[C]` ticks since the centres' memories were updated, if shown.
     pub(crate) idle: Option<DeviceBuffer<R>>,
-    /// Whether a centre without neighbours has one of zeros instead, met at the first event: no row of the table and no event, unless the table has
-    /// rows of such.
+    /// Whether a centre without neighbours has one of zeros instead, met at the first event. It has no event, and no
+    /// row unless the table has a row of zeros.
     pub(crate) pads: bool,
 }
 
-/// Where the weights of a memory module stand: the bias of a gate behind its row of the matrix.
+/// The positions of a memory module's weights: each gate's bias follows its row of the matrix.
 #[derive(Clone, Copy, Debug)]
 pub struct CellBlocks {
     cell: Cell,
-    /// Of messages and of memories.
+    /// Matrices of messages and of memories.
     matrices: [Block; 2],
 }
 
-/// Where the numbers of these weights begin among those of all: of messages and of memories.
+/// The offsets of these weights among the numbers of all: of messages and of memories.
 #[derive(Clone, Copy, Debug)]
 pub struct CellOffsets {
     /// `[gates, width]` each.
@@ -96,8 +97,8 @@ pub struct CellOffsets {
 }
 
 impl CellBlocks {
-    /// For messages of width `message`, of which the last `time` columns are a time encoding, and memories of width `memory`. On the device the time
-    /// encoding comes first.
+    /// Allocates the blocks for messages of width `message`, of which the last `time` columns are a time encoding, and
+    /// memories of width `memory`. On the device the time encoding comes first.
     pub fn allocate(
         layout: &mut WeightLayout,
         cell: Cell,
@@ -128,7 +129,7 @@ pub struct DeviceCell<R: CubeRuntime> {
     time: TimeEncoding<R>,
 }
 
-/// What a memory update keeps for its backward pass.
+/// The arrays that a memory update saves for its backward pass.
 pub struct SavedMemoryUpdate<R: CubeRuntime> {
     shape: Shape,
     weights: CellWeights<R>,
@@ -136,7 +137,7 @@ pub struct SavedMemoryUpdate<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> DeviceCell<R> {
-    /// The one that stands at `blocks`, with its time encoding.
+    /// The module at `blocks`, with its time encoding.
     pub fn at(weights: &Weights<R>, blocks: CellBlocks, time: &TimeEncoding<R>) -> Self {
         Self { cell: blocks.cell, matrices: blocks.matrices.map(|block| weights.at(block)), time: time.clone() }
     }
@@ -144,7 +145,7 @@ impl<R: CubeRuntime> DeviceCell<R> {
     /// New memory `[rows, D]` of every row of `past`.
     ///
     /// # Panics
-    /// Where the weights do not fit the past.
+    /// If the weights do not fit the past.
     pub fn forward(&self, past: &DeviceView<R>) -> (Matrix<R>, SavedMemoryUpdate<R>) {
         let device = &past.device;
         let ([d, o], e, t) = (past.widths, past.features, self.time.width());
@@ -161,8 +162,8 @@ impl<R: CubeRuntime> DeviceCell<R> {
         (Matrix::from_tensor(&new, past.capacity, d), SavedMemoryUpdate { shape, weights, kept })
     }
 
-    /// Writes the gradients of the cell and tells `time` what it brings to the time encoding, from the gradient of the new memory: the first columns
-    /// of `grad`.
+    /// Writes the gradients of the cell and passes `time` its partial gradients of the time encoding, given the
+    /// gradient of the new memory: the first columns of `grad`.
     pub fn backward(&self, kept: &SavedMemoryUpdate<R>, grad: &Matrix<R>, time: &mut TimeGradientPartials<R>) {
         if kept.kept.rows.len() == 0 {
             self.matrices.iter().for_each(Weight::clear_gradient);
@@ -197,23 +198,23 @@ impl<R: CubeRuntime> Hop<R> {
 }
 
 impl<R: CubeRuntime> DeviceView<R> {
-    /// Rows there is room for.
+    /// Maximum number of rows.
     pub fn rows(&self) -> usize {
         self.capacity
     }
 
-    /// Mails that its rows read, those that nobody reads included.
+    /// Number of mails, including those that no row reads.
     pub fn mails(&self) -> usize {
         self.mail.rows.len()
     }
 
-    /// Asks for the rows of `memory` `[rows, D]` whose nodes the batch in hand touches.
+    /// Requests the rows of `memory` `[rows, D]` whose nodes the current batch touches.
     pub fn read_touched_later(&self, memory: &Matrix<R>) -> PendingRead<'_> {
         let tensor = gather_buffer(&self.device, &memory.buffer, &self.touched_rows, memory.columns());
         self.device.read_later(&self.device.buffer(&tensor))
     }
 
-    /// Asks for the numbers of `matrix`.
+    /// Requests the numbers of `matrix`.
     pub fn ask(&self, matrix: &Matrix<R>) -> PendingRead<'_> {
         self.device.read_later(&matrix.buffer)
     }
@@ -228,16 +229,16 @@ impl<R: CubeRuntime> DeviceView<R> {
         Matrix::of(&self.device, self.mail.memory.clone(), self.capacity, self.widths[0])
     }
 
-    /// As many numbers as the rows' memories have, put on the device: new memories that no model computed.
+    /// New memories that no model computed, uploaded: as many numbers as the rows' memories have.
     ///
     /// # Panics
-    /// Where there are not as many.
+    /// If their number differs.
     pub fn new_memory(&self, values: &[f32]) -> Matrix<R> {
         assert_eq!(values.len(), self.capacity * self.widths[0], "numbers of new memories");
         self.rows_of(values, self.widths[0])
     }
 
-    /// Rows of `columns` numbers, put on the device.
+    /// Uploads rows of `columns` numbers.
     pub fn rows_of(&self, values: &[f32], columns: usize) -> Matrix<R> {
         let mut upload = crate::cube::launch::buffer::UploadBuffer::default();
         upload.floats(values.iter().copied());
@@ -249,32 +250,32 @@ impl<R: CubeRuntime> DeviceView<R> {
 /// The mail of a node, copied to the host.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FetchedMail {
-    /// Whether the message is the zero vector; then the rest means nothing.
+    /// Whether the message is the zero vector; the other fields are then meaningless.
     pub empty: bool,
     /// Its event.
     pub event: u32,
     /// Time from the receiver's last update to the event.
     pub dt: f32,
-    /// What it says of the other end.
+    /// Its payload.
     pub other: Vec<f32>,
 }
 
-/// [`DeviceView`] copied to the host, with the farthest hop's neighbours: what tests look at.
+/// [`DeviceView`] copied to the host, with the farthest hop's neighbours, for tests.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FetchedView {
     /// `[U]` the node of every row, as first named.
     pub nodes: Vec<u32>,
     /// `[U, D]`
     pub memory: Vec<f32>,
-    /// `[U]` what every row reads, if anything.
+    /// `[U]` the mail that each row reads, if any.
     pub mail: Vec<Option<FetchedMail>>,
-    /// `[C]` row of every centre; `u32::MAX` where nobody is asked about.
+    /// `[C]` row of every centre; `u32::MAX` for an unused centre.
     pub roots: Vec<u32>,
-    /// `[C]` ticks since the centres' memories were updated, where they are shown.
+    /// `[C]` ticks since the centres' memories were updated, if shown.
     pub idle: Vec<f32>,
     /// `[C]` for every centre its neighbours, newest first: row, event and time difference.
     pub neighbours: Vec<Vec<(u32, u32, f32)>>,
-    /// `[U]` for every row the slots that name it.
+    /// `[U]` for every row the slots that refer to it.
     pub slots: Vec<Vec<u32>>,
 }
 

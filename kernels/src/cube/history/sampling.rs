@@ -1,11 +1,11 @@
-//! Neighbours drawn with replacement from all of a node's past: the host's draws, number for number.
+//! Neighbours sampled with replacement from a node's whole past: the same draws as on the host.
 use crate::cube::history::neighbours::{
     Ends, Lookup, MemoryTimes, NeighbourSlots, Roots, absent, claim, put, seen, slots_left,
 };
 use crate::cube::launch::wide::{WideU64, wide_mul};
 use cubecl::prelude::*;
 
-/// A log by node, and how much of it has settled.
+/// A log by node, and the number of settled events.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct ByNode {
     /// `[N + 1]`
@@ -17,7 +17,7 @@ pub(crate) struct ByNode {
     degree: Array<u32>,
 }
 
-/// Where random numbers are: the key, the time at which ticks begin, and how far back a draw may reach.
+/// The random stream: the key, the time at which ticks begin, and the window of a draw.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct RandomStream {
     key_low: u32,
@@ -27,7 +27,7 @@ pub(crate) struct RandomStream {
     window: i32,
 }
 
-/// Random word number `i` at a place: of Philox4x32-10, four words to a block, the last of each first.
+/// Random word number `i` of a node and tick: of Philox4x32-10, four words to a block, the last of each first.
 #[cube]
 pub(crate) fn random_word(chance: &RandomStream, node: u32, tick: u32, i: u32) -> u32 {
     let low = chance.origin_low + tick;
@@ -54,7 +54,7 @@ pub(crate) fn random_word(chance: &RandomStream, node: u32, tick: u32, i: u32) -
     select(place < 2, upper, lower)
 }
 
-/// How many of the links `first..end` a query at `time` and `place` has seen: a beginning of them.
+/// Number of the links `first..end` that a query at `time` and `place` has seen: always the first ones.
 #[cube]
 fn seen_of(log: &ByNode, first: u32, end: u32, time: u32, place: u32) -> u32 {
     let mut low = first;
@@ -70,7 +70,7 @@ fn seen_of(log: &ByNode, first: u32, end: u32, time: u32, place: u32) -> u32 {
     low - first
 }
 
-/// How many of the links `first..end` are from before `from`.
+/// Number of the links `first..end` before time `from`.
 #[cube]
 fn before(log: &ByNode, first: u32, end: u32, from: i32) -> u32 {
     let mut low = first;
@@ -109,7 +109,7 @@ fn draw(chance: &RandomStream, node: u32, tick: u32, n: u32, out: &mut Array<u32
     }
 }
 
-/// The newest events each root sees, newest first: of the first `visible` ends, then of all that has settled.
+/// The newest events each root sees, newest first: of the first `visible` ends, then of all settled events.
 #[cube(launch)]
 pub(crate) fn newest_kernel(
     roots: &Roots,
@@ -154,7 +154,7 @@ pub(crate) fn newest_kernel(
     }
 }
 
-/// `k` draws for each root from what it sees: the first `visible` ends, and what has settled. Newest first.
+/// `k` draws for each root from the events it sees: the first `visible` ends, and the settled events. Newest first.
 #[cube(launch)]
 pub(crate) fn draw_kernel(
     roots: &Roots,

@@ -1,4 +1,4 @@
-//! The past of some roots as the host has read it, sent to a device in one upload.
+//! The past of some roots as the host read it, sent to a device in one upload.
 use crate::cube::history::features::Features;
 use crate::cube::history::past::{DeviceView, EndRows, Hop};
 use crate::cube::launch::buffer::{Device, DeviceBuffer, OffsetAllocator, UploadBuffer};
@@ -10,18 +10,18 @@ use crate::{MailPlan, Neighbours, Rows};
 use burn_cubecl::CubeRuntime;
 use std::sync::Arc;
 
-/// What the host has read of the past of some roots.
+/// The past of some roots as the host read it.
 #[derive(Clone, Copy, Debug)]
 pub struct HostView<'a> {
     /// `[U]` distinct nodes.
     pub nodes: &'a [u32],
-    /// Rows of the nodes that the batch in hand touches.
+    /// Rows of the nodes that the current batch touches.
     pub touched: &'a [u32],
-    /// Their memories and mail; its features are not looked at.
+    /// Their memories and mail; its features are ignored.
     pub mail: &'a MailPlan,
-    /// Who neighbours whom, farthest first.
+    /// Neighbours by hop, farthest first.
     pub hops: &'a [HostHop<'a>],
-    /// Rows of the roots' table that the batch's ends are, `[2 B]`, where anybody asks.
+    /// Rows of the batch's ends in the roots' table, `[2 B]`; empty if not needed.
     pub ends: &'a [u32],
 }
 
@@ -32,9 +32,10 @@ pub struct HostHop<'a> {
     pub centres: &'a [u32],
     /// Their neighbours in that table.
     pub neighbours: &'a Neighbours,
-    /// `[C]` ticks since the centres' memories were updated, or nothing.
+    /// `[C]` ticks since the centres' memories were updated, or empty.
     pub idle: &'a [f32],
-    /// `[C]` ticks since the first event, or nothing; where they are shown, a centre without neighbours has one of zeros, met then.
+    /// `[C]` ticks since the first event, or empty. If given, a centre without neighbours has one of zeros, met at the
+    /// first event.
     pub age: &'a [f32],
 }
 
@@ -43,28 +44,28 @@ pub struct HostHop<'a> {
 pub struct HostRows {
     /// By node; without them all are zeros.
     pub rows: Option<Arc<dyn Rows>>,
-    /// Their width; 0 where there are none.
+    /// Their width; 0 for none.
     pub columns: usize,
 }
 
-/// Sends to a device what the host has read. Edge features stay on the device where there is room for them.
+/// Uploads pasts that the host read. Edge features stay on the device if they fit.
 pub struct ViewUploader<R: CubeRuntime> {
     device: Device<R>,
-    /// Widths of a memory and of what a mail says.
+    /// Widths of a memory and of a mail's payload.
     widths: [usize; 2],
     features: Features<R>,
-    /// Features and vectors of nodes, where there is no room for those of all nodes.
+    /// Features and vectors of nodes, if those of all nodes do not fit.
     node_rows: Option<[HostRows; 2]>,
 }
 
-/// Stands where a neighbour of zeros has no event.
+/// The event of a neighbour of zeros.
 const NO_EVENT: u64 = u64::MAX;
 
-/// A hop in which centres without neighbours have one of zeros; nothing where the hop stays as it is.
+/// A hop in which centres without neighbours have one of zeros; `None` if the hop is unchanged.
 struct Padded(Option<(Vec<u32>, Neighbours)>);
 
 impl Padded {
-    /// The hops, farthest first. Of those below another, the last centre is one of zeros.
+    /// The hops, farthest first. The last centre of a hop below another is one of zeros.
     fn of(hops: &[HostHop<'_>]) -> Vec<Padded> {
         let mut zeros = NONE;
         let last = hops.len().saturating_sub(1);
@@ -75,7 +76,7 @@ impl Padded {
         hops.iter().enumerate().map(pad).map(Padded).collect()
     }
 
-    /// `zeros` is the row of the table below that is one of zeros.
+    /// `zeros` is the row of zeros in the table below.
     fn pad(hop: &HostHop<'_>, zeros: u32, more: bool) -> (Vec<u32>, Neighbours) {
         let (mut centres, mut found, mut age) = (hop.centres.to_vec(), hop.neighbours.clone(), hop.age.to_vec());
         if more {
@@ -116,7 +117,7 @@ impl HostRows {
 }
 
 impl HostHop<'_> {
-    /// Who names each of `below` rows: centres, and behind them the slots.
+    /// The names of each of `below` rows: centres, then slots.
     fn groups(&self, below: usize) -> Groups {
         let count = self.centres.len() as u32;
         let rows: Vec<u32> = self.centres.iter().chain(&self.neighbours.row).copied().collect();
@@ -144,8 +145,8 @@ impl HostHop<'_> {
 }
 
 impl<R: CubeRuntime> ViewUploader<R> {
-    /// Of memories and mail of these `widths`, and of the `features` of as many events as there are in the log, which may take `room` bytes of the device.
-    /// Constant `node_rows` travel with the memory where they are given.
+    /// An uploader for memories and mail of these `widths`, and for the `features` of the log's events, which may use
+    /// `room` bytes of the device. If `node_rows` are given, these constant rows travel with the memory.
     pub fn new(
         device: &R::Device,
         widths: [usize; 2],
@@ -157,12 +158,12 @@ impl<R: CubeRuntime> ViewUploader<R> {
         Self { features: Features::new(&device, features, events, room), device, widths, node_rows }
     }
 
-    /// Whether what nodes have beside their memory travels with them.
+    /// Whether constant rows of nodes travel with the memory.
     pub fn streams_node_rows(&self) -> bool {
         self.node_rows.is_some()
     }
 
-    /// Whether what it sends goes through pinned memory: whether the device's driver has such.
+    /// Whether uploads go through pinned memory, that is, whether the device's driver has it.
     pub fn uses_pinned_memory(&self) -> bool {
         self.device.uses_pinned_memory()
     }
@@ -172,10 +173,10 @@ impl<R: CubeRuntime> ViewUploader<R> {
         self.features.are_resident()
     }
 
-    /// Sends a past. Nothing is waited for.
+    /// Uploads a past. Waits for nothing.
     ///
     /// # Panics
-    /// Where its parts do not fit together.
+    /// If its parts do not fit together.
     pub fn send(&self, past: &HostView<'_>) -> DeviceView<R> {
         let padded = Padded::of(past.hops);
         let hops: Vec<HostHop<'_>> = past.hops.iter().zip(&padded).map(|(hop, padded)| padded.read(hop)).collect();

@@ -6,32 +6,32 @@ use crate::cube::launch::unique::Unique;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-/// What mail is and who reads it.
+/// The settings of mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct MailConfig {
     /// Width of a memory.
     pub(crate) d: usize,
-    /// Numbers that a mail says of the other end.
+    /// Width of a mail's payload.
     pub(crate) mail_width: usize,
-    /// Whether these are given, and not the other end's memory.
+    /// Whether the payload is given, and is not the other end's memory.
     pub(crate) given: bool,
-    /// Whether the other end's memory is that of the moment of reading, not of the event.
+    /// Whether the other end's memory is read with the mail, and not stored at the event.
     pub(crate) other_at_read: bool,
     /// Whether a node without mail reads a zero message.
     pub(crate) update_without_mail: bool,
 }
 
 impl MailConfig {
-    /// Numbers of a row that a kernel goes over: those of a memory and of a mail, and one for what is counted by row.
+    /// Columns of a row that a kernel visits: those of a memory, those of a mail, and one for the counts by row.
     pub(crate) fn width(&self) -> usize {
         self.d.max(self.mail_width).max(1)
     }
 }
 
-/// Mail that waits, at most one a node: `[N]`, and `[N, said]` what it says of other ends where mail carries that.
+/// Waiting mail, at most one per node: `[N]`, and payloads `[N, said]` if mail carries any.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct Mail {
-    /// [`NONE`] where nothing waits.
+    /// [`NONE`] if no mail waits.
     pub(crate) event: Array<u32>,
     pub(crate) node: Array<u32>,
     pub(crate) time: Array<u32>,
@@ -39,7 +39,7 @@ pub(crate) struct Mail {
     pub(crate) other: Array<f32>,
 }
 
-/// Rows that are read: as [`MailBuffers`] has them.
+/// The rows to read, in the form of [`MailBuffers`].
 #[derive(CubeType, CubeLaunch)]
 struct Rows {
     memory: Array<f32>,
@@ -50,8 +50,8 @@ struct Rows {
     feature: Array<u32>,
 }
 
-/// Every row has a mail of its own number; one that is not to be read is [`NONE`], as is the node behind the last row. Nobody claims the rows' nodes any
-/// longer.
+/// The mail of a row has the row's index. If it is not read, it is [`NONE`], and so is the node after the last row. The
+/// claims on the rows' nodes are cleared.
 #[allow(clippy::collapsible_if, reason = "the outer condition is the compiler's, the inner one the device's")]
 #[cube(launch)]
 fn read_kernel(
@@ -107,7 +107,7 @@ fn read_kernel(
     }
 }
 
-/// What is kept of every node apart from its neighbours.
+/// The state of every node, except its neighbours.
 pub(crate) struct NodeStates<R: CubeRuntime> {
     /// `[N, D]`
     pub(crate) memory: DeviceBuffer<R>,
@@ -119,7 +119,7 @@ pub(crate) struct NodeStates<R: CubeRuntime> {
     /// `[N]`
     pub(crate) time: DeviceBuffer<R>,
     pub(crate) since: DeviceBuffer<R>,
-    /// `[N, said]`, or nothing where mail carries nothing.
+    /// `[N, said]`, or empty if mail has no payload.
     pub(crate) other: DeviceBuffer<R>,
 }
 
@@ -143,8 +143,8 @@ impl<R: CubeRuntime> NodeStates<R> {
         MailLaunch::new(self.event.arg(), self.node.arg(), self.time.arg(), self.since.arg(), self.other.arg())
     }
 
-    /// Memory and mail of `rows`, as the memory update reads them, with the events of the mail in place of feature rows. `first` `[N]` forgets the
-    /// rows' nodes.
+    /// Memory and mail of `rows`, in the form the memory update reads, with the events of the mail instead of feature
+    /// rows. Clears the claims on the rows' nodes in `first` `[N]`.
     pub(crate) fn read(
         &self,
         device: &Device<R>,

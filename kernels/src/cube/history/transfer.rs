@@ -1,4 +1,4 @@
-//! A whole history copied to the host, and back.
+//! Copies a whole history to the host, and back.
 use crate::cube::history::DeviceHistory;
 use crate::cube::history::inputs::DeviceEvents;
 use crate::cube::history::neighbours::NeighbourStore;
@@ -6,26 +6,27 @@ use crate::cube::launch::buffer::{DeviceBuffer, UploadBuffer};
 use crate::cube::launch::plans::NONE;
 use burn_cubecl::CubeRuntime;
 
-/// What a history on a device holds, in host memory.
+/// The contents of a history on a device, in host memory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeviceState {
     /// `[N, D]`
     pub memory: Vec<f32>,
     /// `[N]` time of each memory's last update.
     pub updated: Vec<i64>,
-    /// `[N]` the mail that waits.
+    /// `[N]` waiting mail.
     pub mail: Vec<Option<StateMail>>,
-    /// `[N, D]` what mail carries of the other ends; nothing where it carries nothing.
+    /// `[N, D]` payloads of the mails; empty if mail has none.
     pub others: Vec<f32>,
     /// `[N]` events ever settled.
     pub degree: Vec<u32>,
-    /// `[N, K]` the newest settled events, slot `i % K` holding a node's `i`-th: other end, time and event. Nothing where a log by node has them.
+    /// `[N, K]` the newest settled events, slot `i % K` holding a node's `i`-th: other end, time and event. Nothing
+    /// where a log by node has them.
     pub ring: Vec<StateLink>,
-    /// Events of the newest tick, which have not settled: places in the log.
+    /// Events of the newest tick, which have not settled: positions in the log.
     pub pending: Vec<u64>,
 }
 
-/// Mail as it waits at its receiver.
+/// Mail that waits at its receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateMail {
     /// Its event.
@@ -45,7 +46,7 @@ pub struct StateLink {
     pub node: u32,
     /// Its time.
     pub time: i64,
-    /// Its place in the log.
+    /// Its position in the log.
     pub event: u64,
 }
 
@@ -55,7 +56,7 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         self.device.floats(&self.states.memory)
     }
 
-    /// Everything it holds. Waits for the device.
+    /// The whole state. Waits for the device.
     pub fn state(&self) -> DeviceState {
         let integers = |buffer: &DeviceBuffer<R>| self.device.integers(buffer);
         let time = |tick: u32| self.origin + i64::from(tick);
@@ -87,10 +88,10 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         }
     }
 
-    /// Takes up where [`state`](DeviceHistory::state) left; `pending` are the events that had not settled.
+    /// Restores [`state`](DeviceHistory::state); `pending` are the events that had not settled.
     ///
     /// # Panics
-    /// Where the state is that of a history with other nodes or widths.
+    /// If the state is of a history with other nodes or widths.
     pub fn restore(&mut self, state: &DeviceState, pending: &DeviceEvents<'_>) {
         let write = |buffer: &DeviceBuffer<R>, numbers: &mut dyn ExactSizeIterator<Item = u32>| {
             assert_eq!(numbers.len(), buffer.len(), "numbers of a history's state");
@@ -114,7 +115,7 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         write(&self.neighbourhoods.degree, &mut state.degree.iter().copied());
         if let NeighbourStore::Rings { node, time, event } = &self.neighbourhoods.settled {
             write(node, &mut state.ring.iter().map(|link| link.node));
-            // slots that nothing was ever put into have no time
+            // unused slots have no time
             write(
                 time,
                 &mut state

@@ -1,4 +1,4 @@
-//! Temporal attention: a cube for each root and head, which reads every neighbour where it lies.
+//! Temporal attention: a cube for each root and head, which reads every neighbour in place.
 use crate::cube::array::dropout::{Mask, MaskLaunch, factor};
 use crate::cube::array::math::{cos, time_argument};
 use crate::cube::launch::buffer::{Device, DeviceBuffer, cubes, zeros};
@@ -11,10 +11,10 @@ use cubecl::prelude::*;
 
 /// Units of a cube.
 pub(crate) const UNITS: u32 = 64;
-/// Slots whose scores are added up at once.
+/// Slots whose scores are summed at once.
 const TILE: usize = 16;
 
-/// What is fixed when a kernel is compiled.
+/// Constants at the compilation of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
     pub(crate) heads: usize,
@@ -25,7 +25,7 @@ pub(crate) struct Shape {
     pub(crate) e: usize,
     /// Columns of the time encoding.
     pub(crate) t: usize,
-    /// Width of a neighbour: the columns of all these, a 1, and zeros behind it.
+    /// Width of a neighbour: the columns of all these, a 1, and zeros as padding.
     pub(crate) x: usize,
     /// Whether negative scores have a slope of their own.
     pub(crate) leaky: bool,
@@ -64,13 +64,13 @@ impl Shape {
         shape
     }
 
-    /// Slots whose scores are added up at once.
+    /// Slots whose scores are summed at once.
     pub(crate) fn tile(&self) -> usize {
         self.k.min(TILE)
     }
 }
 
-/// What neighbours are put together from.
+/// The arrays from which neighbours are read.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct Neighbourhood {
     hidden: Array<f32>,
@@ -119,7 +119,7 @@ fn element(neighbours: &Neighbourhood, slot: usize, x: usize, #[comptime] shape:
 
 /// `dots[k]`, the product of the vector at `start` with neighbour `k` of `root`, for its `count` valid slots.
 ///
-/// Every unit of the cube must come here, and may read the result after [`sync_cube`].
+/// Every unit of the cube must reach this call. It may read the result after [`sync_cube`].
 #[cube]
 pub(crate) fn dots(
     neighbours: &Neighbourhood,
@@ -182,13 +182,13 @@ pub(crate) fn mix(
     }
 }
 
-/// What the activated score is the score's multiple of: also its slope there.
+/// The slope of the activation at a score: the factor of the activated score.
 #[cube]
 pub(crate) fn slope(score: f32, activation: f32, #[comptime] shape: Shape) -> f32 {
     if comptime!(shape.leaky) { select(score > 0.0f32, 1.0f32, activation) } else { activation }
 }
 
-/// What dropout multiplies the weight of a slot by. A neighbour of zeros is never dropped.
+/// The dropout factor of a slot's weight. A neighbour of zeros is never dropped.
 #[cube]
 pub(crate) fn dropout_factor(
     neighbours: &Neighbourhood,
@@ -209,7 +209,7 @@ pub(crate) fn dropout_factor(
     kept
 }
 
-/// What a cube does: one head of one root.
+/// The task of a cube: one head of one root.
 #[derive(CubeType, Clone, Copy)]
 pub(crate) struct Task {
     /// Of the pair of head and root, heads slowest.
@@ -303,7 +303,7 @@ impl<R: CubeRuntime> Inputs<R> {
     }
 }
 
-/// What is done to scores and weights.
+/// Constants of scores and weights.
 #[derive(Clone, Copy)]
 pub(crate) struct Constants {
     pub(crate) activation: ScoreActivation,
@@ -329,7 +329,7 @@ impl Constants {
     }
 }
 
-/// What the backward pass needs.
+/// The saved arrays for the backward pass.
 #[derive(Clone, Debug)]
 pub struct Saved<R: CubeRuntime> {
     pub(crate) sent: NeighbourBuffers<R>,
@@ -337,7 +337,7 @@ pub struct Saved<R: CubeRuntime> {
     pub(crate) weights: CubeTensor<R>,
 }
 
-/// Output `[H, R, X]`, and what the backward pass needs.
+/// Output `[H, R, X]`, and the saved arrays for the backward pass.
 pub(crate) fn forward<R: CubeRuntime>(plan: &AttentionPlan, inputs: &[CubeTensor<R>; 4]) -> (CubeTensor<R>, Saved<R>) {
     let device = Device::of(&inputs[0]);
     let shape = Shape::new(plan, inputs);

@@ -1,4 +1,4 @@
-//! Gradients of temporal attention. Neighbours are put together again; only their weights were kept.
+//! Gradients of temporal attention. Neighbours are read again; the forward pass saved only their weights.
 use crate::AttentionPlan;
 use crate::cube::array::dropout::Mask;
 use crate::cube::array::math::{sin, time_argument};
@@ -23,7 +23,7 @@ struct Shares {
     score: Array<f32>,
 }
 
-/// The gradient of `query` `[H, R, X]`, and the shares the other gradients are made of.
+/// The gradient of `query` `[H, R, X]`, and the arrays from which the other gradients are computed.
 #[cube(launch)]
 fn query_kernel(
     neighbours: &Neighbourhood,
@@ -95,14 +95,15 @@ fn slot_gradient(
     sum
 }
 
-/// Where each root's gradient of the encoding of no time is: behind `start` others, in rows of `stride`; a stride of 0 is nowhere.
+/// The position of each root's gradient of the encoding of time 0: after `start` other columns, in rows of `stride`. A
+/// stride of 0: there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Now {
     pub(crate) stride: usize,
     pub(crate) start: usize,
 }
 
-/// What each root adds to the gradients of `freq` and `phase`, `[R, 2, padded]`, zeros behind them.
+/// Contribution of each root to the gradients of `freq` and `phase`, `[R, 2, padded]`, zeros as padding.
 #[cube(launch)]
 fn time_kernel(
     neighbours: &Neighbourhood,
@@ -141,8 +142,8 @@ fn time_kernel(
     }
 }
 
-/// Where the gradients of the roots' own rows are, which are added: in rows of `first`, and behind `start` others in rows of `second`. A stride of 0
-/// is nowhere.
+/// The positions of the gradients of the roots' own rows, which are added: in rows of `first`, and after `start` other
+/// columns in rows of `second`. A stride of 0: there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Own {
     pub(crate) first: usize,
@@ -150,13 +151,13 @@ pub(crate) struct Own {
     pub(crate) start: usize,
 }
 
-/// Who names each row of `hidden`: the roots themselves come first, the slots from `slots` on.
+/// The names of each row of `hidden`: the roots themselves come first, the slots from `slots` on.
 #[derive(CubeType, CubeLaunch)]
 struct Names {
     starts: Array<u32>,
     names: Array<u32>,
     slots: u32,
-    /// Gradients of the roots' own rows, where they are wanted.
+    /// Gradients of the roots' own rows, if wanted.
     first: Array<f32>,
     second: Array<f32>,
 }
@@ -174,7 +175,7 @@ fn own_gradient(names: &Names, root: usize, column: usize, #[comptime] own: Own)
     sum
 }
 
-/// Adds up, for every row of `hidden`, what names it. A cube takes a row.
+/// Sums, for every row of `hidden`, the gradients of its names. A cube handles one row.
 #[cube(launch)]
 #[allow(clippy::collapsible_if, reason = "the outer condition is the compiler's, the inner one the device's")]
 fn hidden_kernel(
@@ -222,7 +223,7 @@ fn hidden_kernel(
     }
 }
 
-/// Gradients of `hidden`, `query`, `freq` and `phase`, from the weights and the plan that the forward pass kept.
+/// Gradients of `hidden`, `query`, `freq` and `phase`, from the saved weights and plan of the forward pass.
 pub(crate) fn backward<R: CubeRuntime>(
     plan: &AttentionPlan,
     inputs: &[CubeTensor<R>; 4],
@@ -246,7 +247,7 @@ pub(crate) fn backward<R: CubeRuntime>(
     [hidden, device.tensor(&shared.query, [shape.heads, roots, shape.x]), freq, phase]
 }
 
-/// What the gradients of neighbours are made of.
+/// The arrays from which the gradients of neighbours are computed.
 pub(crate) struct SlotGradients<R: CubeRuntime> {
     dropped: DeviceBuffer<R>,
     score: DeviceBuffer<R>,
@@ -262,7 +263,7 @@ impl<R: CubeRuntime> SlotGradients<R> {
     }
 }
 
-/// The gradient of the query with what the others are made of. There are slots.
+/// The gradient of the query, and the arrays of the other gradients. There must be slots.
 pub(crate) fn slot_gradients<R: CubeRuntime>(
     device: &Device<R>,
     constants: &Constants,
@@ -294,8 +295,8 @@ pub(crate) fn slot_gradients<R: CubeRuntime>(
     shared
 }
 
-/// Writes what each root adds to the gradients of `freq` and `phase`, `[R, 2, padded]`, to `out`: with its slots and, where there are such, with the
-/// encoding of no time that it asked with.
+/// Writes the contribution of each root to the gradients of `freq` and `phase`, `[R, 2, padded]`, to `out`: from its
+/// slots and, if used, from the encoding of time 0 in its query.
 pub(crate) fn time_gradient_partials<R: CubeRuntime>(
     device: &Device<R>,
     shape: &Shape,
@@ -326,7 +327,7 @@ pub(crate) fn time_gradient_partials<R: CubeRuntime>(
     );
 }
 
-/// The gradient of `hidden`; those of the roots' own rows are added where there are such.
+/// The gradient of `hidden`; the gradients of the roots' own rows are added if there are any.
 pub(crate) fn hidden_gradient<R: CubeRuntime>(
     device: &Device<R>,
     shape: &Shape,

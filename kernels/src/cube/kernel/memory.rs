@@ -15,14 +15,14 @@ use cubecl::prelude::*;
 pub(crate) struct Shape {
     /// Width of the memory.
     pub(crate) d: usize,
-    /// Columns of what mail says of the other end.
+    /// Width of a mail's payload.
     pub(crate) o: usize,
     /// Columns of edge features.
     pub(crate) e: usize,
     /// Columns of the time encoding.
     pub(crate) t: usize,
     pub(crate) cell: Cell,
-    /// Whether biases are columns of the matrices, which meet a 1 behind messages and memories.
+    /// Whether biases are columns of the matrices, which multiply a 1 after messages and memories.
     pub(crate) joint: bool,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Shape {
 pub(crate) struct CellWeights<R: CubeRuntime> {
     pub(crate) w_ih: CubeTensor<R>,
     pub(crate) w_hh: CubeTensor<R>,
-    /// Of input and recurrence, where they are no columns of the matrices.
+    /// Of input and recurrence, if they are not columns of the matrices.
     pub(crate) biases: Option<[DeviceBuffer<R>; 2]>,
     pub(crate) freq: DeviceBuffer<R>,
     pub(crate) phase: DeviceBuffer<R>,
@@ -80,12 +80,12 @@ impl Shape {
     }
 }
 
-/// What the backward pass needs.
+/// The saved arrays for the backward pass.
 #[derive(Clone, Debug)]
 pub struct Saved<R: CubeRuntime> {
-    /// `[M]` the row of each mail, marked where it is empty.
+    /// `[M]` the row of each mail, marked if the mail is empty.
     pub(crate) rows: DeviceBuffer<R>,
-    /// `[M]`, 0 where the mail is empty.
+    /// `[M]`, 0 if the mail is empty.
     pub(crate) dt: DeviceBuffer<R>,
     /// `[M, X]`
     pub(crate) message: DeviceBuffer<R>,
@@ -108,7 +108,7 @@ impl<R: CubeRuntime> Saved<R> {
     }
 }
 
-/// What messages are put together from.
+/// The arrays from which messages are built.
 #[derive(CubeType, CubeLaunch)]
 struct Parts {
     memory: Array<f32>,
@@ -121,7 +121,7 @@ struct Parts {
     phase: Array<f32>,
 }
 
-/// What stands in a column of a message: with joint biases the time encoding comes first, so that its weights begin a row.
+/// The logical column of a message: with joint biases the time encoding comes first, so that its weights begin a row.
 #[cube]
 fn logical_column(column: usize, #[comptime] shape: Shape) -> usize {
     if comptime!(shape.joint) {
@@ -176,7 +176,7 @@ fn message_kernel(parts: &Parts, message: &mut Array<f32>, own: &mut Array<f32>,
     }
 }
 
-/// Products of messages and memories with their weights, and the biases where they are not in them.
+/// Products of messages and memories with their weights, and the biases if these are not part of the products.
 #[derive(CubeType, CubeLaunch)]
 struct GateProducts {
     input: Array<f32>,
@@ -203,7 +203,7 @@ fn with_bias(product: &Array<f32>, bias: &Array<f32>, mail: usize, gate: usize, 
     if comptime!(shape.joint) { value } else { value + bias[gate] }
 }
 
-/// The new memory of every row, and what its backward pass needs.
+/// The new memory of every row, and the saved arrays for its backward pass.
 #[cube(launch)]
 fn cell_kernel(
     products: &GateProducts,
@@ -242,7 +242,7 @@ fn cell_kernel(
     }
 }
 
-/// New memory `[U, D]` and what the backward pass needs.
+/// New memory `[U, D]` and the saved arrays for the backward pass.
 pub(crate) fn forward<R: CubeRuntime>(
     plan: &MailPlan,
     cell: Cell,

@@ -11,7 +11,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-/// What a forward pass kept of its cells.
+/// Saved cells of a forward pass.
 #[derive(CubeType, CubeLaunch)]
 struct Cells {
     rows: Array<u32>,
@@ -19,7 +19,8 @@ struct Cells {
     gates: Array<f32>,
 }
 
-/// Gradients of both products, `[M, gates]` each, from the gradient of the new memory, the first columns of rows of `stride`.
+/// Gradients of both products, `[M, gates]` each, from the gradient of the new memory, the first columns of rows of
+/// `stride`.
 #[cube(launch)]
 fn cell_kernel(
     cells: &Cells,
@@ -35,7 +36,7 @@ fn cell_kernel(
         let mail = i / d;
         let column = i % d;
         let marked = cells.rows[mail];
-        // a mail that nobody reads changes nothing, and nobody has written its gates
+        // a mail that no row reads changes nothing, and its gates are not written
         let read = marked != NONE;
         let row = select(read, marked & !EMPTY, 0u32) as usize;
         let grad = grad[row * stride + column];
@@ -65,7 +66,7 @@ fn cell_kernel(
     }
 }
 
-/// Where the gradients of matrices are written, and of biases where they are no columns of them.
+/// The buffers for the gradients of matrices, and of biases if they are not columns of the matrices.
 pub(crate) struct CellGradientBuffers<R: CubeRuntime> {
     pub(crate) w_ih: DeviceBuffer<R>,
     pub(crate) w_hh: DeviceBuffer<R>,
@@ -99,8 +100,9 @@ pub(crate) fn backward<R: CubeRuntime>(
     [w_ih, w_hh, b_ih, b_hh, freq, phase]
 }
 
-/// Writes the gradients of matrices and biases, and to `shares` what every mail adds to those of `freq` and `phase`, `[M, 2, padded]`. The gradient of
-/// the new memory is the first columns of rows of `stride`. There are mails, and memories have a width.
+/// Writes the gradients of matrices and biases, and to `shares` the contribution of every mail to those of `freq` and
+/// `phase`, `[M, 2, padded]`. The gradient of the new memory is the first columns of rows of `stride`. There must be
+/// mails, and memories must have a width.
 pub(crate) fn gradients<R: CubeRuntime>(
     device: &Device<R>,
     shape: &Shape,
@@ -137,7 +139,7 @@ pub(crate) fn gradients<R: CubeRuntime>(
     }
     if t > 0 {
         let (encoding, of_encoding) = device.matrix(mails, t);
-        // with joint biases they begin every row
+        // with joint biases the time columns begin every row
         let of_time = match shape.joint {
             true => device.columns(&device.buffer(&weights.w_ih), [gates, t], x),
             false => Matrix::from_tensor(&weights.w_ih, gates, x).part(d + o + e, t).tensor(),

@@ -1,4 +1,4 @@
-//! The kernels behind the operations on tensors.
+//! The kernels of the operations on tensors.
 pub(crate) mod attention;
 pub(crate) mod attention_backward;
 pub(crate) mod memory;

@@ -11,7 +11,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-/// Pairs that a cube adds up.
+/// Pairs that a cube sums.
 pub(crate) const CHUNK: usize = 64;
 
 /// A [`PairPlan`] on a device, with the pairs of every row of its tables.
@@ -20,11 +20,12 @@ pub(crate) struct DevicePairs<R: CubeRuntime> {
     pub(crate) device: Device<R>,
     pub(crate) i: DeviceBuffer<R>,
     pub(crate) j: DeviceBuffer<R>,
-    /// Of every table where the pairs of each row begin, and the pairs row by row.
+    /// For every table the start of each row's pairs, and the pairs row by row.
     groups: Vec<Group<R>>,
 }
 
-/// Where the pairs of each row begin, and the pairs row by row: of one table or of two of the same rows, of which the second's come behind the first's.
+/// The start of each row's pairs, and the pairs row by row: of one table, or of two with the same rows, the second's
+/// after the first's.
 #[derive(Clone, Debug)]
 struct Group<R: CubeRuntime> {
     starts: DeviceBuffer<R>,
@@ -38,10 +39,10 @@ impl<R: CubeRuntime> DevicePairs<R> {
         Self::grouped(device, plan, &[of(rows[0], &plan.i), of(rows[1], &plan.j)])
     }
 
-    /// Sends pairs whose ends stand in the same rows of one table.
+    /// Uploads pairs whose ends are rows of one table.
     ///
     /// # Panics
-    /// Where an end is not below `rows`.
+    /// If an end is not below `rows`.
     pub(crate) fn send_joint(device: &Device<R>, plan: &PairPlan, rows: usize) -> Self {
         plan.check(rows, rows);
         let names: Vec<u32> = plan.i.iter().copied().chain(plan.j.iter().map(|&end| end + rows as u32)).collect();
@@ -68,12 +69,12 @@ impl<R: CubeRuntime> DevicePairs<R> {
     }
 }
 
-/// What is fixed when a kernel is compiled.
+/// Constants at the compilation of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
     pub(crate) width: usize,
-    /// Whether both tables are one, its rows mapped for the first end and, behind it, for the second; weights and biases are then one array as well:
-    /// weight, biases of both ends, bias.
+    /// Whether both tables are one. Its rows are mapped for the first end, then for the second. Weights and biases are
+    /// then also one array: weight, biases of both ends, bias.
     pub(crate) joint: bool,
     /// Whether anything is added to each pair.
     pub(crate) added: bool,
@@ -86,7 +87,7 @@ impl Shape {
     }
 }
 
-/// What a score is made of.
+/// The arrays of a score.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct Parts {
     i: Array<u32>,
@@ -98,7 +99,7 @@ pub(crate) struct Parts {
     bias: Array<f32>,
 }
 
-/// What is rectified: column `column` of a pair.
+/// The input of the ReLU: column `column` of a pair.
 #[cube]
 pub(crate) fn hidden(parts: &Parts, pair: usize, column: usize, #[comptime] shape: Shape) -> f32 {
     let width = comptime!(shape.width);
@@ -115,7 +116,8 @@ pub(crate) fn hidden(parts: &Parts, pair: usize, column: usize, #[comptime] shap
     sum
 }
 
-/// The score of the pair of a row of units, of which there are `count`; known to the first unit of the row. Every unit of the cube must come here.
+/// The score of the pair of a row of units, of which there are `count`; only the first unit of the row has it. Every
+/// unit of the cube must reach this call.
 #[cube]
 pub(crate) fn score(parts: &Parts, pair: usize, count: usize, #[comptime] shape: Shape) -> f32 {
     let mut shared = SharedMemory::<f32>::new(comptime!((COLUMNS * ROWS) as usize));
@@ -161,7 +163,8 @@ pub(crate) fn hidden_gradient(
     select(hidden(parts, pair, column, shape) > 0.0f32, grad[pair] * parts.weight[column], 0.0f32)
 }
 
-/// Adds up, for every row of a table, the pairs it is in. A cube takes a row; of a joint table first those of the first ends, then those of the second.
+/// Sums the gradients of the pairs of every row of a table. A cube handles one row; for a joint table first those of
+/// the first ends, then those of the second.
 #[cube(launch)]
 fn table_kernel(
     parts: &Parts,
@@ -203,7 +206,7 @@ fn added_kernel(parts: &Parts, grad: &Array<f32>, out: &mut Array<f32>, #[compti
     }
 }
 
-/// What every chunk of pairs adds to the gradients of weight and, behind it, bias: `[chunks, padded]`.
+/// Contribution of every chunk of pairs to the gradients of weight, then bias: `[chunks, padded]`.
 #[cube(launch)]
 fn weight_kernel(
     parts: &Parts,
@@ -232,7 +235,7 @@ fn weight_kernel(
     }
 }
 
-/// Inputs of the scores: two tables, what is added if anything is, weight and bias.
+/// Inputs of the scores: two tables, what is added (if anything), weight and bias.
 pub(crate) struct Inputs<R: CubeRuntime> {
     pub(crate) a: DeviceBuffer<R>,
     pub(crate) b: DeviceBuffer<R>,
@@ -265,7 +268,8 @@ impl<R: CubeRuntime> Inputs<R> {
         scores
     }
 
-    /// The gradient of the first or the second table, `[rows, O]`, or of the joint one, `[rows, 2 O]`, from those of the scores.
+    /// The gradient of the first or the second table, `[rows, O]`, or of the joint one, `[rows, 2 O]`, from those of
+    /// the scores.
     pub(crate) fn table(&self, pairs: &DevicePairs<R>, which: usize, rows: usize, grad: &DeviceBuffer<R>) -> Matrix<R> {
         let (device, Group { starts, pairs: grouped }) = (&pairs.device, &pairs.groups[which]);
         let out = Matrix::new(device, rows, self.shape.stride());

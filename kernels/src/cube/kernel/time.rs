@@ -18,8 +18,8 @@ fn encode_kernel(dt: &Array<f32>, freq: &Array<f32>, phase: &Array<f32>, out: &m
     }
 }
 
-/// What each row adds to both gradients, `[n, 2, padded]` with zeros behind them, from the gradient of its encoding, `[n, T]`. Rows that are marked
-/// [`EMPTY`] have no encoding.
+/// Contribution of each row to both gradients, `[n, 2, padded]` with zeros as padding, given the gradient of its
+/// encoding, `[n, T]`. Rows marked [`EMPTY`] have no encoding.
 #[cube(launch)]
 fn shares_kernel(
     dt: &Array<f32>,
@@ -48,7 +48,7 @@ fn shares_kernel(
     }
 }
 
-/// `[n, T]`.
+/// The time encoding, `[n, T]`.
 pub(crate) fn encode<R: CubeRuntime>(dt: &[f32], [freq, phase]: &[CubeTensor<R>; 2]) -> CubeTensor<R> {
     let device = Device::of(freq);
     let [freq, phase] = [freq, phase].map(|tensor| device.buffer(tensor));
@@ -80,8 +80,8 @@ pub(crate) fn encode_backward<R: CubeRuntime>(
     sum_time_partials(&device, &shares, rows, freq.len()).map(|buffer| device.tensor(&buffer, [freq.len()]))
 }
 
-/// Writes what `rows` times bring to the gradients of `freq` and `phase`, `[rows, 2, padded]`, from the gradients of their encodings. Where there are
-/// marks, rows marked [`EMPTY`] bring nothing.
+/// Writes the contributions of `rows` times to the gradients of `freq` and `phase`, `[rows, 2, padded]`, given the
+/// gradients of their encodings. If there are marks, rows marked [`EMPTY`] contribute nothing.
 pub(crate) fn write_time_partials<R: CubeRuntime>(
     device: &Device<R>,
     rows: usize,
@@ -111,7 +111,7 @@ pub(crate) fn write_time_partials<R: CubeRuntime>(
     }
 }
 
-/// Adds up what rows bring to both gradients, `[rows, 2, padded]`.
+/// Sums the contributions of rows to both gradients, `[rows, 2, padded]`.
 pub(crate) fn sum_time_partials<R: CubeRuntime>(
     device: &Device<R>,
     shares: &DeviceBuffer<R>,
@@ -123,7 +123,7 @@ pub(crate) fn sum_time_partials<R: CubeRuntime>(
     [0, padded].map(|start| sum.part(start, width))
 }
 
-/// Where frequencies and phases of a time encoding, `[T]` each, stand.
+/// The positions of a time encoding's frequencies and phases, `[T]` each.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeBlock {
     all: Block,
@@ -131,7 +131,7 @@ pub struct TimeBlock {
 }
 
 impl TimeBlock {
-    /// Of `width` numbers each; both stand among the weights' numbers where `from` says.
+    /// Allocates `width` numbers each, at the offsets `from` among the weights' numbers.
     pub fn allocate(layout: &mut WeightLayout, width: usize, from: [usize; 2]) -> Self {
         let all = layout.block(2, padded(width));
         from.into_iter().enumerate().for_each(|(row, from)| layout.assign(all, [row, 0], [1, width], from));
@@ -147,7 +147,7 @@ pub struct TimeEncoding<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> TimeEncoding<R> {
-    /// The one that stands at `block`.
+    /// The time encoding at `block`.
     pub fn at(weights: &Weights<R>, block: TimeBlock) -> Self {
         Self { all: weights.at(block.all), width: block.width }
     }
@@ -169,7 +169,7 @@ impl<R: CubeRuntime> TimeEncoding<R> {
     }
 }
 
-/// What all rows of a pass bring to the gradients of one time encoding, added up together at its end.
+/// Partial gradients of one time encoding from all rows of a pass, summed once at its end.
 pub struct TimeGradientPartials<R: CubeRuntime> {
     time: TimeEncoding<R>,
     /// `[rows, 2, padded]`
@@ -179,7 +179,7 @@ pub struct TimeGradientPartials<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> TimeGradientPartials<R> {
-    /// Room for `rows`.
+    /// Allocates `rows` rows.
     pub fn new(time: &TimeEncoding<R>, rows: usize) -> Self {
         let shares = time.all.device.empty(rows * 2 * padded(time.width));
         Self { time: time.clone(), shares, rows, taken: 0 }
@@ -188,7 +188,7 @@ impl<R: CubeRuntime> TimeGradientPartials<R> {
     /// The next rows, which must be written.
     ///
     /// # Panics
-    /// Where there is no room for them.
+    /// If there are not enough rows left.
     pub(crate) fn take(&mut self, rows: usize) -> DeviceBuffer<R> {
         assert!(self.taken + rows <= self.rows, "{rows} rows behind {} of {}", self.taken, self.rows);
         let row = 2 * padded(self.time.width);

@@ -1,4 +1,4 @@
-//! Arrays on a device, and how they get there.
+//! Arrays on a device, and their transfer.
 use burn::tensor::{Bytes, DType, Shape, TensorMetadata};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::into_contiguous;
@@ -18,14 +18,14 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 
-/// Numbers between which parts of one allocation begin: what every device can bind a part at.
+/// Parts of one allocation begin at multiples of this many numbers, because every device can bind a part there.
 const ALIGNMENT: usize = 128;
-/// Units of a cube where each does one number of the result.
+/// Units of a cube if each computes one number of the result.
 pub(crate) const UNITS: u32 = 128;
-/// Cubes along one axis of a launch: what every device allows.
+/// Cubes along one axis of a launch: a number that every device allows.
 const AXIS: usize = 32_768;
 
-/// Numbers that make an upload large: a megabyte of features that do not stay on the device.
+/// Numbers from which an upload counts as large: a megabyte of features that do not stay on the device.
 const LARGE: usize = 1 << 18;
 /// The stream of large uploads.
 const COPIES: StreamId = StreamId { value: u64::MAX };
@@ -33,13 +33,13 @@ const COPIES: StreamId = StreamId { value: u64::MAX };
 /// By the line of this crate that launched them.
 static LAUNCHES: Mutex<BTreeMap<(&str, u32), u64>> = Mutex::new(BTreeMap::new());
 
-/// Kernels launched by this crate's operations since the program began, matrix products counted as one each: the difference over a step is
-/// what the step costs a device that waits for nothing else.
+/// Kernels launched by this crate's operations since the program began; a matrix product counts as one. The difference
+/// over a step is the step's number of launches.
 pub fn launches() -> u64 {
     LAUNCHES.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
 }
 
-/// [`launches`] by the place in this crate's source that they come from, `file:line`.
+/// [`launches`] by their line in this crate's source, `file:line`.
 pub fn launches_by_source_line() -> BTreeMap<String, u64> {
     let all = LAUNCHES.lock().unwrap_or_else(PoisonError::into_inner);
     let name = |file: &str| file.rsplit(['/', '\\']).next().unwrap_or(file).to_string();
@@ -53,7 +53,7 @@ pub(crate) fn count_launch() {
     *LAUNCHES.lock().unwrap_or_else(PoisonError::into_inner).entry((place.file(), place.line())).or_default() += 1;
 }
 
-/// A launch of that many cubes, at least: a kernel looks at its number.
+/// A launch of at least that many cubes: a kernel checks its index.
 #[track_caller]
 pub(crate) fn cubes(count: usize) -> CubeCount {
     count_launch();
@@ -61,13 +61,13 @@ pub(crate) fn cubes(count: usize) -> CubeCount {
     CubeCount::Static(along as u32, count.div_ceil(along) as u32, 1)
 }
 
-/// A launch with a unit for each of that many numbers, at least.
+/// A launch with at least that many units, one per number.
 #[track_caller]
 pub(crate) fn units(count: usize) -> CubeCount {
     cubes(count.div_ceil(UNITS as usize))
 }
 
-/// Numbers of 32 bits that lie one after the other on a device.
+/// Consecutive numbers of 32 bits on a device.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceBuffer<R: CubeRuntime> {
     handle: Handle,
@@ -76,7 +76,7 @@ pub(crate) struct DeviceBuffer<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> DeviceBuffer<R> {
-    /// As an argument of a kernel, which must write it only where nobody else holds it.
+    /// As an argument of a kernel, which may write it only if no one else holds it.
     pub(crate) fn arg(&self) -> ArrayArg<R> {
         // SAFETY: `len` numbers of 4 bytes lie in the handle; of an empty buffer no kernel reads the one that is there.
         unsafe { ArrayArg::from_raw_parts(self.handle.clone(), self.len.max(1)) }
@@ -89,26 +89,26 @@ impl<R: CubeRuntime> DeviceBuffer<R> {
     /// The `len` numbers from `start` on, which is a multiple of [`padded`] lengths.
     pub(crate) fn part(&self, start: usize, len: usize) -> Self {
         debug_assert!(start.is_multiple_of(ALIGNMENT) && start + len <= self.len);
-        // nothing of no length can be bound
+        // a part of length 0 cannot be bound
         let after = self.handle.size_in_used() as usize / 4 - start - len.max(1);
         let handle = self.handle.clone().offset_start(4 * start as u64).offset_end(4 * after as u64);
         Self { handle, len, runtime: PhantomData }
     }
 }
 
-/// Numbers that a part of that many takes up.
+/// Numbers that a part of that length occupies.
 pub(crate) fn padded(len: usize) -> usize {
     len.max(1).next_multiple_of(ALIGNMENT)
 }
 
-/// Gives the parts of one upload their offsets, one after the other.
+/// Assigns offsets to the parts of one upload, one after the other.
 #[derive(Default)]
 pub(crate) struct OffsetAllocator {
     end: usize,
 }
 
 impl OffsetAllocator {
-    /// Where the next part of `len` numbers starts.
+    /// The offset of the next part of `len` numbers.
     pub(crate) fn next(&mut self, len: usize) -> usize {
         let start = self.end;
         self.end += padded(len);
@@ -116,7 +116,7 @@ impl OffsetAllocator {
     }
 }
 
-/// Arrays on their way to a device, together.
+/// Arrays that are uploaded to a device together.
 #[derive(Default)]
 pub(crate) struct UploadBuffer {
     numbers: Vec<u32>,
@@ -141,21 +141,21 @@ fn copy_kernel(from: &Array<u32>, to: &mut Array<u32>, start: u32) {
     }
 }
 
-/// Numbers on their way from a device to the host.
+/// A pending copy of numbers from a device to the host.
 pub struct PendingRead<'a> {
     bytes: Pin<Box<dyn Future<Output = Result<Vec<Bytes>, ServerError>> + Send + 'a>>,
     len: usize,
 }
 
 impl PendingRead<'_> {
-    /// The numbers. Waits for the device to have got as far as it was asked for them.
+    /// The numbers. Waits until the device has reached this copy.
     pub fn wait(self) -> Vec<f32> {
         let bytes = block_on(self.bytes).expect("a device that computes can be read");
         f32::from_bytes(&bytes[0])[..self.len].to_vec()
     }
 }
 
-/// A device and the queue of what it is to do.
+/// A device and its queue.
 #[derive(Clone)]
 pub(crate) struct Device<R: CubeRuntime> {
     pub(crate) client: ComputeClient<R>,
@@ -173,12 +173,12 @@ impl<R: CubeRuntime> Device<R> {
         Self { client: R::client(device), device: device.clone() }
     }
 
-    /// Where `tensor` is.
+    /// The device of `tensor`.
     pub(crate) fn of(tensor: &CubeTensor<R>) -> Self {
         Self { client: tensor.client.clone(), device: tensor.device.clone() }
     }
 
-    /// Numbers that nobody has written yet.
+    /// A buffer with arbitrary numbers.
     pub(crate) fn empty(&self, len: usize) -> DeviceBuffer<R> {
         let len = padded(len);
         DeviceBuffer { handle: self.client.empty(4 * len), len, runtime: PhantomData }
@@ -203,7 +203,7 @@ impl<R: CubeRuntime> Device<R> {
         );
     }
 
-    /// Copies numbers to the host, which waits for them.
+    /// Copies numbers to the host. Waits for the device.
     pub(crate) fn integers(&self, buffer: &DeviceBuffer<R>) -> Vec<u32> {
         let bytes = self.client.read_one_unchecked(buffer.handle.clone());
         u32::from_bytes(&bytes)[..buffer.len].to_vec()
@@ -214,12 +214,12 @@ impl<R: CubeRuntime> Device<R> {
         self.integers(buffer).into_iter().map(f32::from_bits).collect()
     }
 
-    /// Asks for the first `len` numbers, which are copied behind what the device has been told to do so far: the host may go on meanwhile.
+    /// Requests the first `len` numbers. The copy follows all work queued so far, and the host may continue meanwhile.
     pub(crate) fn read_later(&self, buffer: &DeviceBuffer<R>) -> PendingRead<'_> {
         PendingRead { bytes: Box::pin(self.client.read_async(vec![buffer.handle.clone()])), len: buffer.len }
     }
 
-    /// The upload's numbers, in one transfer; a large one goes [`ahead`](Device::send_overlapped).
+    /// Uploads the numbers in one transfer; a large one goes [overlapped](Device::send_overlapped).
     pub(crate) fn send(&self, upload: UploadBuffer) -> DeviceBuffer<R> {
         let len = upload.numbers.len();
         if len >= LARGE {
@@ -228,8 +228,9 @@ impl<R: CubeRuntime> Device<R> {
         DeviceBuffer { handle: self.client.create(Bytes::from_elems(upload.numbers)), len, runtime: PhantomData }
     }
 
-    /// The upload's numbers, in one transfer: through pinned memory where the device's driver has such, and then on a stream of its own, so that it
-    /// travels while kernels launched earlier still run. Those launched later wait for it on the device.
+    /// Uploads the numbers in one transfer. If the device's driver has pinned memory, it goes through that and on a
+    /// stream of its own, so that it overlaps with kernels launched earlier. Kernels launched later wait for it on the
+    /// device.
     pub(crate) fn send_overlapped(&self, upload: UploadBuffer) -> DeviceBuffer<R> {
         let len = upload.numbers.len();
         let bytes = self.staged(upload);
@@ -247,7 +248,7 @@ impl<R: CubeRuntime> Device<R> {
         self.staged(upload).property() == AllocationProperty::Pinned
     }
 
-    /// In pinned memory, where there is such.
+    /// In pinned memory, if available.
     fn staged(&self, upload: UploadBuffer) -> Bytes {
         let mut bytes = Bytes::from_elems(upload.numbers);
         self.client.staging(std::iter::once(&mut bytes), false);
@@ -288,14 +289,14 @@ impl<R: CubeRuntime> Device<R> {
         tensor
     }
 
-    /// A matrix that nobody has written yet, and its numbers.
+    /// A matrix with arbitrary numbers, and its buffer.
     pub(crate) fn matrix(&self, rows: usize, columns: usize) -> (CubeTensor<R>, DeviceBuffer<R>) {
         let buffer = self.empty(rows * columns);
         (self.tensor(&buffer, [rows, columns]), buffer.part(0, rows * columns))
     }
 }
 
-/// `tensor` with its last two axes exchanged, which moves nothing.
+/// `tensor` with its last two axes exchanged. Moves no data.
 pub(crate) fn transposed<R: CubeRuntime>(tensor: &CubeTensor<R>) -> CubeTensor<R> {
     let (mut turned, axes) = (tensor.clone(), tensor.meta.rank());
     turned.meta.swap(axes - 2, axes - 1);

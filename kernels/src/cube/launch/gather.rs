@@ -20,7 +20,7 @@ fn gather_kernel(hidden: &Array<f32>, rows: &Array<u32>, out: &mut Array<f32>, #
     }
 }
 
-/// Adds up, for each row, the rows of `grad` at its positions. A cube takes a row.
+/// Sums, for each row, the rows of `grad` at its positions. A cube handles one row.
 #[cube(launch)]
 fn scatter_kernel(
     grad: &Array<f32>,

@@ -1,11 +1,11 @@
-//! Positions grouped by the row they name, on the device.
+//! Groups positions by the row they refer to, on the device.
 use crate::cube::launch::buffer::{Device, DeviceBuffer, UNITS, units};
 use crate::cube::launch::plans::NONE;
 use crate::cube::launch::scan::starts;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-/// Puts every position into its group, in whatever order.
+/// Puts every position into its group, in any order.
 #[cube(launch)]
 fn fill_kernel(rows: &Array<u32>, starts: &Array<u32>, counts: &mut Array<Atomic<u32>>, unordered: &mut Array<u32>) {
     if ABSOLUTE_POS < rows.len() {
@@ -17,7 +17,7 @@ fn fill_kernel(rows: &Array<u32>, starts: &Array<u32>, counts: &mut Array<Atomic
     }
 }
 
-/// Puts every position where it comes in its group: that no longer depends on who came first.
+/// Sorts the positions of each group, so that the result does not depend on the order of the threads.
 #[cube(launch)]
 fn order_kernel(rows: &Array<u32>, starts: &Array<u32>, unordered: &Array<u32>, ordered: &mut Array<u32>) {
     if ABSOLUTE_POS < rows.len() {
@@ -33,8 +33,9 @@ fn order_kernel(rows: &Array<u32>, starts: &Array<u32>, unordered: &Array<u32>, 
     }
 }
 
-/// Where the group of each of `count` rows begins, and the positions group by group, ascending in each: [`group`](crate::cube::launch::plans::group) on the
-/// device. `rows` has [`NONE`] where a position is in no group. `counts` says how many name each row; afterwards it holds zeros.
+/// The start of the group of each of `count` rows, and the positions group by group, ascending in each:
+/// [`group`](crate::cube::launch::plans::group) on the device. `rows` has [`NONE`] for a position without a group.
+/// `counts` has the number of positions of each row; the call resets it to zeros.
 pub(crate) fn group<R: CubeRuntime>(
     device: &Device<R>,
     rows: &DeviceBuffer<R>,

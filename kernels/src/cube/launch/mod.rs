@@ -1,4 +1,4 @@
-//! Launching kernels, and what all of them need: plans on the device, sums, scans, groups.
+//! Kernel launches and their common parts: plans on the device, sums, scans, groups.
 pub(crate) mod buffer;
 pub(crate) mod gather;
 pub(crate) mod grouping;

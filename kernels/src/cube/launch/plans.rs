@@ -4,9 +4,9 @@ use crate::{AttentionPlan, MailPlan, Neighbours, Rows};
 use burn_cubecl::CubeRuntime;
 use std::collections::HashMap;
 
-/// Marks the number of a row whose message is the zero vector.
+/// Marks the index of a row whose message is the zero vector.
 pub(crate) const EMPTY: u32 = 1 << 31;
-/// Stands where a node has no mail.
+/// Marks a node without mail.
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// A [`MailPlan`] on a device.
@@ -17,9 +17,9 @@ pub(crate) struct MailBuffers<R: CubeRuntime> {
     pub(crate) other: DeviceBuffer<R>,
     /// `[U]` the mail of each row, or [`NONE`].
     pub(crate) mail_of: DeviceBuffer<R>,
-    /// `[M]` the row of each mail, marked [`EMPTY`] where it is.
+    /// `[M]` the row of each mail, marked [`EMPTY`] if the mail is empty.
     pub(crate) rows: DeviceBuffer<R>,
-    /// `[M]`, 0 where the mail is empty.
+    /// `[M]`, 0 if the mail is empty.
     pub(crate) dt: DeviceBuffer<R>,
     /// `[M]` row of `table`.
     pub(crate) feature: DeviceBuffer<R>,
@@ -28,7 +28,7 @@ pub(crate) struct MailBuffers<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> MailBuffers<R> {
-    /// Sends `plan`, in which memories and what mail says are so wide, in one transfer.
+    /// Uploads `plan`, with these widths of memories and payloads, in one transfer.
     pub(crate) fn send(device: &Device<R>, plan: &MailPlan, widths: [usize; 2]) -> Self {
         assert!(plan.unique < EMPTY as usize, "a plan of {} rows", plan.unique);
         let table = FeatureTable::new(plan.features.as_deref(), mail_events(plan));
@@ -42,7 +42,7 @@ impl<R: CubeRuntime> MailBuffers<R> {
         Self::unpack(plan, widths, table.index.len(), features, next)
     }
 
-    /// The arrays that [`pack_mail`] has packed, which stand one after the other; `index` is how many rows of `table` are named.
+    /// The arrays packed by [`pack_mail`], one after the other; `index` is the number of mails with a row of `table`.
     pub(crate) fn unpack(
         plan: &MailPlan,
         [width, said]: [usize; 2],
@@ -63,7 +63,7 @@ impl<R: CubeRuntime> MailBuffers<R> {
     }
 }
 
-/// Adds to `upload` what a memory update reads; the events of mails are named by `index`.
+/// Adds the inputs of a memory update to `upload`; `index` has the rows of the mails' events.
 pub(crate) fn pack_mail(upload: &mut UploadBuffer, plan: &MailPlan, index: &[u32]) {
     let mut mail_of = vec![NONE; plan.unique];
     plan.rows.iter().zip(0..).for_each(|(&row, mail)| mail_of[row as usize] = mail);
@@ -89,8 +89,9 @@ pub(crate) struct NeighbourBuffers<R: CubeRuntime> {
     pub(crate) row: DeviceBuffer<R>,
     /// `[R, K]`
     pub(crate) dt: DeviceBuffer<R>,
-    /// `[N + 1]`, and as many as there are names: for every row of `hidden` where its group begins, and what names it, ascending: valid slots, counted from
-    /// `first_slot` on, and where that is not 0 the roots themselves.
+    /// `[N + 1]`, and one entry per name: for every row of `hidden` the start of its group, and the names in it,
+    /// ascending. Names are the valid slots, counted from `first_slot` on. If `first_slot` is not 0, they include the
+    /// roots themselves.
     pub(crate) groups: [DeviceBuffer<R>; 2],
     pub(crate) first_slot: usize,
     /// `[R, K]` row of `table`.
@@ -100,7 +101,7 @@ pub(crate) struct NeighbourBuffers<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> NeighbourBuffers<R> {
-    /// Sends `plan`, whose hidden state has `n` rows, in one transfer.
+    /// Uploads `plan`, whose hidden state has `n` rows, in one transfer.
     pub(crate) fn send(device: &Device<R>, plan: &AttentionPlan, n: usize) -> Self {
         let neighbours = &plan.neighbours;
         let rows_fit = neighbours.valid_slots().all(|slot| (neighbours.row[slot as usize] as usize) < n);
@@ -117,7 +118,8 @@ impl<R: CubeRuntime> NeighbourBuffers<R> {
         Self::unpack(neighbours, &groups, 0, table.index.len(), features, next)
     }
 
-    /// The arrays that [`pack_neighbours`] has packed, which stand one after the other; `index` is how many rows of `table` are named.
+    /// The arrays packed by [`pack_neighbours`], one after the other; `index` is the number of slots with a row of
+    /// `table`.
     pub(crate) fn unpack(
         neighbours: &Neighbours,
         (starts, names): &Groups,
@@ -139,7 +141,8 @@ impl<R: CubeRuntime> NeighbourBuffers<R> {
     }
 }
 
-/// Adds to `upload` what attention reads, with the [`group`]s of who names which row; the events of slots are named by `index`.
+/// Adds the inputs of attention to `upload`, with the [`group`]s of names by row; `index` has the rows of the slots'
+/// events.
 pub(crate) fn pack_neighbours(
     upload: &mut UploadBuffer,
     neighbours: &Neighbours,
@@ -160,7 +163,7 @@ pub(crate) fn slot_events(neighbours: &Neighbours) -> impl Iterator<Item = Optio
     neighbours.event.iter().enumerate().map(move |(slot, &event)| valid(slot).then_some(event))
 }
 
-/// The feature rows that some events name, each once.
+/// The feature rows of some events, each once.
 #[derive(Default)]
 pub(crate) struct FeatureTable<'a> {
     pub(crate) index: Vec<u32>,
@@ -169,7 +172,7 @@ pub(crate) struct FeatureTable<'a> {
 }
 
 impl<'a> FeatureTable<'a> {
-    /// Nothing at all where there are no features; what an event that is not there refers to does not matter.
+    /// Empty if there are no features; the row of a missing event is arbitrary.
     pub(crate) fn new(features: Option<&'a dyn Rows>, events: impl Iterator<Item = Option<u64>>) -> Self {
         let mut table = Self { index: Vec::new(), rows: Vec::new(), width: features.map_or(0, Rows::width) };
         let Some(features) = features.filter(|features| features.width() > 0) else { return table };
@@ -195,10 +198,11 @@ impl<'a> FeatureTable<'a> {
     }
 }
 
-/// Where the group of each row begins, and what is in the groups, one after the other.
+/// The start of each row's group, and the members of the groups, one after the other.
 pub(crate) type Groups = (Vec<u32>, Vec<u32>);
 
-/// For every row below `rows` where its group begins, and the positions group by group: each ascends as `positions` does.
+/// For every row below `rows` the start of its group, and the positions group by group. Each group has the order of
+/// `positions`.
 pub(crate) fn group(rows: usize, positions: impl Iterator<Item = u32> + Clone, row_of: &[u32]) -> Groups {
     let mut starts = vec![0u32; rows + 1];
     positions.clone().for_each(|position| starts[row_of[position as usize] as usize + 1] += 1);

@@ -6,12 +6,12 @@ use cubecl::prelude::*;
 /// Columns and rows of units in a cube.
 pub(crate) const COLUMNS: u32 = 32;
 pub(crate) const ROWS: u32 = 8;
-/// Rows of the input that a cube adds up.
+/// Rows of the input that a cube sums.
 const CHUNK: usize = 256;
 
-/// The sum over the rows of units of what each brings along, in their order. True of the first row of units only.
+/// The sum over the rows of units of their values, in order. Only the first row of units has the result.
 ///
-/// `shared` holds a number for each unit. Every unit of the cube must come here.
+/// `shared` holds a number for each unit. Every unit of the cube must reach this call.
 #[cube]
 pub(crate) fn sum_unit_rows(value: f32, shared: &mut SharedMemory<f32>) -> f32 {
     sync_cube();

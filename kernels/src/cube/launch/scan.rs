@@ -1,4 +1,4 @@
-//! Where each of a row of numbers begins when they are lengths.
+//! Prefix sums: the start of each part, from the lengths of all.
 use crate::cube::launch::buffer::{Device, DeviceBuffer, cubes};
 use crate::cube::launch::plans::NONE;
 use burn_cubecl::CubeRuntime;
@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 /// Units of the one cube.
 const UNITS: u32 = 256;
 
-/// A length: the number itself or, of names, 1 where the name is the first of its node.
+/// A length: the number itself or, for names, 1 if the name is the first of its node.
 #[cube]
 fn length(numbers: &Array<u32>, first: &Array<u32>, i: usize, #[comptime] names: bool) -> u32 {
     let number = numbers[i];
@@ -22,7 +22,8 @@ fn length(numbers: &Array<u32>, first: &Array<u32>, i: usize, #[comptime] names:
     }
 }
 
-/// `starts[i]`, the sum of the first `i` of `lengths`, and `starts[n]` of all. One cube does it: each unit takes a run.
+/// `starts[i]`, the sum of the first `i` of `lengths`, and `starts[n]`, the sum of all. One cube computes it: each unit
+/// sums a run.
 #[cube(launch)]
 fn starts_kernel(numbers: &Array<u32>, first: &Array<u32>, starts: &mut Array<u32>, n: u32, #[comptime] names: bool) {
     let mut sums = SharedMemory::<u32>::new(comptime!(UNITS as usize));
@@ -36,7 +37,7 @@ fn starts_kernel(numbers: &Array<u32>, first: &Array<u32>, starts: &mut Array<u3
         sum += length(numbers, first, i, names);
     }
     sums[unit] = sum;
-    // after each round a unit holds the sum of twice as many runs, its own the last
+    // after each round a unit holds the sum of twice as many runs; the last is its own
     #[unroll]
     for round in 0..comptime!(UNITS.ilog2()) {
         let reach = comptime!((1u32 << round) as usize);
@@ -77,7 +78,7 @@ pub(crate) fn starts<R: CubeRuntime>(device: &Device<R>, lengths: &DeviceBuffer<
     launch(device, lengths, lengths, n, false)
 }
 
-/// `[n + 1]` how many nodes were named before each name, from names `[n]` and the first of every node, `[N]`.
+/// `[n + 1]` number of distinct nodes before each name, from names `[n]` and the first name of every node, `[N]`.
 pub(crate) fn starts_of_nodes<R: CubeRuntime>(
     device: &Device<R>,
     names: &DeviceBuffer<R>,

@@ -1,11 +1,11 @@
-//! The distinct nodes of a list, in the order they are first named.
+//! The distinct nodes of a list, in order of first appearance.
 use crate::cube::launch::buffer::{Device, DeviceBuffer, UNITS, units};
 use crate::cube::launch::plans::NONE;
 use crate::cube::launch::scan::starts_of_nodes;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-/// The row of every name, the node of every row, and how many name it.
+/// The row of every name, the node of every row, and the number of its names.
 #[cube(launch)]
 fn rows_kernel(
     named: &Array<u32>,
@@ -33,16 +33,16 @@ fn rows_kernel(
 
 /// Distinct nodes of a list.
 pub(crate) struct Unique<R: CubeRuntime> {
-    /// `[P]` the row of every name, [`NONE`] where there is none.
+    /// `[P]` the row of every name, [`NONE`] for an empty name.
     pub(crate) rows: DeviceBuffer<R>,
-    /// `[capacity]` the node of every row; behind the last one nothing is written.
+    /// `[capacity]` the node of every row; nothing is written after the last row.
     pub(crate) nodes: DeviceBuffer<R>,
-    /// `[P + 1]` whose last number is how many rows there are.
+    /// `[P + 1]`; the last number is the number of rows.
     pub(crate) starts: DeviceBuffer<R>,
 }
 
-/// The distinct nodes of `named` `[P]`, at most `capacity`, whose `first` `[N]` names are known. How often each row is named is added to `counts`,
-/// which holds zeros.
+/// The distinct nodes of `named` `[P]`, at most `capacity`, given the `first` `[N]` name of each. Adds the number of
+/// names of each row to `counts`, which must hold zeros.
 pub(crate) fn unique<R: CubeRuntime>(
     device: &Device<R>,
     named: &DeviceBuffer<R>,

@@ -1,4 +1,4 @@
-//! Rows of a hop's centres, and back.
+//! Rows of a hop's centres, and their gradients.
 use crate::cube::array::matrix::Matrix;
 use crate::cube::history::past::Hop;
 use crate::cube::launch::buffer::cubes;
@@ -7,7 +7,7 @@ use crate::cube::launch::reduce::{COLUMNS, ROWS, sum_unit_rows};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-/// Adds up, for each row, those of the first `roots` rows of `grad` that name it. A cube takes a row.
+/// Sums, for each row, the first `roots` rows of `grad` that refer to it. A cube handles one row.
 #[cube(launch)]
 fn named_kernel(
     grad: &Array<f32>,
@@ -44,14 +44,15 @@ fn named_kernel(
 /// The hop's centres as rows of `table`, `[C, W]`.
 ///
 /// # Panics
-/// Where `table` is not the table below.
+/// If `table` is not the table below.
 pub fn at_centres<R: CubeRuntime>(hop: &Hop<R>, table: &Matrix<R>) -> Matrix<R> {
     assert_eq!(table.rows(), hop.below, "rows of the table below");
     let rows = gather_buffer(&hop.device, &table.buffer, &hop.centres, table.columns());
     Matrix::from_tensor(&rows, hop.len(), table.columns())
 }
 
-/// The gradient of the table, `[rows, width]`, from that of its rows at the centres: the columns of `grad` behind `first` others.
+/// The gradient of the table, `[rows, width]`, given that of its rows at the centres: the columns of `grad` after the
+/// first `first`.
 pub fn at_centres_backward<R: CubeRuntime>(hop: &Hop<R>, grad: &Matrix<R>, first: usize, width: usize) -> Matrix<R> {
     let ([starts, names], out) = (&hop.attention.groups, Matrix::new(&hop.device, hop.below, width));
     if out.buffer.len() > 0 {

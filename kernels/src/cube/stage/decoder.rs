@@ -1,4 +1,4 @@
-//! A link decoder on a device, from mapped ends of pairs to the loss and back.
+//! A link decoder on a device, from the mapped ends of pairs to the loss, and its gradients.
 use crate::PairPlan;
 use crate::cube::array::layout::{Block, WeightLayout};
 use crate::cube::array::matrix::Matrix;
@@ -9,7 +9,7 @@ use crate::cube::launch::reduce::{COLUMNS, ROWS};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-/// What positives and negatives count.
+/// The weights of positives and negatives in the loss.
 #[derive(CubeType, CubeLaunch)]
 struct Share {
     positives: u32,
@@ -17,7 +17,8 @@ struct Share {
     negative: f32,
 }
 
-/// What every pair adds to the loss, and the derivative of the loss in its score. A row of units adds up a pair.
+/// Contribution of every pair to the loss, and the derivative of the loss with respect to its score. A row of units
+/// sums one pair.
 #[cube(launch)]
 fn loss_kernel(
     parts: &Parts,
@@ -33,7 +34,7 @@ fn loss_kernel(
         let sign = select(positive, -1.0f32, 1.0f32);
         let share = select(positive, share.positive, share.negative);
         let x = sign * score;
-        // of the two exponentials the one that cannot overflow
+        // the exponential that cannot overflow
         let small = (-x.abs()).exp();
         let sigmoid = select(x >= 0.0f32, 1.0f32, small) / (1.0f32 + small);
         losses[pair] = share * (f32::max(x, 0.0f32) + (1.0f32 + small).ln());
@@ -41,7 +42,8 @@ fn loss_kernel(
     }
 }
 
-/// What every chunk of pairs adds to the gradients of weight, biases of both ends and bias, and to the loss: `[chunks, 3 O + 2]`.
+/// Contribution of every chunk of pairs to the gradients of weight, biases of both ends and bias, and to the loss:
+/// `[chunks, 3 O + 2]`.
 #[cube(launch)]
 fn shares_kernel(
     parts: &Parts,
@@ -71,7 +73,7 @@ fn shares_kernel(
     }
 }
 
-/// Adds up the chunks: gradients, and the loss that stands behind them.
+/// Sums the chunks: gradients, then the loss.
 #[cube(launch)]
 fn sum_kernel(shares: &Array<f32>, gradient: &mut Array<f32>, loss: &mut Array<f32>, chunks: u32) {
     let column = ABSOLUTE_POS;
@@ -89,7 +91,7 @@ fn sum_kernel(shares: &Array<f32>, gradient: &mut Array<f32>, loss: &mut Array<f
     }
 }
 
-/// Where the weights of a link decoder `p(u, v) = weight . relu(src z_u + dst z_v + facts) + bias` stand.
+/// The positions of the weights of a link decoder `p(u, v) = weight . relu(src z_u + dst z_v + facts) + bias`.
 #[derive(Clone, Copy, Debug)]
 pub struct DecoderBlocks {
     ends: Block,
@@ -99,7 +101,7 @@ pub struct DecoderBlocks {
     roles: bool,
 }
 
-/// Where the numbers of these weights begin among those of all: weight and bias of either end, and of the last map.
+/// The offsets of these weights among the numbers of all: weight and bias of either end, and of the last map.
 #[derive(Clone, Copy, Debug)]
 pub struct DecoderOffsets {
     /// `[width, input]` each.
@@ -111,8 +113,8 @@ pub struct DecoderOffsets {
 }
 
 impl DecoderBlocks {
-    /// For embeddings of width `input`, `width` wide inside. With `roles` a row is the embedding of a root as a source and, behind it, as a
-    /// destination.
+    /// For embeddings of width `input`, `width` wide inside. With `roles` a row is the embedding of a root as a source,
+    /// then as a destination.
     pub fn allocate(
         layout: &mut WeightLayout,
         (input, roles): (usize, bool),
@@ -139,7 +141,7 @@ pub struct PairDecoder<R: CubeRuntime> {
     roles: bool,
 }
 
-/// What a forward pass keeps: pairs, ends mapped, the loss `[1]` and its derivative in every score.
+/// Saved arrays of a forward pass: pairs, mapped ends, the loss `[1]` and its derivative with respect to every score.
 pub struct SavedDecoder<R: CubeRuntime> {
     pairs: DevicePairs<R>,
     inputs: Inputs<R>,
@@ -149,16 +151,17 @@ pub struct SavedDecoder<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> PairDecoder<R> {
-    /// The one that stands at `blocks`.
+    /// The decoder at `blocks`.
     pub fn at(weights: &Weights<R>, blocks: DecoderBlocks) -> Self {
         Self { ends: weights.at(blocks.ends), last: weights.at(blocks.last), roles: blocks.roles }
     }
 
-    /// The loss of pairs of rows of `embeddings` `[R, O]`, of which the first `positives` happened: the mean binary cross-entropy of these plus that of
-    /// the others. `facts` `[P, width]` are added to the mapped ends where there are any.
+    /// The loss of pairs of rows of `embeddings` `[R, O]`, of which the first `positives` are true events: the mean
+    /// binary cross-entropy of these plus that of the others. `facts` `[P, width]` are added to the mapped ends, if
+    /// any.
     ///
     /// # Panics
-    /// Where a pair names a row that is not there.
+    /// If a pair has a row out of range.
     pub fn forward(
         &self,
         plan: &PairPlan,
@@ -192,7 +195,7 @@ impl<R: CubeRuntime> PairDecoder<R> {
         SavedDecoder { pairs, inputs, rows, losses, score_grads }
     }
 
-    /// Writes the gradients of the weights; gives the loss, `[1, 1]`, and the gradient of the embeddings.
+    /// Writes the gradients of the weights. Returns the loss, `[1, 1]`, and the gradient of the embeddings.
     pub fn backward(&self, decoded: &SavedDecoder<R>, embeddings: &Matrix<R>) -> (Matrix<R>, Matrix<R>) {
         let SavedDecoder { pairs, inputs, rows, losses, score_grads } = decoded;
         let (device, dim, chunks) = (&pairs.device, CubeDim::new_1d(UNITS), losses.len().div_ceil(CHUNK));

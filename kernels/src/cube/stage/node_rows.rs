@@ -1,4 +1,4 @@
-//! What nodes show beside their memory: constant rows, mapped and added to it or standing behind it.
+//! Rows of nodes besides their memory: constant rows, mapped and added to it or concatenated with it.
 use crate::Rows;
 use crate::cube::array::layout::{Block, WeightLayout};
 use crate::cube::array::matrix::Matrix;
@@ -12,7 +12,7 @@ use cubecl::prelude::*;
 /// Constant rows of nodes, `columns` wide.
 #[derive(Clone, Debug)]
 pub struct NodeRows<R: CubeRuntime> {
-    /// `[N, columns]` on the device; without it a past brings those of its nodes.
+    /// `[N, columns]` on the device; if `None`, each past carries those of its nodes.
     table: Option<DeviceBuffer<R>>,
     columns: usize,
 }
@@ -30,16 +30,16 @@ impl<R: CubeRuntime> NodeRows<R> {
         Self { table: Some(Device::<R>::new(device).filled(nodes * columns, 0)), columns }
     }
 
-    /// Rows that are not on the device: every past brings those of its nodes.
+    /// Rows that are not on the device: each past carries those of its nodes.
     pub fn streamed(columns: usize) -> Self {
         Self { table: None, columns }
     }
 }
 
-/// What is fixed when a kernel is compiled.
+/// Constants at the compilation of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Shape {
-    /// Columns of memory, or of the zeros in its place.
+    /// Columns of memory, or of the zeros instead of it.
     d: usize,
     /// Whether there is memory.
     remembers: bool,
@@ -47,7 +47,7 @@ struct Shape {
     features: usize,
     /// Columns of vectors.
     vectors: usize,
-    /// Whether vectors stand behind the memory and are not added.
+    /// Whether vectors are concatenated with the memory and not added.
     concat: bool,
     /// Columns of 1, one for each bias.
     ones: usize,
@@ -69,20 +69,20 @@ impl Shape {
     }
 }
 
-/// Whose rows they are.
+/// The nodes of the rows.
 #[derive(CubeType, CubeLaunch)]
 struct Nodes {
     nodes: Array<u32>,
-    /// Whose last number is how many there are.
+    /// The last number is the number of rows.
     starts: Array<u32>,
     /// Share of the nodes whose vectors are hidden.
     hidden: f32,
-    /// Nodes whose vectors are corrected: the first so many.
+    /// Number of nodes with a correction: they are the first ones.
     corrected: u32,
     chance: RandomStream,
 }
 
-/// Constant rows by node, and what corrects them.
+/// Constant rows by node, and their corrections.
 #[derive(CubeType, CubeLaunch)]
 struct Constants {
     features: Array<f32>,
@@ -101,7 +101,7 @@ fn hides(nodes: &Nodes, node: u32, #[comptime] shape: Shape) -> bool {
     hides
 }
 
-/// Which of the constant rows is that of a row.
+/// The index of a row's constant row.
 #[cube]
 fn constant(nodes: &Nodes, row: usize, #[comptime] shape: Shape) -> usize {
     if comptime!(shape.streamed) { row } else { nodes.nodes[row] as usize }
@@ -121,7 +121,7 @@ fn vector(nodes: &Nodes, constants: &Constants, row: usize, column: usize, #[com
     value
 }
 
-/// What the map reads, `[rows, read]`: `[features | vector | 1 .. | 0]`.
+/// The input of the map, `[rows, read]`: `[features | vector | 1 .. | 0]`.
 #[allow(clippy::collapsible_if, reason = "the outer condition is the compiler's, the inner one the device's")]
 #[cube(launch)]
 fn read_kernel(nodes: &Nodes, constants: &Constants, out: &mut Array<f32>, #[comptime] shape: Shape) {
@@ -145,7 +145,7 @@ fn read_kernel(nodes: &Nodes, constants: &Constants, out: &mut Array<f32>, #[com
     }
 }
 
-/// `[rows, W]`: memory with what was mapped added, and the vector behind it.
+/// `[rows, W]`: memory plus the mapped inputs, followed by the vector if concatenated.
 #[allow(clippy::collapsible_if, reason = "the outer condition is the compiler's, the inner one the device's")]
 #[cube(launch)]
 fn join_kernel(
@@ -198,33 +198,33 @@ fn correct_kernel(
     }
 }
 
-/// Widths of what stands beside a memory.
+/// Widths of a memory and of the inputs besides it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NodeInputWidths {
-    /// Of the memory, `D`, or of the zeros in its place.
+    /// Of the memory, `D`, or of the zeros instead of it.
     pub memory: usize,
     /// Whether there is memory.
     pub remembers: bool,
-    /// Of features, which a map adds to the memory; 0 where there are none.
+    /// Of features, which a map adds to the memory; 0 for none.
     pub features: usize,
-    /// Of vectors; 0 where there are none.
+    /// Of vectors; 0 for none.
     pub vectors: usize,
-    /// Whether vectors stand behind the memory, and are not added by a map.
+    /// Whether vectors are concatenated with the memory, and are not added by a map.
     pub concat: bool,
 }
 
-/// Where the numbers of these weights begin among those of all: of weight and bias.
+/// The offsets of these weights among the numbers of all: of weight and bias.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NodeInputOffsets {
     /// `[D, features]` and `[D]`.
     pub features: [usize; 2],
     /// `[D, vectors]` and `[D]`, where vectors are added.
     pub vectors: [usize; 2],
-    /// `[nodes, vectors]` what corrects the vectors of the first so many nodes, with their number.
+    /// `[nodes, vectors]` corrections of the first nodes' vectors: their offset and the number of nodes.
     pub correction: Option<(usize, usize)>,
 }
 
-/// Where the weights of what stands beside a memory are.
+/// The positions of the weights of a node's inputs besides its memory.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeInputBlocks {
     shape: Shape,
@@ -233,7 +233,7 @@ pub struct NodeInputBlocks {
 }
 
 impl NodeInputBlocks {
-    /// Of what has these widths.
+    /// Allocates the weights for these widths.
     pub fn allocate(layout: &mut WeightLayout, widths: NodeInputWidths, from: &NodeInputOffsets) -> Self {
         let NodeInputWidths { memory: d, remembers, features, vectors, concat } = widths;
         let ones = usize::from(features > 0) + usize::from(vectors > 0 && !concat);
@@ -260,7 +260,7 @@ impl NodeInputBlocks {
     }
 }
 
-/// What nodes show beside their memory, on a device.
+/// The inputs of nodes besides their memory, on a device.
 #[derive(Clone, Debug)]
 pub struct NodeInputs<R: CubeRuntime> {
     shape: Shape,
@@ -270,16 +270,16 @@ pub struct NodeInputs<R: CubeRuntime> {
     vectors: Option<NodeRows<R>>,
 }
 
-/// Which nodes' vectors are hidden in a step: a share of them, by the numbers of this key.
+/// The nodes whose vectors a step hides: a share of them, drawn with this key.
 #[derive(Clone, Copy, Debug)]
 pub struct VectorDropout {
-    /// From 0 up to 1.
+    /// Between 0 and 1.
     pub share: f32,
-    /// Of the draws.
+    /// Key of the draws.
     pub key: u64,
 }
 
-/// What a forward pass keeps.
+/// Saved arrays of a forward pass.
 pub struct SavedNodeInputs<R: CubeRuntime> {
     hidden: Option<VectorDropout>,
     /// `[rows, read]`
@@ -287,10 +287,11 @@ pub struct SavedNodeInputs<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> NodeInputs<R> {
-    /// With the weights at `blocks` and constant rows, which are as wide as was said there: either both are on the device or none is.
+    /// The inputs with the weights at `blocks` and constant rows of these widths. Both kinds of rows are on the device,
+    /// or neither is.
     ///
     /// # Panics
-    /// Where they are not as wide.
+    /// If their widths differ.
     pub fn at(weights: &Weights<R>, blocks: NodeInputBlocks, [features, vectors]: [Option<NodeRows<R>>; 2]) -> Self {
         let columns = |rows: &Option<NodeRows<R>>| rows.as_ref().map_or(0, |rows| rows.columns);
         let streamed = [&features, &vectors].into_iter().flatten().any(|rows| rows.table.is_none());
@@ -325,7 +326,7 @@ impl<R: CubeRuntime> NodeInputs<R> {
         ConstantsLaunch::new(features, vectors, correction)
     }
 
-    /// What nodes of `past` are shown as, `[rows, W]`, from their memory `[rows, D]`, if they have any.
+    /// Rows of the nodes of `past`, `[rows, W]`, from their memory `[rows, D]`, if they have any.
     pub fn forward(
         &self,
         past: &DeviceView<R>,
@@ -365,7 +366,8 @@ impl<R: CubeRuntime> NodeInputs<R> {
         (out, SavedNodeInputs { hidden, read })
     }
 
-    /// Writes the gradients of maps and corrections, from that of what is shown. Its first columns are the gradient of the memory.
+    /// Writes the gradients of maps and corrections, given that of the rows. Its first columns are the gradient of the
+    /// memory.
     pub fn backward(&self, past: &DeviceView<R>, shown: &SavedNodeInputs<R>, grad: &Matrix<R>) {
         if let Some(map) = &self.map {
             map.backward(&shown.read, grad);

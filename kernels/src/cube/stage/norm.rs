@@ -12,34 +12,35 @@ use cubecl::prelude::*;
 /// Added to variances, as PyTorch does.
 const EPSILON: f32 = 1e-5;
 
-/// What is fixed when a kernel is compiled.
+/// Constants at the compilation of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Shape {
-    /// Columns that are normed.
+    /// Columns that are normalised.
     width: usize,
     /// Numbers of a row of what is added.
     stride: usize,
-    /// Columns behind those that are normed, and numbers of a row of these.
+    /// Columns after the normalised ones, and the stride of their source.
     behind: [usize; 2],
     /// Numbers of a row of the result, or of its gradient.
     all: usize,
-    /// From the weight to the bias.
+    /// Offset from the weight to the bias.
     padded: usize,
     drops: bool,
 }
 
-/// What is added up and normed, and what comes behind it.
+/// The summands of the norm, and the columns after it.
 #[derive(CubeType, CubeLaunch)]
 struct Rows {
-    /// `[n, width]`, of which numbers are dropped.
+    /// `[n, width]`, the rows with dropout.
     one: Array<f32>,
     other: Array<f32>,
     behind: Array<f32>,
-    /// Weight, and behind it the bias.
+    /// Weight, then bias.
     weights: Array<f32>,
 }
 
-/// `[norm(drop(one) + other) | behind | 1 | 0]`, what was normed before scale and shift, `[n, width]`, and by what, `[n]`. A cube takes a row.
+/// `[norm(drop(one) + other) | behind | 1 | 0]`, the normalised rows before scale and shift, `[n, width]`, and their
+/// rates, `[n]`. A cube handles one row.
 #[cube(launch)]
 fn norm_kernel(
     rows: &Rows,
@@ -90,8 +91,8 @@ fn norm_kernel(
     }
 }
 
-/// The gradient of the sum, `[n, width]`, that of what numbers were dropped of, and what each row brings to those of weight and bias, `[n, 2, padded]`,
-/// zeros behind them. A cube takes a row.
+/// The gradient of the sum, `[n, width]`, that of the rows with dropout, and the contribution of each row to those of
+/// weight and bias, `[n, 2, padded]`, zeros as padding. A cube handles one row.
 #[cube(launch)]
 fn backward_kernel(
     grad: &Array<f32>,
@@ -136,7 +137,7 @@ fn backward_kernel(
     }
 }
 
-/// Where weight and bias of a norm stand, `[width]` each.
+/// The positions of a norm's weight and bias, `[width]` each.
 #[derive(Clone, Copy, Debug)]
 pub struct NormBlock {
     all: Block,
@@ -144,7 +145,7 @@ pub struct NormBlock {
 }
 
 impl NormBlock {
-    /// Of so many columns; both stand among the weights' numbers where `from` says.
+    /// Allocates weight and bias of `width` columns, at the offsets `from` among the weights' numbers.
     pub fn allocate(layout: &mut WeightLayout, width: usize, from: [usize; 2]) -> Self {
         let all = layout.block(2, padded(width));
         from.into_iter().enumerate().for_each(|(row, from)| layout.assign(all, [row, 0], [1, width], from));
@@ -152,7 +153,7 @@ impl NormBlock {
     }
 }
 
-/// Adds rows to others of which numbers are dropped, and norms the sums.
+/// Adds rows with dropout to other rows, and applies a layer norm to the sums.
 #[derive(Clone, Debug)]
 pub struct ResidualNorm<R: CubeRuntime> {
     weights: Weight<R>,
@@ -160,7 +161,7 @@ pub struct ResidualNorm<R: CubeRuntime> {
     dropout: Option<Dropout>,
 }
 
-/// What a forward pass keeps.
+/// Saved arrays of a forward pass.
 pub struct SavedNorm<R: CubeRuntime> {
     /// `[n, width]`
     normal: DeviceBuffer<R>,
@@ -168,16 +169,16 @@ pub struct SavedNorm<R: CubeRuntime> {
     rates: DeviceBuffer<R>,
 }
 
-/// Gradients of what was added up.
+/// Gradients of both summands.
 pub struct NormGradients<R: CubeRuntime> {
-    /// Of what numbers were dropped of, `[n, width]`.
+    /// Of the rows with dropout, `[n, width]`.
     pub one: Matrix<R>,
-    /// Of the rows it was added to, `[n, width]`.
+    /// Of the other rows, `[n, width]`.
     pub other: Matrix<R>,
 }
 
 impl<R: CubeRuntime> ResidualNorm<R> {
-    /// The one that stands at `block`; `dropout` is that of the numbers of what comes first.
+    /// The norm at `block`; `dropout` applies to the first summand.
     pub fn at(weights: &Weights<R>, block: NormBlock, dropout: Option<Dropout>) -> Self {
         Self { weights: weights.at(block.all), width: block.width, dropout }
     }
@@ -192,11 +193,11 @@ impl<R: CubeRuntime> ResidualNorm<R> {
         MaskLaunch::new(rate, (seed >> 32) as u32, seed as u32)
     }
 
-    /// `[norm(drop(one) + other) | behind]` as a linear map reads it, `[n, ..]`: `one` `[n, width]`, the first columns of `other`, and so many of
-    /// `behind`.
+    /// `[norm(drop(one) + other) | behind]` in the form a linear map reads, `[n, ..]`: `one` `[n, width]`, the first
+    /// columns of `other`, and the given number of columns of `behind`.
     ///
     /// # Panics
-    /// Where rows do not fit together.
+    /// If rows do not fit together.
     pub fn forward(
         &self,
         one: &Matrix<R>,
@@ -219,7 +220,8 @@ impl<R: CubeRuntime> ResidualNorm<R> {
         (out, SavedNorm { normal, rates })
     }
 
-    /// Writes the gradients of weight and bias; gives those of what was added up, from that of the result: the first columns of `grad`.
+    /// Writes the gradients of weight and bias. Returns those of the summands, given that of the result: the first
+    /// columns of `grad`.
     pub fn backward(&self, kept: &SavedNorm<R>, grad: &Matrix<R>) -> NormGradients<R> {
         let (device, n, shape) = (&grad.device, grad.rows(), self.shape(grad.columns()));
         let other = Matrix::new(device, n, self.width);

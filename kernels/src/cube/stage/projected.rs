@@ -1,4 +1,5 @@
-//! Attention from projected queries to projected values: key and value weights are moved to the query and behind the sum.
+//! Attention from projected queries to projected values: key weights are moved to the query and value weights after the
+//! sum.
 use crate::cube::array::layout::with_one;
 use crate::cube::array::matrix::Matrix;
 use crate::cube::array::products::product;
@@ -16,7 +17,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-/// How heads are put side by side, and with what.
+/// How heads are concatenated, and what follows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Joint {
     width: usize,
@@ -26,12 +27,12 @@ struct Joint {
     beside: JoinedColumns,
 }
 
-/// What stands beside joined heads.
+/// The columns next to joined heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum JoinedColumns {
     /// A 1, and zeros.
     One,
-    /// Other columns, in rows of `stride`, behind `start` others.
+    /// Other columns, in rows of `stride`, after `start` others.
     Concat { stride: usize, start: usize },
     /// The same, added.
     Added { stride: usize, start: usize },
@@ -93,7 +94,7 @@ fn split_heads_kernel(
     }
 }
 
-/// What neighbours are attended to by.
+/// The inputs of attention.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionInputs<'a, R: CubeRuntime> {
     /// `[rows, W]` the table below the hop.
@@ -108,11 +109,11 @@ pub struct AttentionInputs<'a, R: CubeRuntime> {
     pub time: &'a TimeEncoding<R>,
     /// Applied to scores before the softmax.
     pub activation: ScoreActivation,
-    /// Of the attention weights.
+    /// Dropout on the attention weights.
     pub dropout: Option<Dropout>,
 }
 
-/// What [`attend`] keeps for its backward pass.
+/// Saved arrays of [`attend`] for its backward pass.
 pub struct SavedAttention<R: CubeRuntime> {
     shape: Shape,
     constants: Constants,
@@ -153,7 +154,7 @@ impl<R: CubeRuntime> ByHead<R> {
         out
     }
 
-    /// Nobody has written it yet.
+    /// With arbitrary numbers.
     fn new(device: &Device<R>, heads: usize, rows: usize, width: usize) -> Self {
         let buffer = device.empty(rows * width).part(0, rows * width);
         Self { device: device.clone(), buffer, heads, rows, width }
@@ -192,7 +193,7 @@ impl<R: CubeRuntime> ByHead<R> {
         self.join(self.width, JoinedColumns::Added { stride: other.columns(), start }, &other.buffer)
     }
 
-    /// `[C, O + columns]`, with the columns of `other` behind it.
+    /// `[C, O + columns]`, followed by the columns of `other`.
     pub fn joined_concat(&self, other: &Matrix<R>) -> Matrix<R> {
         self.join(
             self.width + other.columns(),
@@ -207,10 +208,10 @@ impl<R: CubeRuntime> ByHead<R> {
     }
 }
 
-/// Attends to every centre's neighbours, of which each is `[row of the table | edge features | time encoding | 1]`.
+/// Attends to every centre's neighbours. Each is `[row of the table | edge features | time encoding | 1]`.
 ///
 /// # Panics
-/// Where the weights do not fit.
+/// If the weights do not fit.
 pub fn attend<R: CubeRuntime>(hop: &Hop<R>, by: AttentionInputs<'_, R>) -> (ByHead<R>, SavedAttention<R>) {
     let AttentionInputs { table, query, key, value, time, activation, dropout } = by;
     let (device, heads, centres, width, x) = (&hop.device, query.heads, hop.len(), key.rows, key.columns);
@@ -228,10 +229,11 @@ pub fn attend<R: CubeRuntime>(hop: &Hop<R>, by: AttentionInputs<'_, R>) -> (ByHe
     (out, SavedAttention { shape, constants, inputs, seen, weights })
 }
 
-/// What the gradients of table and time encoding are made of.
+/// The arrays from which the gradients of table and time encoding are computed.
 pub struct AttentionGradients<R: CubeRuntime>(SlotGradients<R>);
 
-/// Writes the gradients of key and value; gives that of the queries, from that of the result, the first columns of `grad` `[C, ..]`.
+/// Writes the gradients of key and value. Returns that of the queries, given that of the result, the first columns of
+/// `grad` `[C, ..]`.
 pub fn attend_backward<R: CubeRuntime>(
     hop: &Hop<R>,
     by: AttentionInputs<'_, R>,
@@ -255,8 +257,9 @@ pub fn attend_backward<R: CubeRuntime>(
     (of_query, AttentionGradients(shared))
 }
 
-/// The gradient of the table, `[rows, W]`: of its rows as neighbours and, in the first columns of `query_rows` and in those of `merged` behind so many
-/// others, as the centres themselves. Tells `time` what it brings to the time encoding, with which centres asked `now` or did not.
+/// The gradient of the table, `[rows, W]`: of its rows as neighbours, and as the centres themselves. Those of the
+/// centres are the first columns of `query_rows`, and the columns of `merged` after the given number of others. Passes
+/// `time` its partial gradients of the time encoding; `now` says whether the queries contain the encoding of time 0.
 pub fn table_backward<R: CubeRuntime>(
     hop: &Hop<R>,
     kept: &SavedAttention<R>,
@@ -310,7 +313,8 @@ fn share_backward_kernel(edge: &mut Array<f32>, key: &mut Array<f32>, value: &mu
     }
 }
 
-/// Copies `edge` `[O, E + T]` over the columns from `start` on of both `key` and `value` `[O, X]`, which have no weights of their own there.
+/// Copies `edge` `[O, E + T]` over the columns from `start` on of both `key` and `value` `[O, X]`, which have no
+/// weights of their own there.
 pub fn share_edge<R: CubeRuntime>(edge: &Weight<R>, [key, value]: [&Weight<R>; 2], start: usize) {
     let of = Shared { columns: edge.columns, stride: key.columns, start };
     let (count, dim) = (units(edge.value.len()), CubeDim::new_1d(UNITS));
@@ -325,7 +329,7 @@ pub fn share_edge<R: CubeRuntime>(edge: &Weight<R>, [key, value]: [&Weight<R>; 2
     );
 }
 
-/// Moves the gradients of what was copied to that of `edge`, which is written over.
+/// Moves the gradients of the copies to that of `edge`, which is overwritten.
 pub fn share_edge_backward<R: CubeRuntime>(edge: &Weight<R>, [key, value]: [&Weight<R>; 2], start: usize) {
     let of = Shared { columns: edge.columns, stride: key.columns, start };
     let (count, dim) = (units(edge.gradient.len()), CubeDim::new_1d(UNITS));

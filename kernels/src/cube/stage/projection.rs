@@ -1,4 +1,4 @@
-//! Time projections: rows of the roots scaled by how long nothing has happened to them.
+//! Time projections: rows of the roots scaled by their idle times.
 use crate::Dropout;
 use crate::cube::array::dropout::{Mask, MaskLaunch, factor};
 use crate::cube::array::layout::{Block, WeightLayout};
@@ -12,16 +12,16 @@ use crate::cube::stage::centres::at_centres_backward;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-/// How idle times are counted, `(ticks - shift) / scale` each: in one way, or in one for each of two parts of a row.
+/// Normalisation of idle times, `(ticks - shift) / scale`: one, or one for each of two parts of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct IdleUnits {
     /// Shift and scale of the first part.
     pub first: [f32; 2],
-    /// Those of the second, where there is one.
+    /// Shift and scale of the second part, if there is one.
     pub second: Option<[f32; 2]>,
 }
 
-/// What is fixed when a kernel is compiled.
+/// Constants at the compilation of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Shape {
     /// Columns of the table.
@@ -36,13 +36,13 @@ struct Shape {
     padded: usize,
 }
 
-/// Whose rows they are, and how long they are idle.
+/// The rows of the roots, and their idle times.
 #[derive(CubeType, CubeLaunch)]
 struct Roots {
     table: Array<f32>,
     rows: Array<u32>,
     idle: Array<f32>,
-    /// Drift, and behind it the bias.
+    /// Drift, then bias.
     weights: Array<f32>,
     shift_of_first: f32,
     scale_of_first: f32,
@@ -50,7 +50,7 @@ struct Roots {
     scale_of_second: f32,
 }
 
-/// How long a root is idle, in the unit of a part.
+/// The idle time of a root, in the unit of a part.
 #[cube]
 fn idle(roots: &Roots, root: usize, part: usize) -> f32 {
     let shift = select(part == 0, roots.shift_of_first, roots.shift_of_second);
@@ -58,7 +58,7 @@ fn idle(roots: &Roots, root: usize, part: usize) -> f32 {
     (roots.idle[root] - shift) / scale
 }
 
-/// What a number of a root's row is multiplied by.
+/// The factor of a number in a root's row.
 #[cube]
 fn scaled(roots: &Roots, root: usize, part: usize, column: usize, #[comptime] shape: Shape) -> f32 {
     let mut by = idle(roots, root, part) * roots.weights[column];
@@ -95,7 +95,8 @@ fn project_kernel(roots: &Roots, mask: &Mask, out: &mut Array<f32>, #[comptime] 
     }
 }
 
-/// The gradient of the roots' rows, `[C, width]`, and what each brings to those of drift and bias, `[C, 2, padded]`, zeros behind them.
+/// The gradient of the roots' rows, `[C, width]`, and the contribution of each to those of drift and bias, `[C, 2,
+/// padded]`, zeros as padding.
 #[cube(launch)]
 fn backward_kernel(
     roots: &Roots,
@@ -135,7 +136,7 @@ fn backward_kernel(
     }
 }
 
-/// Where drift and bias of a time projection stand, `[D]` each.
+/// The positions of a time projection's drift and bias, `[D]` each.
 #[derive(Clone, Copy, Debug)]
 pub struct ProjectionBlock {
     all: Block,
@@ -144,7 +145,8 @@ pub struct ProjectionBlock {
 }
 
 impl ProjectionBlock {
-    /// Of rows of `width` columns; drift and bias, where there is one, stand among the weights' numbers where `from` says.
+    /// Allocates drift and bias (if there is one) of rows of `width` columns, at the given offsets among the weights'
+    /// numbers.
     pub fn allocate(layout: &mut WeightLayout, width: usize, (drift, bias): (usize, Option<usize>)) -> Self {
         let all = layout.block(2, padded(width));
         layout.assign(all, [0, 0], [1, width], drift);
@@ -164,7 +166,7 @@ pub struct Projection<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Projection<R> {
-    /// The one that stands at `block`; `dropout` is that of its numbers.
+    /// The projection at `block`; `dropout` applies to its numbers.
     pub fn at(weights: &Weights<R>, block: ProjectionBlock, units: IdleUnits, dropout: Option<Dropout>) -> Self {
         let ProjectionBlock { all, width, bias } = block;
         Self { weights: weights.at(all), width, bias, units, dropout }
@@ -195,10 +197,10 @@ impl<R: CubeRuntime> Projection<R> {
         )
     }
 
-    /// The projected rows of the roots, `[C, parts * width]`, of the table below.
+    /// The projected rows of the roots, `[C, parts * width]`, from the table below.
     ///
     /// # Panics
-    /// Where the table does not fit, or the past does not show how long roots are idle.
+    /// If the table does not fit, or the past has no idle times.
     pub fn forward(&self, hop: &Hop<R>, table: &Matrix<R>) -> Matrix<R> {
         assert_eq!([table.rows(), table.columns()], [hop.below, self.width], "the table below");
         let (shape, dim) = (self.shape(0), CubeDim::new_1d(UNITS));
@@ -211,7 +213,8 @@ impl<R: CubeRuntime> Projection<R> {
         out
     }
 
-    /// Writes the gradients of drift and bias; gives that of the table, from that of the projected rows: the first columns of `grad`.
+    /// Writes the gradients of drift and bias. Returns that of the table, given that of the projected rows: the first
+    /// columns of `grad`.
     pub fn backward(&self, hop: &Hop<R>, table: &Matrix<R>, grad: &Matrix<R>) -> Matrix<R> {
         let (shape, dim, device) = (self.shape(grad.columns()), CubeDim::new_1d(UNITS), &hop.device);
         let of_rows = Matrix::new(device, hop.len(), self.width);

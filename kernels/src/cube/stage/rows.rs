@@ -1,4 +1,4 @@
-//! Rows as linear maps read them: what they are put together from, a 1 for the bias, and zeros up to a width that vectors divide.
+//! Rows in the form linear maps read: their parts, a 1 for the bias, and zeros up to a multiple of the vector width.
 use crate::cube::array::layout::with_one;
 use crate::cube::array::math::cos;
 use crate::cube::array::matrix::Matrix;
@@ -9,12 +9,12 @@ use crate::cube::launch::plans::NONE;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-/// Widths of a row that is put together: of what comes first, of what comes behind it, and of the row.
+/// Widths of a row: of its first part, of its second part, and of the whole row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Widths {
     first: usize,
     second: usize,
-    /// Numbers of a row of what comes second, which may have more than are read.
+    /// Stride of the second part, which may have more columns than are read.
     stride: usize,
     all: usize,
 }
@@ -25,7 +25,7 @@ impl Widths {
     }
 }
 
-/// `[table[row] | cos(phase) | 1 | 0]`, 0 for the first part where there is no row.
+/// `[table[row] | cos(phase) | 1 | 0]`, with 0 as the first part if there is no row.
 #[cube(launch)]
 fn query_rows_kernel(
     table: &Array<f32>,
@@ -52,7 +52,7 @@ fn query_rows_kernel(
     }
 }
 
-/// `[first | second | 1 | 0]`, 0 for the first part where a count is 0.
+/// `[first | second | 1 | 0]`, with 0 as the first part if a count is 0.
 #[cube(launch)]
 fn merge_kernel(
     counts: &Array<u32>,
@@ -77,7 +77,7 @@ fn merge_kernel(
     }
 }
 
-/// The first columns of `grad`, 0 where a count is 0.
+/// The first columns of `grad`, 0 if a count is 0.
 #[cube(launch)]
 fn unmerge_kernel(counts: &Array<u32>, grad: &Array<f32>, out: &mut Array<f32>, #[comptime] widths: Widths) {
     let i = ABSOLUTE_POS;
@@ -87,7 +87,7 @@ fn unmerge_kernel(counts: &Array<u32>, grad: &Array<f32>, out: &mut Array<f32>, 
     }
 }
 
-/// `[max(x, 0) | 1 | 0]`, with the 1 where it is wanted.
+/// `[max(x, 0) | 1 | 0]`, with the 1 if wanted.
 #[cube(launch)]
 fn rectify_kernel(x: &Array<f32>, out: &mut Array<f32>, one: f32, #[comptime] widths: Widths) {
     let i = ABSOLUTE_POS;
@@ -103,7 +103,7 @@ fn rectify_kernel(x: &Array<f32>, out: &mut Array<f32>, one: f32, #[comptime] wi
     }
 }
 
-/// The first columns of `grad`, 0 where what was rectified is 0.
+/// The first columns of `grad`, 0 where the output of the ReLU is 0.
 #[cube(launch)]
 fn rectify_backward_kernel(
     grad: &Array<f32>,
@@ -118,10 +118,10 @@ fn rectify_backward_kernel(
     }
 }
 
-/// The hop's centres as rows of `table`, with the encoding of no time behind them where `now` is given: `[C, ..]`.
+/// The hop's centres as rows of `table`, followed by the encoding of time 0 if `now` is given: `[C, ..]`.
 ///
 /// # Panics
-/// Where `table` is not the table below.
+/// If `table` is not the table below.
 pub fn query_rows<R: CubeRuntime>(hop: &Hop<R>, table: &Matrix<R>, now: Option<&TimeEncoding<R>>) -> Matrix<R> {
     assert_eq!(table.rows(), hop.below, "rows of the table below");
     let widths = Widths::new(table.columns(), now.map_or(0, TimeEncoding::width), 0);
@@ -143,8 +143,8 @@ pub fn query_rows<R: CubeRuntime>(hop: &Hop<R>, table: &Matrix<R>, now: Option<&
     out
 }
 
-/// `[projected | centres]` `[C, ..]`, nothing of `projected` `[C, O]` where a centre has no neighbours. The centres are the first `width` columns of
-/// what [`query_rows`] gave.
+/// `[projected | centres]` `[C, ..]`, with zeros instead of `projected` `[C, O]` if a centre has no neighbours. The
+/// centres are the first `width` columns of the result of [`query_rows`].
 pub fn merge<R: CubeRuntime>(hop: &Hop<R>, projected: &Matrix<R>, query_rows: &Matrix<R>, width: usize) -> Matrix<R> {
     let widths = Widths::new(projected.columns(), width, query_rows.columns());
     let out = Matrix::new(&hop.device, hop.len(), widths.all);
@@ -166,7 +166,7 @@ pub fn merge<R: CubeRuntime>(hop: &Hop<R>, projected: &Matrix<R>, query_rows: &M
     out
 }
 
-/// The gradient of what was projected, `[C, width]`, from that of what [`merge`] gave.
+/// The gradient of `projected`, `[C, width]`, given that of the result of [`merge`].
 pub fn merge_backward<R: CubeRuntime>(hop: &Hop<R>, grad: &Matrix<R>, width: usize) -> Matrix<R> {
     let out = Matrix::new(&hop.device, hop.len(), width);
     if out.buffer.len() > 0 {
@@ -185,7 +185,7 @@ pub fn merge_backward<R: CubeRuntime>(hop: &Hop<R>, grad: &Matrix<R>, width: usi
     out
 }
 
-/// The positive part of `x` `[n, O]`, as the next map reads it, which may have a bias or not.
+/// The positive part of `x` `[n, O]`, in the form the next map reads; `biased` says whether that map has a bias.
 pub fn relu<R: CubeRuntime>(x: &Matrix<R>, biased: bool) -> Matrix<R> {
     let widths = Widths::new(x.columns(), 0, 0);
     let out = Matrix::new(&x.device, x.rows(), widths.all);
@@ -197,7 +197,7 @@ pub fn relu<R: CubeRuntime>(x: &Matrix<R>, biased: bool) -> Matrix<R> {
     out
 }
 
-/// The gradient of `x` `[n, width]`, from that of what [`relu`] gave and this itself.
+/// The gradient of `x` `[n, width]`, given that of the result of [`relu`] and the result itself.
 pub fn relu_backward<R: CubeRuntime>(grad: &Matrix<R>, rectified: &Matrix<R>, width: usize) -> Matrix<R> {
     let out = Matrix::new(&grad.device, grad.rows(), width);
     if out.buffer.len() > 0 {

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 use tempograph_models::{
-    Builder, Context, CpuTape, DatasetStats, Gradients, InputTables, MemoryUpdateSettings, ModelKind, Operation,
-    Outputs, PaddedRows, Param, Registry, Stage, TableGradients, Tensor, TensorContext, TimeInit, Updater,
+    Builder, Context, CpuTape, DatasetStats, Gradients, MemoryUpdateSettings, ModelKind, Operation, Outputs,
+    PaddedRows, Param, Registry, Stage, TableGradients, Tables, Tensor, TensorContext, TimeInit, Updater,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ impl Operation for Fade {
 }
 
 impl Stage for Fade {
-    fn forward(&mut self, cx: &Context, reads: InputTables, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context, reads: Tables, out: &mut PaddedRows) {
         let (s, rate) = (reads.table(0), cx.weights.values(self.rate));
         out.zeros(s.rows(), s.columns());
         for (row, ticks) in cx.view.hops[0].idle.iter().enumerate() {
@@ -80,22 +80,15 @@ impl Stage for Fade {
             z.zip(s.row(row)).zip(rate).for_each(|((z, s), w)| *z = s * (-idle * w * w).exp());
         }
     }
-    fn backward(
-        &mut self,
-        cx: &Context,
-        reads: InputTables,
-        of_z: &mut PaddedRows,
-        into: &mut TableGradients,
-        of: &mut Gradients,
-    ) {
-        let (s, rate) = (reads.table(0), cx.weights.values(self.rate));
-        let (of_s, of_rate) = (into.table(0, s), of.param_mut(self.rate));
-        of_rate.fill(0.0);
+    fn backward(&mut self, cx: &Context, x: Tables, dz: &mut PaddedRows, dx: &mut TableGradients, dw: &mut Gradients) {
+        let (s, rate) = (x.table(0), cx.weights.values(self.rate));
+        let (ds, drate) = (dx.table(0, s), dw.param_mut(self.rate));
+        drate.fill(0.0);
         for (row, ticks) in cx.view.hops[0].idle.iter().enumerate() {
-            let (idle, s, of_z, of_s) = (ticks / self.unit, s.row(row), of_z.row(row), of_s.row_mut(row));
+            let (idle, s, dz, ds) = (ticks / self.unit, s.row(row), dz.row(row), ds.row_mut(row));
             for (i, w) in rate.iter().enumerate() {
-                of_s[i] = of_z[i] * (-idle * w * w).exp();
-                of_rate[i] -= 2.0 * idle * w * s[i] * of_s[i];
+                ds[i] = dz[i] * (-idle * w * w).exp();
+                drate[i] -= 2.0 * idle * w * s[i] * ds[i];
             }
         }
     }

@@ -1,20 +1,20 @@
-//! Where the parameters of a program stand on a device: side by side in the blocks that products read.
+//! The layout of a program's parameters on a device: concatenated in the blocks that products read.
 
 use tempograph_kernels::cube::{Block, TimeBlock, WeightLayout, with_one};
 
 use crate::ops::TimeEncoding;
 use crate::program::{Map, Param, Program};
 
-/// Which time encoding of a program.
+/// Index of a time encoding of a program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TimeSlot(pub usize);
 
-/// Lays the blocks of a program's operations out, one operation after the other.
+/// Lays out the blocks of a program's operations, one operation after the other.
 pub(crate) struct LayoutBuilder<'a> {
     program: &'a Program,
     pub layout: WeightLayout,
     times: Vec<(Param, TimeBlock)>,
-    /// By declaration, whether it has a place.
+    /// Whether a parameter is assigned, in the order of declaration.
     laid: Vec<bool>,
 }
 
@@ -24,7 +24,7 @@ impl<'a> LayoutBuilder<'a> {
         LayoutBuilder { program, layout: WeightLayout::default(), times: Vec::new(), laid }
     }
 
-    /// The number at which a parameter begins among those of all. Whoever asks has to give it a place.
+    /// The offset of a parameter among the numbers of all. The caller has to assign it.
     pub fn offset(&mut self, param: Param) -> usize {
         self.laid[param.index()] = true;
         self.program.layout.of(param).start
@@ -35,7 +35,7 @@ impl<'a> LayoutBuilder<'a> {
         self.program.layout.of(param).len()
     }
 
-    /// The numbers at which weight and bias of a map begin.
+    /// The offsets of weight and bias of a map.
     ///
     /// # Panics
     /// If it has no bias.
@@ -44,14 +44,14 @@ impl<'a> LayoutBuilder<'a> {
         [map.weight, bias].map(|param| self.offset(param))
     }
 
-    /// A block for a map, its bias behind its columns.
+    /// A block for a map, with its bias as the last column.
     pub fn map(&mut self, map: &Map) -> Block {
         let block = self.layout.block(map.outputs, with_one(map.inputs));
         self.assign(block, map, 0, map.inputs);
         block
     }
 
-    /// Puts a map into `block`, from row `row` on, its bias in column `one`.
+    /// Assigns a map to `block`, from row `row` on, with its bias in column `one`.
     pub fn assign(&mut self, block: Block, map: &Map, row: usize, one: usize) {
         let from = self.offset(map.weight);
         self.layout.assign(block, [row, 0], [map.outputs, map.inputs], from);
@@ -61,7 +61,7 @@ impl<'a> LayoutBuilder<'a> {
         }
     }
 
-    /// The place of a time encoding, which operations share.
+    /// The slot of a time encoding, which operations share.
     pub fn time(&mut self, time: &TimeEncoding) -> TimeSlot {
         if let Some(i) = self.times.iter().position(|(freq, _)| *freq == time.freq) {
             return TimeSlot(i);
@@ -72,7 +72,7 @@ impl<'a> LayoutBuilder<'a> {
         TimeSlot(self.times.len() - 1)
     }
 
-    /// The layout and the time encodings. What no operation reads stands behind all else.
+    /// The layout and the time encodings. Parameters that no operation reads come last.
     pub fn finish(mut self) -> (WeightLayout, Vec<TimeBlock>) {
         let unread: Vec<Param> = self.program.declarations.params().filter(|param| !self.laid[param.index()]).collect();
         for param in unread {

@@ -1,7 +1,8 @@
-//! Runs programs on a device: the operations of a program, forward and backward, as kernels one after the other on one stream. Parameters have
-//! the names, shapes and fresh numbers that they have on the host.
+//! Runs programs on a device: the operations of a program, forward and backward, as kernels one after the other on one
+//! stream. Parameters have the same names, shapes and initial numbers as on the host.
 //!
-//! Differs: with the history on the device roots are not gathered into distinct centres first, so dropout falls on other slots than on the host.
+//! Differs: with the history on the device, roots are not first gathered into distinct centres, so dropout hits other
+//! slots than on the host.
 mod layout_builder;
 mod pass;
 mod stage;
@@ -23,8 +24,9 @@ use crate::ops::DeviceDecoder;
 use crate::program::Program;
 use pass::Pass;
 
-/// A program with its parameters on a device. `P` is where it gets the past from: a [`DeviceOrHostHistory`], with which it trains alone, its optimiser
-/// beside it, or a [`HostViewSource`], by which several lanes show it views and somebody else has the optimiser.
+/// A program with its parameters on a device. `P` provides the past: a [`DeviceOrHostHistory`], with which it trains
+/// alone and has its own optimiser, or a [`HostViewSource`], by which several lanes pass it views and their caller has
+/// the optimiser.
 pub struct DeviceProgram<R: CubeRuntime, P> {
     compiled: CompiledProgram<R>,
     /// Names and shapes; the numbers are on the device.
@@ -33,11 +35,11 @@ pub struct DeviceProgram<R: CubeRuntime, P> {
     past: P,
 }
 
-/// A program whose operations know where their parameters stand.
+/// A program whose operations hold the positions of their parameters.
 struct CompiledProgram<R: CubeRuntime> {
     program: Arc<Program>,
     times: Vec<TimeBlock>,
-    /// One for each step.
+    /// One stage per step.
     stages: Vec<Box<dyn DeviceStage<R>>>,
     decoder: DeviceDecoder,
     /// Features and static memory of the nodes.
@@ -45,18 +47,19 @@ struct CompiledProgram<R: CubeRuntime> {
 }
 
 impl Program {
-    /// Columns of the features and of the static memory that nodes show.
+    /// Columns of the features and of the static memory of nodes.
     fn node_columns(&self) -> [usize; 2] {
         self.steps.iter().find_map(|step| step.op.node_columns()).unwrap_or_default()
     }
 }
 
 impl<R: CubeRuntime, P: DeviceViewSource<R>> DeviceProgram<R, P> {
-    /// `program` with fresh parameters, the same as [`SliceProgram`](crate::SliceProgram) draws from `seed`, for what histories like `history` will
-    /// see of `log`. `room` are the bytes of the device that the past and all features may take.
+    /// `program` with initial parameters, the same as [`SliceProgram`](crate::SliceProgram) draws from `seed`, for
+    /// histories like `history` over `log`. `room` is the number of bytes of the device that the past and all features
+    /// may use.
     ///
     /// # Errors
-    /// [What has no form on a device](Program::check_device_support).
+    /// [What cannot run on a device](Program::check_device_support).
     pub fn new(
         program: Arc<Program>,
         seed: u64,
@@ -82,14 +85,14 @@ impl<R: CubeRuntime, P: DeviceViewSource<R>> DeviceProgram<R, P> {
         &self.compiled.program
     }
 
-    /// Where what it reads is.
+    /// Where the past and the features are.
     pub fn placement(&self) -> Placement {
         self.past.placement()
     }
 }
 
 impl<R: CubeRuntime> CompiledProgram<R> {
-    /// The time encodings at some weights.
+    /// The time encodings with these weights.
     fn times(&self, weights: &Weights<R>) -> Vec<TimeEncoding<R>> {
         self.times.iter().map(|&block| TimeEncoding::at(weights, block)).collect()
     }
@@ -152,7 +155,7 @@ impl<R: CubeRuntime> ResidentModel for DeviceProgram<R, DeviceOrHostHistory<R>> 
         let arriving = history.ask(&past, &memory, said.as_ref());
         pass.embed();
         let pairs = history.pairs(queries);
-        // computed on the host while the device computes what comes before
+        // computed on the host while the device computes the earlier steps
         let facts = history.facts(queries, batch, chance);
         let loss = pass.backward((&pairs, queries.positives()), facts);
         weights.step(&loss, step, clip);

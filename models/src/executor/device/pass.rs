@@ -8,13 +8,13 @@ use tempograph_kernels::tensor::CubeRuntime;
 use crate::executor::device::{BackwardFn, CompiledProgram, DeviceContext, TimeGradients};
 use crate::program::Value;
 
-/// The operations of a program at some weights, whose gradients it writes.
+/// The operations of a program with some weights, whose gradients it writes.
 pub(super) struct Pass<'a, R: CubeRuntime> {
     compiled: &'a CompiledProgram<R>,
     cx: DeviceContext<'a, R>,
-    /// One for each value, once it is computed.
+    /// One table per value, once it is computed.
     tables: Vec<Option<Matrix<R>>>,
-    /// One for each step that was run.
+    /// One function per step that was run.
     backs: Vec<Option<BackwardFn<'a, R>>>,
 }
 
@@ -24,9 +24,9 @@ impl<'a, R: CubeRuntime> Pass<'a, R> {
         Pass { compiled, cx, tables: vec![None; compiled.program.shapes.len()], backs: steps }
     }
 
-    /// Runs the steps that an update depends on, those that drop something out without: they will be run once more where embeddings depend on them.
-    /// Gives the new memories of the past's rows, or those that are stored where the model writes none, and what mail says, where the model gives
-    /// that and the batch's ends are asked about.
+    /// Runs the steps that an update depends on, without dropout. Steps with dropout run again if embeddings depend on
+    /// them. Returns the new memories of the past's rows (or the stored ones if the model writes none), and the mail
+    /// payload if the model makes it and the batch's ends are queried.
     pub fn update(&mut self, queries: &Queries) -> (Matrix<R>, Option<Matrix<R>>) {
         let (program, past, ends) = (&*self.compiled.program, self.cx.past, !queries.ends().is_empty());
         let mut clean: Vec<Option<Matrix<R>>> = vec![None; program.shapes.len()];
@@ -48,7 +48,7 @@ impl<'a, R: CubeRuntime> Pass<'a, R> {
         )
     }
 
-    /// Runs the steps that embeddings depend on and that were not run.
+    /// Runs the remaining steps that embeddings depend on.
     pub fn embed(&mut self) {
         for (i, step) in self.compiled.program.steps.iter().enumerate() {
             if step.embeds && self.tables[step.gives.index()].is_none() {
@@ -69,7 +69,8 @@ impl<'a, R: CubeRuntime> Pass<'a, R> {
         self.tables[value.index()].as_ref().unwrap_or_else(|| unreachable!("steps stand in the order they are read"))
     }
 
-    /// Scores the pairs, of which the first `positives` happened, and goes back to the weights. Gives the loss, `[1, 1]`.
+    /// Scores the pairs, of which the first `positives` are true events, and runs the backward pass down to the
+    /// weights. Returns the loss, `[1, 1]`.
     pub fn backward(mut self, (pairs, positives): (&PairPlan, usize), facts: &[PairFact]) -> Matrix<R> {
         let program = &*self.compiled.program;
         let top = self.table(program.embedding);

@@ -1,4 +1,4 @@
-//! What an operation is on a device.
+//! The trait of an operation's stage on a device.
 
 use std::fmt::Debug;
 
@@ -11,13 +11,13 @@ use crate::executor::device::TimeSlot;
 
 /// What a stage reads besides tables.
 pub(crate) struct DeviceContext<'a, R: CubeRuntime> {
-    /// All parameters, whose gradients are written.
+    /// All parameters. Stages write their gradients.
     pub weights: &'a Weights<R>,
     pub past: &'a DeviceView<R>,
     /// Features and static memory of the nodes.
     pub node_rows: &'a [Option<NodeRows<R>>; 2],
     pub times: &'a [TimeEncoding<R>],
-    /// Seed of what is dropped. Nothing is dropped without one.
+    /// Seed of the dropout. `None`: nothing is dropped.
     pub dropout: Option<u64>,
 }
 
@@ -35,17 +35,17 @@ impl<'a, R: CubeRuntime> DeviceContext<'a, R> {
         &self.times[i]
     }
 
-    /// The centres of a hop, the roots' own being hop 0. Nothing where roots are rows of the nodes.
+    /// The centres of a hop; hop 0 has the roots. `None` if roots are rows of the nodes.
     pub fn hop(&self, hop: usize) -> Option<&'a Hop<R>> {
         self.past.hops().iter().nth_back(hop)
     }
 }
 
-/// What all operations bring to the gradients of the time encodings, added up together at the end of a pass.
+/// Partial gradients of the time encodings from all operations, summed once at the end of a pass.
 pub(crate) struct TimeGradients<R: CubeRuntime>(Vec<TimeGradientPartials<R>>);
 
 impl<R: CubeRuntime> TimeGradients<R> {
-    /// Room for as many rows of each encoding as the `stages` say.
+    /// Allocates as many rows for each encoding as the `stages` need.
     pub fn new(cx: &DeviceContext<'_, R>, stages: &[Box<dyn DeviceStage<R>>]) -> TimeGradients<R> {
         let mut rows = vec![0; cx.times.len()];
         let wanted = stages.iter().filter_map(|stage| stage.time_gradient_rows(cx));
@@ -53,7 +53,7 @@ impl<R: CubeRuntime> TimeGradients<R> {
         TimeGradients(cx.times.iter().zip(rows).map(|(time, rows)| TimeGradientPartials::new(time, rows)).collect())
     }
 
-    /// Those of one encoding.
+    /// The partial gradients of one encoding.
     pub fn of(&mut self, TimeSlot(i): TimeSlot) -> &mut TimeGradientPartials<R> {
         &mut self.0[i]
     }
@@ -64,23 +64,24 @@ impl<R: CubeRuntime> TimeGradients<R> {
     }
 }
 
-/// The way back through an operation: it writes the gradients of its parameters and gives those of the tables it has read, in their order, from
-/// that of its own table. All of these may have columns behind those of the tables, which mean nothing.
+/// The backward pass of an operation. It writes the gradients of its parameters. From the gradient of its own table it
+/// returns those of the tables it read, in their order. All of these may have meaningless extra columns after those of
+/// the tables.
 pub(crate) type BackwardFn<'a, R> = Box<dyn FnOnce(&Matrix<R>, &mut TimeGradients<R>) -> Vec<Matrix<R>> + 'a>;
 
-/// An operation on a device: it knows where its parameters stand.
+/// An operation on a device, with the positions of its parameters.
 pub(crate) trait DeviceStage<R: CubeRuntime>: Debug + Send + Sync {
-    /// Launches what computes its table; gives that and the way back.
+    /// Launches the kernels of its table. Returns the table and the backward function.
     fn forward<'a>(&'a self, cx: DeviceContext<'a, R>, reads: Vec<Matrix<R>>) -> (Matrix<R>, BackwardFn<'a, R>);
 
-    /// Rows that it brings to the gradient of a time encoding on the way back.
+    /// Number of rows that its backward pass adds to the gradient of a time encoding.
     fn time_gradient_rows(&self, cx: &DeviceContext<'_, R>) -> Option<(TimeSlot, usize)> {
         let _ = cx;
         None
     }
 }
 
-/// Writes the gradient of a map; gives that of what it has read.
+/// Writes the gradient of a map. Returns the gradient of its input.
 pub(crate) fn linear_backward<R: CubeRuntime>(map: &Weight<R>, read: &Matrix<R>, grad: &Matrix<R>) -> Matrix<R> {
     map.backward(read, grad);
     map.backward_input(grad)

@@ -11,14 +11,14 @@ use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{AttentionPlan, ScoreActivation, TemporalOps, gather_rows, product, temporal_attention};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, InputTables, MIN_PARALLEL_ROWS, Operation, Stage, TableGradients};
+use crate::operation::{Context, Tables, MIN_PARALLEL_ROWS, Operation, Stage, TableGradients};
 use crate::ops::layers::attention::{
     Parts, Projections, attended_table, gather_with_zero_time, scatter, zero_time_backward,
 };
 use crate::ops::{Op, TimeEncoding};
 use crate::program::{Axis, Builder, Gradients, HopSizes, Map, Products, Shape, StepSizes, Value};
 
-/// A layer that adds up the neighbours of a hop's centres.
+/// A layer that sums over the neighbours of a hop's centres.
 #[derive(Clone, Debug)]
 pub struct NeighbourSum {
     pub(crate) neighbour: Map,
@@ -29,8 +29,8 @@ pub struct NeighbourSum {
 }
 
 impl Builder {
-    /// Embeddings of the centres of `hop`, `width` columns wide, from the rows of `table`. Parameters are called `NAME.neighbour…` and
-    /// `NAME.merge…`.
+    /// Embeddings of the centres of `hop`, `width` columns wide, from the rows of `table`. Parameters are called
+    /// `NAME.neighbour…` and `NAME.merge…`.
     pub fn neighbour_sum(&mut self, name: &str, table: Value, hop: usize, time: TimeEncoding, width: usize) -> Value {
         let (input, edge) = (self.width(table), self.edge_width());
         self.require_neighbours(hop);
@@ -53,7 +53,8 @@ impl NeighbourSum {
             activation: ScoreActivation::Scaled(1.0),
             dropout: None,
         };
-        // A query of zero attends evenly: the kernel gives the mean, the number of neighbours makes it the sum.
+        // A query of zero attends evenly: the kernel gives the mean, and the number of neighbours turns it into the
+        // sum.
         let query = Tensor::zeros([1, rows, columns], cx.device());
         let [freq, phase] = [self.time.freq, self.time.phase].map(|param| cx.vector(param));
         let mean = temporal_attention(Arc::new(plan), table.clone(), query, freq, phase);
@@ -106,15 +107,15 @@ struct SumStage {
 
 #[derive(Debug, Default)]
 struct Work {
-    /// `[C, W + T]` centres with phi(0) behind.
+    /// `[C, W + T]` centres, each followed by phi(0).
     centres: PaddedRows,
     centres_gradient: PaddedRows,
-    /// `[C, O]`: zeros, so that all neighbours weigh the same.
+    /// `[C, O]`: zeros, so that all neighbours have the same weight.
     query: PaddedRows,
     query_gradient: PaddedRows,
     projections: Projections,
     attention: ProjectedAttention,
-    /// `[C, O]`: means of mapped neighbours, then sums, in the backward pass their gradient.
+    /// `[C, O]`: means of mapped neighbours, then sums; in the backward pass their gradient.
     seen: PaddedRows,
     /// `[C, O + W + T]`
     concat: PaddedRows,
@@ -130,12 +131,12 @@ impl NeighbourSum {
 }
 
 impl Stage for SumStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: Tables<'_>, out: &mut PaddedRows) {
         let (SumStage { op, work }, table) = (self, reads.table(0));
         let (hop, width, weights) = (&cx.view.hops[op.hop], op.merge.outputs, cx.weights);
         let (rows, stride) = (hop.centres.len(), head_stride(width, 1));
         gather_with_zero_time(&mut work.centres, table, hop, &op.time, weights);
-        // the value's map stands for the key's too: a query of zero makes nothing of it
+        // the value's map is also passed as the key's: with a query of zero the key has no effect
         let columns = op.neighbour.inputs + 1;
         work.projections.concat(weights, [width, columns], [op.parts(), op.parts()], rows >= MIN_PARALLEL_ROWS);
         work.query.resize_with_stride(rows, width, stride);
@@ -158,7 +159,7 @@ impl Stage for SumStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: InputTables<'_>,
+        reads: Tables<'_>,
         grad: &mut PaddedRows,
         into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,

@@ -1,9 +1,9 @@
-//! What the roots meet at the second look: the mean of the rows of those nodes, and the root's own row. No weights.
+//! The mean of the rows of the nodes that the second look shows, plus the root's own row. It has no weights.
 //!
 //! ```text
 //! z_u = x_u + mean of x_v        over the events of u with v that the second look shows (GraphMixer, Cong et al., ICLR 2023, section 3.2)
 //! ```
-//!
+//! A node counts once per event. A root that is shown no event has its own row only.
 //! A node counts as often as it was met. A root that is shown no event has its own row.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tempograph_kernels::product;
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, InputTables, Operation, Stage, TableGradients};
+use crate::operation::{Context, Tables, Operation, Stage, TableGradients};
 use crate::ops::Op;
 use crate::ops::tables::centres::{centre_nodes, centre_nodes_into};
 use crate::program::{Axis, Builder, Gradients, Products, Shape, StepSizes, Value};
@@ -25,13 +25,13 @@ use crate::program::{Axis, Builder, Gradients, Products, Shape, StepSizes, Value
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MeanOver {
-    /// The events that are shown.
+    /// The number of events shown.
     Events,
-    /// The events that are shown, and once more the most that would be: DyGLib's mean of a softmax.
+    /// The number of events shown times the maximum number of events: DyGLib's mean of a softmax.
     EventsAndSlots,
 }
 
-/// Means of what the roots meet at the second look.
+/// Means of the nodes that the second look shows to the roots.
 #[derive(Clone, Debug)]
 pub struct WindowMean {
     pub(crate) look: WindowSpec,
@@ -39,7 +39,8 @@ pub struct WindowMean {
 }
 
 impl Builder {
-    /// Rows of the roots from the rows of nodes in `table`, as wide, over the events that `look` shows. A program has one second look.
+    /// Rows of the roots from the rows of nodes in `table`, with the same width, over the events that `look` shows. A
+    /// program has at most one second look.
     pub fn window_mean(&mut self, name: &str, table: Value, look: WindowSpec, over: MeanOver) -> Value {
         let (axis, width) = (self.axis(table), self.width(table));
         self.check(axis == Axis::Nodes, || format!("a mean of a window reads rows of nodes, not of {axis}"));
@@ -53,7 +54,7 @@ impl Builder {
 }
 
 impl WindowMean {
-    /// What means are multiplied by.
+    /// The factor of the means.
     fn scale(&self) -> f32 {
         match self.over {
             MeanOver::Events => 1.0,
@@ -101,7 +102,7 @@ struct WindowStage {
 }
 
 impl WindowStage {
-    /// The rows that the roots see.
+    /// The table rows that the roots see.
     fn rows<'a>(op: &WindowMean, own: &'a [u32], cx: &Context<'a>) -> WindowRows<'a> {
         let window = &cx.view.window;
         WindowRows { own, starts: &window.starts, rows: &window.row, scale: op.scale() }
@@ -109,7 +110,7 @@ impl WindowStage {
 }
 
 impl Stage for WindowStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: Tables<'_>, out: &mut PaddedRows) {
         let WindowStage { op, own, means } = self;
         centre_nodes_into(cx.view, 0, own);
         means.forward(&WindowStage::rows(op, own, cx), reads.table(0), out);
@@ -118,7 +119,7 @@ impl Stage for WindowStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: InputTables<'_>,
+        reads: Tables<'_>,
         grad: &mut PaddedRows,
         into: &mut TableGradients<'_>,
         _: &mut Gradients<'_>,

@@ -1,4 +1,5 @@
-//! Attention of nodes to the mail that is kept for them: what a node is, asked about at a time, follows from its memory and its mailbox alone.
+//! Attention of nodes to the mails in their mailboxes. The row of a node at a time follows from its memory and its
+//! mailbox alone.
 //!
 //! ```text
 //! x_i = [mail_i | e_i | phi(t - t_i)]                                  of the mails in the slots i
@@ -6,7 +7,8 @@
 //! h   = relu(drop(W norm(sum a_i v_i + s) + b)),  a = softmax(LeakyReLU(q . k))
 //! ```
 //!
-//! It is APAN's encoder as TGL has it. A row is that of a root: a node at a time. Memories are such rows, at the node's last event.
+//! It is APAN's encoder as TGL has it. A row is that of a root: a node at a time. The memory of a node is such a row at
+//! its last event.
 mod slices;
 mod tensors;
 
@@ -22,7 +24,7 @@ use crate::ops::tables::dropout;
 use crate::ops::{Op, TimeEncoding};
 use crate::program::{Axis, Builder, Map, Param, Products, Shape, StepSizes, Value};
 
-/// Slope below zero of what scores become before the softmax.
+/// Slope below zero of the score activation.
 const SLOPE: f32 = 0.2;
 /// The event of a slot without mail.
 const NONE: u64 = u64::MAX;
@@ -34,22 +36,22 @@ pub struct MailboxSettings {
     pub width: usize,
     /// Heads `H`, which divide `D`.
     pub heads: usize,
-    /// Share of the attention weights that a training step drops, and of the numbers behind the attention.
+    /// Share of the attention weights and of the attention's output that a training step drops.
     pub dropout: f32,
-    /// Whether slots without mail are seen, as mails of zeros at the log's first event.
+    /// Whether slots without mail are read, as mails of zeros at the log's first event.
     pub empty: bool,
-    /// How mail is kept: in slots.
+    /// How mail is stored: in slots.
     pub rule: MailRule,
 }
 
-/// Attends to mail that is kept.
+/// Attends to the mails in a node's mailbox.
 #[derive(Clone, Debug)]
 pub struct MailboxAttention {
     pub(crate) settings: MailboxSettings,
     pub(crate) slots: usize,
-    /// Columns of what a mail says.
+    /// Columns of a mail's payload.
     pub(crate) said: usize,
-    /// Columns of features that are read of each mail's event.
+    /// Columns of the features that are read with each mail's event.
     pub(crate) edge: usize,
     pub(crate) query: Map,
     pub(crate) key: Map,
@@ -60,7 +62,8 @@ pub struct MailboxAttention {
 }
 
 impl Builder {
-    /// What the roots are by their memories and mailboxes, `[C, D]`. Parameters are called `NAME.query…`, `NAME.key…` and so on.
+    /// Rows of the roots from their memories and mailboxes, `[C, D]`. Parameters are called `NAME.query…`, `NAME.key…`
+    /// and so on.
     pub fn mailbox_attention(&mut self, name: &str, time: TimeEncoding, settings: MailboxSettings) -> Value {
         let MailboxSettings { width, heads, rule, empty, .. } = settings;
         self.check(width > 0, || "model.memory is 0; a mailbox attention needs at least 1 column".into());
@@ -73,7 +76,7 @@ impl Builder {
         self.needs.age |= empty;
         self.require_hop(0);
         let said = rule.width(width);
-        // What a mean says holds the features of its events.
+        // The payload of a mean already contains the features of its events.
         let edge = if matches!(rule.combine, Combine::MeanSlots(_)) { 0 } else { self.edge_width() };
         let seen = said + edge + time.width;
         let mut map = |part: &str, inputs| self.parameters.linear(&format!("{name}.{part}"), inputs, width, true);
@@ -85,14 +88,14 @@ impl Builder {
     }
 }
 
-/// Which mails the roots see.
+/// The mails that each root attends to.
 #[derive(Debug, Default)]
 pub(crate) struct MailboxSlots {
-    /// Slots as neighbours: rows of what mails say, of which the last says nothing.
+    /// Slots as neighbours: rows of mail payloads, of which the last is zeros.
     pub slots: Neighbours,
-    /// `[C]` when each centre is asked about.
+    /// `[C]` query time of each centre.
     times: Vec<i64>,
-    /// `[U]` where a node's mails begin and end.
+    /// `[U]` range of each node's mails.
     mails: Vec<[u32; 2]>,
 }
 
@@ -143,7 +146,7 @@ impl FeaturesOrZeros {
         FeaturesOrZeros { rows: rows.clone(), none: vec![0.0; rows.width()] }
     }
 
-    /// Shows others, in the same memory.
+    /// Replaces the features, in the same memory.
     pub fn show(&mut self, rows: &Arc<dyn Rows>) {
         self.rows.clone_from(rows);
         self.none.resize(rows.width(), 0.0);

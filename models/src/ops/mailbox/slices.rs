@@ -7,7 +7,7 @@ use tempograph_kernels::cpu::{
     ProjectionGradients, ProjectionWeights, add, head_stride, relu_backward,
 };
 
-use crate::operation::{Context, InputTables, MIN_PARALLEL_ROWS, Stage, TableGradients};
+use crate::operation::{Context, Tables, MIN_PARALLEL_ROWS, Stage, TableGradients};
 use crate::ops::layers::attention::{Parts, Projections, attended_table};
 use crate::ops::mailbox::{FeaturesOrZeros, MailboxAttention, MailboxSlots};
 use crate::ops::tables::dropout::drop_from;
@@ -18,7 +18,7 @@ pub(super) struct MailboxStage {
     op: MailboxAttention,
     seen: MailboxSlots,
     features: Option<FeaturesOrZeros>,
-    /// `[mails + 1, W]` what mails say, zeros last.
+    /// `[mails + 1, W]` mail payloads, zeros last.
     said: PaddedRows,
     said_gradient: Vec<f32>,
     /// `[C, D]` memories.
@@ -34,7 +34,7 @@ pub(super) struct MailboxStage {
     normed: PaddedRows,
     normed_gradient: PaddedRows,
     maps: [Linear; 2],
-    /// `[C, D]` the rows that were given.
+    /// `[C, D]` the output rows.
     given: PaddedRows,
 }
 
@@ -102,7 +102,7 @@ impl MailboxStage {
 }
 
 impl Stage for MailboxStage {
-    fn forward(&mut self, cx: &Context<'_>, _: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, _: Tables<'_>, out: &mut PaddedRows) {
         self.load(cx);
         let MailboxStage { op, seen, features, said, own, query, projections, attention, attended, .. } = self;
         let (width, heads, weights) = (op.settings.width, op.settings.heads, cx.weights);
@@ -120,7 +120,7 @@ impl Stage for MailboxStage {
         summed.zeros(rows, width);
         for row in 0..rows {
             let sum = summed.row_mut(row);
-            // the biases of values are not those of no mail at all
+            // a node without mail gets no bias of the values
             if seen.slots.count[row] > 0 {
                 sum.copy_from_slice(attended.row(row));
             }
@@ -136,7 +136,7 @@ impl Stage for MailboxStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        _: InputTables<'_>,
+        _: Tables<'_>,
         grad: &mut PaddedRows,
         _: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,

@@ -6,7 +6,7 @@
 //! s_u(t)  = cell(m_u, s_u(t-))                     GRU, RNN                                             eq. 3
 //! ```
 //!
-//! `x_v` is what the mail carries of the other end: its memory, or what the model gave it to say.
+//! `x_v` is what the mail carries of the other end: its memory, or the payload that the model makes.
 #[cfg(feature = "cube")]
 mod device;
 mod slices;
@@ -34,12 +34,12 @@ pub struct MemoryUpdateSettings {
     pub message: Message,
     /// Recurrent cell.
     pub updater: Updater,
-    /// How mail is kept and read.
+    /// How mail is stored and read.
     pub rule: MailRule,
 }
 
 impl MemoryUpdateSettings {
-    /// The last mail of a batch, as it is, with the other end's memory at the event, into `updater`.
+    /// Settings for the last mail of a batch, unmapped, with the other end's memory at the event, into `updater`.
     pub fn last(width: usize, updater: Updater) -> MemoryUpdateSettings {
         MemoryUpdateSettings { width, message: Message::Identity, updater, rule: MailRule::default() }
     }
@@ -51,14 +51,15 @@ pub struct MemoryUpdate {
     pub(crate) settings: MemoryUpdateSettings,
     pub(crate) time: TimeEncoding,
     pub(crate) edge: usize,
-    /// Of a message that is mapped.
+    /// Maps of the message, if it is mapped.
     pub(crate) message: Option<[Map; 2]>,
     /// `w_ih` `[G, X]`, `w_hh` `[G, D]`, `b_ih` `[G]`, `b_hh` `[G]`.
     pub(crate) cell: [Param; 4],
 }
 
 impl Builder {
-    /// Reads waiting mail into memory: new memories, `[U, D]`. Parameters are called `NAME.message…` and `NAME.cell…`.
+    /// Updates memories from waiting mail: new memories, `[U, D]`. Parameters are called `NAME.message…` and
+    /// `NAME.cell…`.
     pub fn memory_update(&mut self, name: &str, time: TimeEncoding, settings: MemoryUpdateSettings) -> Value {
         let (width, edge) = (settings.width, self.edge_width());
         self.check(width > 0, || "model.memory is 0; a memory update needs at least 1 column".into());
@@ -93,7 +94,7 @@ impl Builder {
     }
 }
 
-/// The kernel's name of an updater.
+/// The kernel's cell for an updater.
 pub(crate) fn cell(updater: Updater) -> Cell {
     match updater {
         Updater::Gru => Cell::Gru,
@@ -102,12 +103,12 @@ pub(crate) fn cell(updater: Updater) -> Cell {
 }
 
 impl MemoryUpdate {
-    /// Whether the fused kernel knows it: one mail a node, as it is.
+    /// Whether the fused kernel supports it: one mail per node, unmapped.
     pub(crate) fn is_fused(&self) -> bool {
         self.message.is_none() && self.settings.rule.combine == Combine::Last
     }
 
-    /// Says what has no form on a device.
+    /// Checks that it can run on a device. The error names the setting.
     pub(crate) fn check_device_support(&self) -> Result<(), String> {
         match self.message {
             Some(_) => Err("message maps (model.message = \"mlp\")".into()),

@@ -1,10 +1,10 @@
-//! The memory update on slices, of one mail a node as it is: one fused kernel.
+//! The memory update on slices with one unmapped mail per node: one fused kernel.
 
 use tempograph_framework::{MailView, View};
 use tempograph_kernels::MailPlan;
 use tempograph_kernels::cpu::{self, CellGradients, CellWeights, PaddedRows};
 
-use crate::operation::{Context, InputTables, Stage, TableGradients};
+use crate::operation::{Context, Tables, Stage, TableGradients};
 use crate::ops::memory::MemoryUpdate;
 use crate::program::{Gradients, Weights};
 
@@ -37,7 +37,7 @@ fn plan(view: &View) -> &MailPlan {
 }
 
 impl Stage for FusedStage {
-    fn forward(&mut self, cx: &Context<'_>, _: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, _: Tables<'_>, out: &mut PaddedRows) {
         let (FusedStage { op, kernel }, plan) = (self, plan(cx.view));
         out.resize_dense(plan.unique, op.settings.width);
         kernel.forward(plan, op.cell(), op.cell_weights(cx.weights), op.time.weights(cx.weights), &mut out.values);
@@ -46,7 +46,7 @@ impl Stage for FusedStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        _: InputTables<'_>,
+        _: Tables<'_>,
         grad: &mut PaddedRows,
         _: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,

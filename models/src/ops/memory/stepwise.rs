@@ -1,4 +1,4 @@
-//! The memory update on slices where messages are mapped, or averaged over a node's mails: step by step.
+//! The memory update on slices if messages are mapped or averaged over a node's mails: step by step.
 
 use tempograph_framework::MailView;
 use tempograph_kernels::cpu::{
@@ -6,7 +6,7 @@ use tempograph_kernels::cpu::{
     relu_backward, sin_row,
 };
 
-use crate::operation::{Context, InputTables, Stage, TableGradients};
+use crate::operation::{Context, Tables, Stage, TableGradients};
 use crate::ops::memory::MemoryUpdate;
 use crate::program::Gradients;
 
@@ -15,20 +15,20 @@ pub(super) struct StepwiseStage {
     op: MemoryUpdate,
     /// `[M]` rows of the view that are updated.
     rows: Vec<u32>,
-    /// `[M + 1]` where the mails of each begin.
+    /// `[M + 1]` where the mails of each row begin.
     starts: Vec<u32>,
     /// `[M, D]` their memories.
     own: PaddedRows,
     /// `[mails]` time since the receiver's last update.
     dt: Vec<f32>,
-    /// `[mails, X]` messages as mail has them, and their gradient.
+    /// `[mails, X]` messages before the map, and their gradient.
     raw: PaddedRows,
     raw_gradient: PaddedRows,
     maps: [Linear; 2],
     /// `[mails, X/2]`
     rectified: PaddedRows,
     rectified_gradient: PaddedRows,
-    /// `[mails, D]` mapped messages, in the backward pass their gradient.
+    /// `[mails, D]` mapped messages; in the backward pass their gradient.
     mapped: PaddedRows,
     /// `[M, in]` means, and their gradient.
     combined: PaddedRows,
@@ -131,7 +131,7 @@ fn mean_backward(out: &mut PaddedRows, means: &PaddedRows, starts: &[u32], rows:
 }
 
 impl Stage for StepwiseStage {
-    fn forward(&mut self, cx: &Context<'_>, _: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, _: Tables<'_>, out: &mut PaddedRows) {
         out.resize_dense(cx.view.nodes.len(), self.op.settings.width);
         out.values.copy_from_slice(cx.view.mail.memory());
         self.load(cx);
@@ -153,7 +153,7 @@ impl Stage for StepwiseStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        _: InputTables<'_>,
+        _: Tables<'_>,
         grad: &mut PaddedRows,
         _: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,

@@ -13,7 +13,7 @@ use crate::ops::memory::MemoryUpdate;
 use crate::settings::Updater;
 
 impl MemoryUpdate {
-    /// Memories of the view's nodes with their mail read, `[U, D]`.
+    /// Memories of the view's nodes, updated from their mail, `[U, D]`.
     pub(crate) fn on_tensors<B: TemporalOps>(&self, cx: &TensorContext<'_, B>) -> Tensor<B, 2> {
         match &cx.view.mail {
             MailView::Last(plan) if self.message.is_none() => {
@@ -32,7 +32,7 @@ impl MemoryUpdate {
         }
     }
 
-    /// The same in separate steps, for what the fused kernel does not know: many mails a node and mapped messages.
+    /// The same in separate steps, for what the fused kernel does not support: many mails per node and mapped messages.
     fn stepwise<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, mails: &ManyMails) -> Tensor<B, 2> {
         let memory = cx.from_rows(mails.memory.clone(), [mails.unique, self.settings.width]);
         if mails.rows.is_empty() {
@@ -41,7 +41,7 @@ impl MemoryUpdate {
         let own = gather_rows(memory.clone(), mails.rows.clone());
         let combined = self.combined_messages(cx, mails, own.clone());
         let updated = self.step(cx, combined, own);
-        // Rows not updated come from the memory, the rest from the updated rows behind it.
+        // Rows without an update come from the memory, the rest from the updated rows, which follow it.
         let mut source: Vec<u32> = (0..mails.unique as u32).collect();
         mails.rows.iter().enumerate().for_each(|(i, &row)| source[row as usize] = (mails.unique + i) as u32);
         gather_rows(Tensor::cat(vec![memory, updated], 0), source)

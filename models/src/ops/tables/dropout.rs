@@ -1,4 +1,4 @@
-//! Dropout of single numbers of rows.
+//! Dropout of single numbers in rows.
 
 use tempograph_kernels::cpu::PaddedRows;
 use tempograph_kernels::tensor::Tensor;
@@ -6,15 +6,15 @@ use tempograph_kernels::{Dropout, TemporalOps};
 
 use crate::executor::TensorContext;
 
-/// Apart from what is added to a step's seed where attention weights are dropped.
+/// Keeps these dropout streams apart from those of attention weights, which are also offsets of a step's seed.
 const OF_ROWS: u64 = 1 << 32;
 
-/// What a step drops out of rows under its seed, the same for the same `stream`.
+/// Dropout on rows under a step's seed. The same `stream` gives the same mask.
 pub(crate) fn of_rows(rate: f32, seed: Option<u64>, stream: u64) -> Option<Dropout> {
     seed.filter(|_| rate > 0.0).map(|seed| Dropout { rate, seed: seed.wrapping_add(OF_ROWS + stream) })
 }
 
-/// Drops numbers of `rows`, or of their gradient.
+/// Applies dropout to `rows`, or to their gradient.
 pub(crate) fn drop_from(rows: &mut PaddedRows, dropout: Option<Dropout>) {
     let Some(dropout) = dropout else { return };
     let columns = rows.columns();

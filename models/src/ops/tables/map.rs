@@ -1,4 +1,4 @@
-//! A linear map of tables side by side: `y = W [x_1 | x_2 | …] + b`, row by row.
+//! A linear map of concatenated tables: `y = W [x_1 | x_2 | …] + b`, row by row.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tempograph_kernels::cpu::{Activation, InputGradient, Linear, PaddedRows};
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, InputTables, Operation, Stage, TableGradients};
+use crate::operation::{Context, Tables, Operation, Stage, TableGradients};
 use crate::ops::Op;
 use crate::program::{Axis, Builder, Gradients, Map, Products, Shape, StepSizes, Value};
 
@@ -19,7 +19,8 @@ pub struct RowMap {
 }
 
 impl Builder {
-    /// Rows of `width` columns, mapped from the rows of all `tables`, one behind the other. Parameters are called `NAME.weight` and `NAME.bias`.
+    /// Rows of `width` columns, mapped from the concatenated rows of all `tables`. Parameters are called `NAME.weight`
+    /// and `NAME.bias`.
     pub fn linear_map(&mut self, name: &str, tables: &[Value], width: usize) -> Value {
         let axis = tables.first().map_or(Axis::Nodes, |&table| self.axis(table));
         let apart = tables.iter().map(|&table| self.axis(table)).find(|other| *other != axis);
@@ -66,13 +67,13 @@ impl Operation for RowMap {
 struct MapStage {
     op: RowMap,
     map: Linear,
-    /// `[n, inputs]` the tables side by side.
+    /// `[n, inputs]` the concatenated tables.
     joined: PaddedRows,
     of_joined: PaddedRows,
 }
 
 impl Stage for MapStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: Tables<'_>, out: &mut PaddedRows) {
         let MapStage { op, map, joined, .. } = self;
         joined.zeros(if reads.is_empty() { 0 } else { reads.table(0).rows() }, op.map.inputs);
         for row in 0..joined.rows() {
@@ -89,7 +90,7 @@ impl Stage for MapStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: InputTables<'_>,
+        reads: Tables<'_>,
         grad: &mut PaddedRows,
         into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
@@ -101,7 +102,7 @@ impl Stage for MapStage {
         for i in 0..reads.len() {
             let table = reads.table(i);
             let of_table = into.table(i, table);
-            // Padding is read by products: what an earlier gradient left there must not be.
+            // Products read the padding, so an earlier gradient must not remain there.
             of_table.values.fill(0.0);
             for row in 0..table.rows() {
                 of_table.row_mut(row).copy_from_slice(&of_joined.row(row)[first..first + table.columns()]);

@@ -7,18 +7,18 @@ use tempograph_kernels::cpu::{LayerNorm, PaddedRows};
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, InputTables, Operation, Stage, TableGradients};
+use crate::operation::{Context, Tables, Operation, Stage, TableGradients};
 use crate::ops::Op;
 use crate::program::{Builder, Gradients, Param, Products, Shape, StepSizes, Value};
 
-/// Norms rows.
+/// Applies a layer norm to rows.
 #[derive(Clone, Debug)]
 pub struct RowNorm {
     pub(crate) parameters: [Param; 2],
 }
 
 impl Builder {
-    /// The rows of `table`, normed. Parameters are called `NAME.weight` and `NAME.bias`.
+    /// The layer norm of the rows of `table`. Parameters are called `NAME.weight` and `NAME.bias`.
     pub fn norm(&mut self, name: &str, table: Value) -> Value {
         let shape = Shape { axis: self.axis(table), width: self.width(table) };
         let op = RowNorm { parameters: self.parameters.norm(name, shape.width) };
@@ -26,7 +26,7 @@ impl Builder {
     }
 }
 
-/// Rows normed with this weight and bias.
+/// The layer norm of rows with this weight and bias.
 pub(crate) fn norm_on_tensors<B: TemporalOps>(
     cx: &TensorContext<'_, B>,
     [weight, bias]: [Param; 2],
@@ -66,14 +66,14 @@ struct NormStage {
 }
 
 impl Stage for NormStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: Tables<'_>, out: &mut PaddedRows) {
         self.norm.forward(reads.table(0), self.op.parameters.map(|param| cx.weights.values(param)), out);
     }
 
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: InputTables<'_>,
+        reads: Tables<'_>,
         grad: &mut PaddedRows,
         into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,

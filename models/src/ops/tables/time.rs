@@ -1,4 +1,4 @@
-//! The time encoding `cos(dt w + b)` (TGAT eq. 5), which several operations share, learned or not.
+//! The time encoding `cos(dt w + b)` (TGAT eq. 5), learned or not. Several operations share one.
 
 use std::sync::Arc;
 
@@ -42,8 +42,9 @@ impl Builder {
         encoding
     }
 
-    /// A time encoding of `width` columns. Where it is not learned its numbers are constants of the program: it has no parameter, and no
-    /// optimiser changes it. Else its parameters are called as those of [`time_encoding`](Self::time_encoding).
+    /// A time encoding of `width` columns. If it is not learned, its numbers are constants of the program: it has no
+    /// parameter, and no optimiser changes it. Otherwise its parameters have the names of
+    /// [`time_encoding`](Self::time_encoding).
     pub fn any_time_encoding(&mut self, name: &str, width: usize, frequencies: Frequencies) -> AnyTimeEncoding {
         self.time = width;
         let freq = match frequencies {
@@ -76,9 +77,9 @@ pub struct FixedTimeEncoding {
 /// A time encoding, learned or not.
 #[derive(Clone, Debug)]
 pub enum AnyTimeEncoding {
-    /// Of parameters.
+    /// With parameters.
     Learned(TimeEncoding),
-    /// Of constants.
+    /// With constants.
     Fixed(FixedTimeEncoding),
 }
 
@@ -116,7 +117,7 @@ impl AnyTimeEncoding {
         }
     }
 
-    /// What it is, in a few words.
+    /// A short description.
     pub(crate) fn describe(&self) -> &'static str {
         match self {
             AnyTimeEncoding::Learned(_) => "times learned",

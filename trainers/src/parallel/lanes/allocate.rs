@@ -1,4 +1,4 @@
-//! Where the histories of a process lie: for itself, or together with other processes of its machine.
+//! Where the histories of a process are allocated: in its own memory, or shared with other processes of its machine.
 
 use std::collections::BTreeSet;
 
@@ -14,20 +14,20 @@ use crate::setup::TrainingRun;
 use crate::transport::exchange::{Exchange, ExchangeError};
 use crate::transport::machine;
 
-/// The histories of a process, empty, in their places.
+/// The allocated histories of a process, empty.
 pub(crate) struct AllocatedHistories {
     /// The first process of this machine.
     pub machine: usize,
     /// Graphs of the log on this machine.
     pub graphs: usize,
-    /// Bytes of the log sorted by node that processes of this machine have together.
+    /// Bytes of the log sorted by node that processes of this machine share.
     pub sorted: usize,
-    /// The processes that share this process's history with it.
+    /// The processes that share this process's history.
     pub group: Option<HistoryGroup>,
     pub histories: Vec<TrainingHistory>,
 }
 
-/// Places the histories of `layout`. All processes call this.
+/// Allocates the histories of `layout`. All processes call this.
 pub(crate) fn allocate_histories(
     run: &TrainingRun<'_>,
     needs: Needs,
@@ -74,15 +74,15 @@ pub(crate) fn allocate_histories(
     Ok(AllocatedHistories { machine: first[rank], graphs, sorted, group, histories })
 }
 
-/// Whether history `number` may read the log for the events of a node. One that begins in the middle of the log parts
-/// from it with its first events, which processes that have a history together cannot: those who only watch would not
-/// notice.
+/// Whether history `number` may read the log for the events of a node. A history that begins in the middle of the log
+/// stops following it at its first events. Processes that share a history cannot do that: a process that does not write
+/// would not notice.
 pub(crate) fn may_follow(number: usize, grouped: bool) -> bool {
     number == 0 || !grouped
 }
 
-/// Sorts `log` by node once for all processes of a machine. Gives the bytes they have together, none where this one
-/// will sort its own.
+/// Sorts `log` by node once for all processes of a machine. Gives the bytes they share, or 0 where this process sorts
+/// its own.
 fn sort_by_node(exchange: &mut dyn Exchange, log: &EventLog) -> Result<usize, ExchangeError> {
     let bytes = log.needed_by_node();
     let sort = |together: &mut usize, room| {
@@ -96,8 +96,8 @@ fn sort_by_node(exchange: &mut dyn Exchange, log: &EventLog) -> Result<usize, Ex
     machine::once_in_shared_memory(exchange, || Ok(0), |_| bytes, sort, find)
 }
 
-/// Graphs of the log that the processes of this one's machine keep: one for each history, and where batches are made
-/// ready ahead one more in each process. Of each process `first` names the first on its machine.
+/// Graphs of the log on this process's machine: one for each history, and with prefetch one more for each history of
+/// each process. `first` names for each process the first on its machine.
 fn graphs(first: &[usize], rank: usize, plan: Plan, ahead: bool) -> usize {
     let world = first.len();
     let here = (0..world).filter(|&process| first[process] == first[rank]);
@@ -112,12 +112,12 @@ impl Lanes {
         self.histories.iter().map(|trained| trained.history.bytes()).sum()
     }
 
-    /// Bytes of histories and graphs that this process has together with others of its machine.
+    /// Bytes of histories and graphs that this process shares with others of its machine.
     pub fn shared_bytes(&self) -> usize {
         self.sorted + self.group.as_ref().map_or(0, HistoryGroup::shared_bytes)
     }
 
-    /// Bytes of histories and graphs that it has for itself.
+    /// Bytes of histories and graphs that only this process has.
     pub fn own_bytes(&self) -> usize {
         let sorted = if self.sorted > 0 { 0 } else { self.builder.log.bytes_by_node() };
         let ahead =

@@ -34,24 +34,24 @@ pub(crate) struct Lanes {
     builder: Arc<BatchBuilder>,
     /// The lanes of this process, by rank.
     own: Range<usize>,
-    /// The processes that share this process's history with it, where it has only one and not all of its lanes.
+    /// The processes that share this process's history, where it has only one history and not all of its lanes.
     group: Option<HistoryGroup>,
     /// The first process of this machine.
     pub machine: usize,
     /// Graphs of the log on this machine.
     graphs: usize,
-    /// Bytes of the log sorted by node that processes of this machine have together.
+    /// Bytes of the log sorted by node that processes of this machine share.
     sorted: usize,
     pool: LanePool,
     histories: Vec<TrainingHistory>,
-    /// Of all weights.
+    /// The summed gradients of all weights.
     gradients: Vec<f32>,
     ahead: ParallelSpec,
-    /// The batches to come, once the first step is taken and if any are to be made ready ahead.
+    /// The batches to come: with prefetch, after the first step.
     prefetch: Option<Prefetch>,
-    /// What a checkpoint told of batches to come.
+    /// The batches to come that a checkpoint held.
     restored: Store,
-    /// What the pipeline did since the epoch began.
+    /// What the pipeline measured since the epoch began.
     pub prefetched: PrefetchReport,
     trace: Option<Arc<Trace>>,
 }
@@ -61,11 +61,11 @@ struct TrainingHistory {
     /// Its number in the plan.
     number: usize,
     history: History,
-    /// `[j]` by the step they were begun at, modulo `j`.
+    /// `[j]`, by the step they were begun at, modulo `j`.
     begun: Vec<GlobalBatch>,
 }
 
-/// What a process tells the others beside its gradients; they are added up.
+/// Flags that a process sends to the others with its gradients. They are summed over the processes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ControlFlags {
     /// To stop after this step.
@@ -114,18 +114,18 @@ impl Lanes {
         &self.histories[0].history
     }
 
-    /// Lends it to who trains with it; it is to be [put back](Lanes::set_history) before anything else is asked of it.
+    /// Takes the history out, for a model that trains with it. [Set it](Lanes::set_history) before any other call.
     pub fn take_history(&mut self) -> History {
         self.histories[0].history.take()
     }
 
-    /// Puts another in its place.
+    /// Replaces the history.
     pub fn set_history(&mut self, history: History) {
         self.histories[0].history = history;
         self.prefetch = None;
     }
 
-    /// Takes one step with all lanes.
+    /// Trains one step with all lanes.
     pub fn step(
         &mut self,
         step: u64,
@@ -150,14 +150,14 @@ impl Lanes {
         Ok((record, flags))
     }
 
-    /// Makes ready the batches that are begun at `step`, with all the negatives they will be trained with. Gives the
-    /// time it took.
+    /// Reads the batches that are begun at `step`, for all the sets of negatives they are trained with. Gives the time
+    /// it took.
     fn begin(&mut self, step: u64, exchange: &mut dyn Exchange) -> Result<StageTimes, TrainError> {
         self.begin_sweep(step, exchange)?;
         if self.ahead.prefetch == 0 { self.read(step) } else { self.take(step) }
     }
 
-    /// Histories of which `step` begins another sweep forget.
+    /// Resets the histories whose next sweep begins at `step`.
     pub fn begin_sweep(&mut self, step: u64, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
         for TrainingHistory { number, history, .. } in &mut self.histories {
             match &self.group {
@@ -184,7 +184,7 @@ impl Lanes {
         })
     }
 
-    /// Reads the batches here and now.
+    /// Reads the batches on this thread, without prefetch.
     fn read(&mut self, step: u64) -> Result<StageTimes, TrainError> {
         let Lanes { plan, builder, pool, histories, .. } = self;
         let (began, mut clock, at) = (Instant::now(), LapTimer::start(), plan.epoch_lane_at(step));
@@ -203,12 +203,12 @@ impl Lanes {
         note(&self.trace, Stage::Sample, step, began);
         let mut stages = StageTimes::default();
         self.histories.iter().flat_map(|trained| &trained.begun[at].inputs).for_each(|input| stages.add(&input.stages));
-        // Lanes read at the same time: each kind of work has its part of the time that passed.
+        // Lanes read at the same time. So the elapsed time is divided in proportion to the times of the stages.
         let part = clock.lap() / stages.total().max(f64::MIN_POSITIVE);
         Ok(StageTimes { ask: part * stages.ask, view: part * stages.view, ..StageTimes::default() })
     }
 
-    /// Takes the batches that were made ready ahead.
+    /// Takes the batches from the pipeline.
     fn take(&mut self, step: u64) -> Result<StageTimes, TrainError> {
         let mut clock = LapTimer::start();
         let Lanes { plan, batches, builder, histories, ahead, prefetch, restored, prefetched, trace, .. } = self;
@@ -239,7 +239,7 @@ impl Lanes {
         Ok(StageTimes { view: clock.lap(), ..StageTimes::default() })
     }
 
-    /// What lane `rank` trains at `step`, one of `trained` batches, if anything.
+    /// What lane `rank` trains at `step`, one of `trained` batches. Nothing if it trains none.
     fn lane_batch(&self, rank: usize, step: u64, trained: f32) -> Option<LaneBatch<'_>> {
         let turn = self.plan.lane_task(rank, step, self.batches)?;
         let TrainingHistory { begun, .. } = self.histories.iter().find(|trained| trained.number == turn.history)?;
@@ -248,7 +248,7 @@ impl Lanes {
         (!input.part.is_empty()).then(|| input.lane_batch(trained, observed))
     }
 
-    /// A plan of one lane: its gradients are applied where they were computed.
+    /// One step of a plan of one lane. Its gradients are applied where they were computed.
     fn step_single_lane(
         &self,
         step: u64,
@@ -323,11 +323,11 @@ impl Lanes {
         TrainError::Diverged { step, event: EventId(event), loss }
     }
 
-    /// Lets the batches begun at `step` happen.
+    /// Observes the batches begun at `step`.
     fn observe(&mut self, step: u64, learner: &Learner, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
         let Lanes { plan, batches, builder, own, group, pool, histories, .. } = self;
         let whole = |history| builder.events_of(plan.position_at(history, step, *batches).batch);
-        // What a batch becomes is known to the lane that begins it, of several the one of the first shard.
+        // The lane that begins a batch computes its update: of several shards, the lane of the first.
         let lane = |history| plan.rank(Lane { history, epoch: plan.epoch_lane_at(step), shard: 0 });
         let happen = |TrainingHistory { number, history, .. }: &mut TrainingHistory, update: &Update| {
             Ok::<_, TrainError>(history.observe(&builder.batch(&whole(*number)), update)?)
@@ -349,10 +349,11 @@ impl Lanes {
 }
 
 impl ControlFlags {
-    /// What lane `lane` tells: its part of the loss, its events, and with the first lane of a process what that wishes.
+    /// The numbers of lane `lane` to sum: its part of the loss, its events, and in the first lane of a process the
+    /// flags.
     fn pack(self, batch: &Option<LaneBatch<'_>>, loss: f32, lane: usize) -> [f32; 4] {
         let wish = |wished: bool| f32::from(u8::from(wished && lane == 0));
-        // Up to 16 million events a step are counted exactly.
+        // An f32 counts up to 16 million events a step exactly.
         let [loss, events] = batch.map_or([0.0; 2], |batch| [batch.share * loss, batch.queries.positives() as f32]);
         [loss, events, wish(self.stop), wish(self.save)]
     }

@@ -1,4 +1,4 @@
-//! What a checkpoint holds of lanes: their histories, and what is still to be trained of batches that were begun.
+//! What a checkpoint holds of lanes: their histories, and the untrained rest of batches that were begun.
 
 use tempograph_framework::{History, Needs, Store, View};
 
@@ -12,7 +12,7 @@ use crate::plan::{Lane, Plan};
 use crate::transport::exchange::Exchange;
 
 impl Lanes {
-    /// This process's histories, and what is still to be trained of the batches begun before `step`.
+    /// This process's histories, and the views still to be trained of the batches begun before `step`.
     pub fn to_store(&self, step: u64) -> Store {
         let mut store = Store::default();
         for TrainingHistory { number, history, .. } in self.owned_histories() {
@@ -27,12 +27,12 @@ impl Lanes {
         store
     }
 
-    /// The histories that this process tells of: each history is told of once.
+    /// The histories that this process writes: each history is written by one process.
     fn owned_histories(&self) -> &[TrainingHistory] {
         if self.group.as_ref().is_none_or(HistoryGroup::is_leader) { &self.histories } else { &[] }
     }
 
-    /// Takes up where [`to_store`](Lanes::to_store) of all processes left.
+    /// Restores the state that [`to_store`](Lanes::to_store) of all processes gave.
     pub fn restore(
         &mut self,
         step: u64,
@@ -67,8 +67,8 @@ impl Lanes {
         Ok(())
     }
 
-    /// What this process's lanes will train from `step` on of batches begun before, the step each was begun at, and its
-    /// place among them.
+    /// The inputs that this process's lanes still train from `step` on, of batches begun before. With each: the step
+    /// its batch was begun at, and its index among the begun batches.
     fn unfinished(&self, step: u64) -> impl Iterator<Item = (Slot, u64, usize)> {
         let Plan { minibatch, epoch, .. } = self.plan;
         let earlier = step.saturating_sub(epoch as u64 - 1)..step;
@@ -89,7 +89,7 @@ impl Lanes {
         })
     }
 
-    /// SHA-256 of each history that this process tells of, a line each.
+    /// SHA-256 of each history that this process writes, a line each.
     pub fn hashes(&self) -> String {
         self.owned_histories()
             .iter()

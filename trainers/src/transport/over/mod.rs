@@ -1,4 +1,4 @@
-//! The transports themselves.
+//! One transport in each file or folder.
 #[cfg(feature = "mpi")]
 pub(crate) mod mpi;
 #[cfg(feature = "cuda")]

@@ -1,6 +1,7 @@
-//! Processes that talk over MPI, with the feature `mpi`.
+//! Processes that communicate over MPI, with the feature `mpi`.
 //!
-//! A process that is killed is noticed by `mpirun`, which names it and ends the others; one that cannot go on says why and has MPI end them.
+//! `mpirun` notices a process that is killed, names it and ends the others. A process that cannot go on prints why and
+//! lets MPI end all of them.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -14,25 +15,27 @@ use ::mpi::traits::{Communicator, Destination, MatchedReceiveVec, Source};
 use crate::transport::exchange::{Exchange, ExchangeError};
 use crate::transport::mesh::{Mesh, MeshExchange};
 
-/// Bytes of one MPI message: its counts have 31 bits. A shorter one is a message's last.
+/// Bytes of one MPI message: its counts have 31 bits. A shorter message is the last one of its sequence.
 const PIECE: usize = 1 << 30;
-/// How long waiting keeps a core.
+/// How long a wait spins on its core.
 const EAGER: Duration = Duration::from_micros(100);
-/// From then on it lets go of the core for such a part of the time it has taken so far, which a message may be noticed late by.
+/// After that it sleeps for this part of the time it has waited so far. A message may be noticed that much later.
 const NAP_PART: u32 = 64;
-/// But for no longer than this.
+/// The longest sleep.
 const LONGEST_NAP: Duration = Duration::from_millis(5);
 
-/// Starts MPI in the process that the launcher calls `rank` of `world`. `run` names what is run, and is the same for all processes.
+/// Starts MPI in the process that the launcher calls `rank` of `world`. `run` names what is run, and is the same for
+/// all processes.
 ///
 /// # Errors
-/// [`ExchangeError::Rendezvous`] on all processes if MPI was started before, one runs something else, or MPI numbers them otherwise than the
-/// launcher: another MPI's `mpirun`, or a launcher that MPI knows nothing of, makes each a world of its own.
+/// [`ExchangeError::Rendezvous`] on all processes if MPI was started before, one runs something else, or MPI numbers
+/// them otherwise than the launcher: another MPI's `mpirun`, or a launcher that MPI knows nothing of, makes each a
+/// world of its own.
 pub fn connect_mpi(rank: usize, world: usize, run: &str) -> Result<Box<dyn Exchange>, ExchangeError> {
     let (universe, _) = ::mpi::initialize_with_threading(Threading::Funneled)
         .ok_or_else(|| ExchangeError::Rendezvous("MPI was started before".into()))?;
     let mut exchange = MeshExchange(Mpi { world: universe.world(), stopped: None, _universe: universe });
-    // Also what the launcher says is compared by all: one that went alone would leave the others waiting.
+    // All processes compare what the launcher set: if one failed alone, the others would wait for it.
     let launched = exchange.all_gather(0..exchange.world(), format!("{rank} of {world}").as_bytes())?;
     let runs = exchange.all_gather(0..exchange.world(), run.as_bytes())?;
     match misnumbered(&launched).or_else(|| stranger(&runs)) {
@@ -41,7 +44,7 @@ pub fn connect_mpi(rank: usize, world: usize, run: &str) -> Result<Box<dyn Excha
     }
 }
 
-/// What there is to say if MPI's numbers are not those `launched` says, in MPI's order.
+/// The error if MPI's ranks are not those of the launcher. `launched` is in MPI's order.
 fn misnumbered(launched: &[Vec<u8>]) -> Option<String> {
     let by_mpi = |rank: usize| format!("{rank} of {}", launched.len());
     let (rank, said) = launched.iter().enumerate().find(|(rank, said)| **said != by_mpi(*rank).into_bytes())?;
@@ -56,12 +59,12 @@ fn stranger(runs: &[Vec<u8>]) -> Option<String> {
     Some(format!("process {rank} has another spec, other settings or another version than process 0"))
 }
 
-/// This process among those `mpirun` started.
+/// This process among those that `mpirun` started.
 struct Mpi {
     world: SimpleCommunicator,
     /// Why this process cannot go on.
     stopped: Option<String>,
-    /// Ends MPI, after everything else here.
+    /// Ends MPI. It is the last field, so it is dropped last.
     _universe: Universe,
 }
 
@@ -85,7 +88,7 @@ impl Mpi {
             if let Some(found) = peer.immediate_matched_probe() {
                 return found.matched_receive_vec().0;
             }
-            // MPI's own waiting never lets go of the core, which a lane may need.
+            // MPI's own wait never yields the core, which a lane may need.
             let waited = began.elapsed();
             if waited < EAGER {
                 std::thread::yield_now()
@@ -96,7 +99,7 @@ impl Mpi {
     }
 }
 
-/// A message in as many pieces of `size` as it takes, the last of them shorter than that.
+/// A message in pieces of `size` bytes. The last one is shorter.
 fn pieces(message: &[u8], size: usize) -> impl Iterator<Item = &[u8]> {
     let whole = message.len() / size;
     (0..=whole).map(move |piece| &message[piece * size..((piece + 1) * size).min(message.len())])
@@ -134,7 +137,8 @@ impl Mesh for Mpi {
 }
 
 impl Drop for Mpi {
-    /// The first process may have much to do yet; MPI ends for all when it is done, and the others wait for that without keeping a core.
+    /// The first process may still have work. MPI ends for all when it is done. The others wait for that with sleeps,
+    /// so they use no core.
     fn drop(&mut self) {
         if let Some(why) = &self.stopped {
             eprintln!("error: process {} of {} stopped: {why}", self.rank(), self.world());

@@ -1,6 +1,7 @@
 //! Processes with a GPU each, which send each other large messages over NCCL, with the feature `cuda`.
 //!
-//! They meet over TCP, and what is small goes that way: it also tells when one of them is gone, which NCCL does not.
+//! They connect over TCP and send small messages that way. TCP also notices when one of them is gone, which NCCL does
+//! not.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -12,10 +13,11 @@ use crate::transport::launch::Launch;
 use crate::transport::mesh::{Mesh, MeshExchange};
 use crate::transport::over::tcp::Tcp;
 
-/// Messages of so many bytes and more go over the GPUs.
+/// Messages of this many bytes and more go over the GPUs.
 const LARGE: usize = 1 << 14;
 
-/// Meets the other processes of `launch`, this one with the GPU numbered `device`. `run` names what is run, and is the same for all of them.
+/// Connects to the other processes of `launch`. This one uses the GPU numbered `device`. `run` names the run and is the
+/// same for all of them.
 ///
 /// # Errors
 /// [`ExchangeError::Rendezvous`] if not all come within `patience`, one runs something else, or there is no NCCL.
@@ -49,7 +51,7 @@ impl Mesh for NcclMesh {
         self.by_tcp.world()
     }
 
-    /// First how long each message is, and small ones with it; then the large ones.
+    /// First the length of each message, together with small messages; then the large ones.
     fn swap(&mut self, peers: &[usize], outgoing: &[Cow<'_, [u8]>]) -> Result<Vec<Vec<u8>>, ExchangeError> {
         let small = |message: &[u8]| message.len() < LARGE;
         let told = outgoing.iter().map(|message| {

@@ -1,4 +1,4 @@
-//! From events as they stand in a source to a dataset: sorted by time, nodes renumbered, features moved along.
+//! From the events of a source to a dataset: sorted by time, nodes renumbered, features in the same order.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::dataset::prepare::common::options::PrepareOptions;
 use crate::dataset::{Dataset, DatasetContent, IdMap, Sides, Table, TimeUnit};
 use crate::{EventLog, NodeId};
 
-/// A source as a format's reader leaves it.
+/// The output of a format's reader.
 pub(crate) struct RawSource {
     pub(crate) events: RawEvents,
-    /// Features of the events, where they are.
+    /// Features of the events, if there are any.
     pub(crate) features: Option<Features>,
     /// Features of the nodes: row `i` is of the node with the own id `i`.
     pub(crate) node_features: Option<NodeRows>,
@@ -33,20 +33,20 @@ pub(crate) struct Features {
 pub(crate) struct NodeRows {
     pub(crate) table: Table,
     pub(crate) path: std::path::PathBuf,
-    /// Whether row 0 stands for no node.
+    /// Whether row 0 is padding.
     pub(crate) padded: bool,
 }
 
 /// Whether equal ids of a source and a destination mean one node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IdSpace {
-    /// They do; the set is bipartite if it never happens.
+    /// They do; the set is bipartite if no id is on both sides.
     Shared,
-    /// They do not: user 7 and item 7 are two.
+    /// They do not: user 7 and item 7 are two nodes.
     Separate,
 }
 
-/// What a set is called, and the unit of its times.
+/// A set's name, and the unit of its times.
 pub(crate) struct DatasetInfo {
     pub(crate) name: String,
     pub(crate) time_unit: String,
@@ -90,7 +90,7 @@ pub(crate) fn assemble(
     })?)
 }
 
-/// The stable order of the events by time; `None` when they are in it.
+/// The stable order of the events by time; `None` if they are sorted.
 fn time_order(
     events: &RawEvents,
     file: &Path,
@@ -123,7 +123,7 @@ fn ordered<T: Copy>(values: Vec<T>, order: Option<&[usize]>) -> Vec<T> {
     }
 }
 
-/// The features in the order of the log, unless they say nothing.
+/// The features in the order of the log, unless they carry no information.
 fn event_features(
     events: &mut RawEvents,
     features: Option<Features>,
@@ -198,7 +198,7 @@ impl Nodes {
         IdMap::new(self.own().collect(), sides)
     }
 
-    /// Node features by dense number, unless they say nothing.
+    /// Node features by dense number, unless they carry no information.
     fn features(&self, rows: NodeRows, notices: &mut Vec<String>) -> Result<Option<Table>, PrepareError> {
         let NodeRows { table, path, padded } = rows;
         if is_all_zero(&table) {
@@ -239,15 +239,15 @@ fn disjoint(src: &[u64], dst: &[u64]) -> bool {
     true
 }
 
-/// Distinct ids in ascending order, and the way back from an id to its place.
+/// Distinct ids in ascending order, and the map from an id to its position.
 struct Numbering {
     own: Vec<u64>,
-    /// Place by id, where ids are dense enough for a table.
+    /// Position by id, where ids are dense enough for a table.
     places: Option<Vec<u32>>,
 }
 
 impl Numbering {
-    /// A table of places may be this many times longer than the column of ids it is for, or this long in any case.
+    /// A table of positions may be this many times longer than the column of ids it is for, or this long in any case.
     const SPARSE: usize = 8;
     const SMALL: usize = 1 << 20;
 
@@ -266,7 +266,7 @@ impl Numbering {
         Self { own, places: Some(places) }
     }
 
-    /// Place of an id that is there.
+    /// Position of an id that is in the table.
     fn number(&self, id: u64) -> usize {
         match &self.places {
             Some(places) => places[id as usize] as usize,

@@ -1,10 +1,10 @@
-//! Which column of a source holds what, and the columns as they are read.
+//! The roles of a source's columns, and the columns as they are read.
 
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::input::Line;
 use crate::dataset::prepare::common::times::Times;
 
-/// What a column of a source holds.
+/// The role of a source's column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Src,
@@ -31,7 +31,7 @@ pub(crate) struct RawEvents {
     pub(crate) times: Times,
     pub(crate) label: Vec<f32>,
     pub(crate) index: Vec<u64>,
-    /// Row of the file in which the first event stands that is earlier than one before it.
+    /// Row in the file of the first event that is earlier than one before it.
     pub(crate) disorder_row: Option<u64>,
     /// `[events, width]`.
     pub(crate) features: Vec<f32>,
@@ -67,7 +67,7 @@ pub(crate) fn by_name(names: Vec<String>) -> Result<Vec<ColumnName>, String> {
     Ok(columns)
 }
 
-/// Features an event has of its own columns.
+/// Number of features in the events' own columns.
 pub(crate) fn feature_width(columns: &[ColumnName]) -> usize {
     columns.iter().filter(|column| column.role == Role::Feature).count()
 }
@@ -127,7 +127,7 @@ impl RawEvents {
     }
 }
 
-/// A number that is not negative and has no fraction; `7.0` is one.
+/// A number that is not negative and has no fraction; `7.0` is valid.
 fn whole(what: &str, field: &[u8]) -> Result<u64, String> {
     let shown = || String::from_utf8_lossy(field);
     if field.first() == Some(&b'-') {

@@ -4,18 +4,19 @@ use std::path::{Path, PathBuf};
 
 use crate::dataset::DatasetError;
 
-/// A source that cannot be prepared. Rows of text files count from 1 with the header, as editors show them; rows of arrays and Parquet files count from 0.
+/// A source that cannot be prepared. Rows of text files count from 1 with the header, as editors show them; rows of
+/// arrays and Parquet files count from 0.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    /// The system refused.
+    /// The system returned an error.
     #[error("{}: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// A file is not what it should be.
+    /// A file is invalid.
     #[error("{}: {fact}", path.display())]
     File {
         /// The file.
@@ -23,7 +24,7 @@ pub enum PrepareError {
         /// What is wrong, with its values.
         fact: String,
     },
-    /// A row is not what it should be.
+    /// A row is invalid.
     #[error("{} row {row}: {fact}", path.display())]
     Row {
         /// The file.
@@ -33,7 +34,7 @@ pub enum PrepareError {
         /// What is wrong, with its values.
         fact: String,
     },
-    /// What was read does not make a dataset.
+    /// The content is not a valid dataset.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
 }

@@ -27,7 +27,7 @@ pub(crate) struct Input {
     total: u64,
 }
 
-/// One line without its end, and where it stands.
+/// One line without its end, and its row.
 #[derive(Clone, Copy)]
 pub(crate) struct Line<'a> {
     pub(crate) path: &'a Path,

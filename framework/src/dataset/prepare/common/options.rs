@@ -1,17 +1,18 @@
-//! Which source is read, and how.
+//! The source to read, and the options for reading it.
 
 use std::path::Path;
 use std::str::FromStr;
 
 use crate::settings::nearest::nearest;
 
-/// Told (bytes read, bytes in all) of the file with the events now and then while it is read.
+/// Called with (bytes read, total bytes) of the events file from time to time while it is read.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
 /// A format that can be read. All text formats may be packed with gzip or zstd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// This project's: a header with `src,dst,ts,label` and feature columns, `edge_feat.npy` and `node_feat.npy` beside it.
+    /// This project's: a header with `src,dst,ts,label` and feature columns, `edge_feat.npy` and `node_feat.npy` next
+    /// to it.
     Csv,
     /// JODIE's `user_id,item_id,timestamp,state_label,features…`, where users and items have ids of their own.
     Jodie,
@@ -32,18 +33,20 @@ pub struct UnknownFormat {
     name: String,
 }
 
-/// How to read a source. The default decides everything from the source.
+/// How to read a source. The default detects everything from the source.
 #[derive(Clone, Debug, Default)]
 pub struct PrepareOptions {
-    /// The format, when it is not to be detected.
+    /// The format, if it is not to be detected.
     pub format: Option<Format>,
     /// Refuse times that are not sorted, which otherwise are sorted with a notice.
     pub strict: bool,
-    /// Ticks in one unit of the source's times. Otherwise the smallest power of ten up to 1e9 that makes all times whole.
+    /// Ticks in one unit of the source's times. Otherwise the smallest power of ten up to 1e9 that makes all times
+    /// whole.
     pub time_scale: Option<u64>,
     /// The unit of the source's times in words.
     pub time_unit: Option<String>,
-    /// Whether sources and destinations are two sets of nodes, equal ids notwithstanding. Otherwise as the format says, or if no id is on both sides.
+    /// Whether sources and destinations are two sets of nodes, equal ids notwithstanding. Otherwise as the format
+    /// says, or if no id is on both sides.
     pub bipartite: Option<bool>,
     /// What to call the set. Otherwise as its file or folder.
     pub name: Option<String>,

@@ -9,7 +9,7 @@ use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::input::{Input, Line};
 use crate::dataset::prepare::common::options::Progress;
 
-/// What stands between two fields.
+/// The separator of two fields.
 #[derive(Clone, Copy)]
 pub(crate) enum Separator {
     Comma,
@@ -27,7 +27,7 @@ pub(crate) fn header(input: &mut Input, path: &Path, progress: Progress<'_>) -> 
     Ok(names(line))
 }
 
-/// Appends the events in the lines that are left.
+/// Appends the events of the remaining lines.
 pub(crate) fn read_lines(
     input: &mut Input,
     separator: Separator,
@@ -45,7 +45,7 @@ pub(crate) fn read_lines(
     Ok(())
 }
 
-/// The features that stood in the events' own columns.
+/// The features from the events' own columns.
 pub(crate) fn own_features(events: &mut RawEvents, columns: &[ColumnName]) -> Option<Features> {
     let table = Table::new(std::mem::take(&mut events.features), feature_width(columns)).ok()?;
     Some(Features { table, indexed: false })

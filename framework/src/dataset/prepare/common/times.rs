@@ -25,7 +25,7 @@ pub(crate) struct Times {
     latest: Timestamp,
 }
 
-/// Where times first went backwards.
+/// The first place where times go backwards.
 pub(crate) struct Disorder {
     /// The event that is earlier than one before it.
     pub(crate) event: usize,
@@ -88,7 +88,8 @@ impl Decimal {
         Self { mantissa, decimals: decimals as u32 }
     }
 
-    /// The shortest decimal that differs by no more than a 64-bit float's rounding error; unchanged where the text does not look like a float's.
+    /// The shortest decimal that differs by no more than a 64-bit float's rounding error; unchanged where the text
+    /// does not look like a float's.
     fn without_noise(self) -> Self {
         if self.decimals == 0 || self.decimals > NOISIEST_DECIMALS || !NOISY.contains(&self.mantissa.unsigned_abs()) {
             return self;
@@ -171,7 +172,7 @@ impl Times {
 
     fn at_declared(&mut self, time: Decimal, scale: u64) -> Option<i128> {
         let scaled = time.mantissa.checked_mul(scale.into())?;
-        // A power beyond i128 divides any time to nothing.
+        // Dividing by a power beyond i128 gives 0 for any time.
         let Some(power) = 10i128.checked_pow(time.decimals) else {
             self.rounded += 1;
             return Some(0);
@@ -198,7 +199,7 @@ impl Times {
         if let Scale::Decimals(decimals) = self.scale { decimals } else { 0 }
     }
 
-    /// Multiplies what is there by `10^more`: at most nine times in all, so reading stays linear.
+    /// Multiplies the existing times by `10^more`: at most nine times in all, so reading stays linear.
     fn refine(&mut self, more: u32) -> Option<()> {
         self.scale = Scale::Decimals(self.decimals() + more);
         let factor = 10i64.pow(more);
@@ -219,7 +220,7 @@ impl Times {
         }
     }
 
-    /// Where the times go backwards, if they do.
+    /// The first place where times go backwards, if there is one.
     pub(crate) fn disorder(&self) -> Option<&Disorder> {
         self.disorder.as_ref()
     }
@@ -228,7 +229,7 @@ impl Times {
         self.ticks.len()
     }
 
-    /// What should be known about the scale.
+    /// What the user should know about the scale.
     pub(crate) fn notices(&self) -> Vec<String> {
         let scale = self.scale();
         let mut notices = Vec::new();

@@ -1,4 +1,4 @@
-//! Feature arrays that lie beside a text file.
+//! Feature arrays next to a text file.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub(crate) fn edge_rows(path: &Path, events: usize) -> Result<Option<Features>, 
     Ok(Some(Features { table, indexed: false }))
 }
 
-/// Edge features in rows that the events' index names, after `padding` rows that belong to none.
+/// Edge features in rows that the events' index names, after `padding` rows that belong to no event.
 pub(crate) fn indexed_edge_rows(
     path: &Path,
     events: &RawEvents,
@@ -45,8 +45,8 @@ pub(crate) fn node_rows(path: PathBuf, padded: bool) -> Result<Option<NodeRows>,
     Ok(npy::read_if_there(&path)?.map(|table| NodeRows { table, path, padded }))
 }
 
-/// Reads a csv whose events have an index into an array and no features of their own. `role` says what the format's own columns are.
-/// Also returns a notice if other columns were passed over.
+/// Reads a csv whose events have an index into an array and no features of their own. `role` gives the roles of the
+/// format's own columns. Also returns a notice if other columns were ignored.
 pub(crate) fn read_indexed(
     path: &Path,
     options: &PrepareOptions,

@@ -1,6 +1,6 @@
-//! This project's CSV: a header with `src,dst,ts,label` (or names that mean the same, in any order; the label may be missing) and any
-//! number of feature columns. `edge_feat.npy` (`[events, E]`) and `node_feat.npy` (`[N, F]`, row `i` for node id `i`) may lie beside it;
-//! the former takes the place of feature columns.
+//! This project's CSV: a header with `src,dst,ts,label` (or names that mean the same, in any order; the label may be
+//! missing) and any number of feature columns. `edge_feat.npy` (`[events, E]`) and `node_feat.npy` (`[N, F]`, row `i`
+//! for node id `i`) may be next to it; the former replaces feature columns.
 
 use std::path::Path;
 

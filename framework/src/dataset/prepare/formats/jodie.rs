@@ -1,5 +1,5 @@
-//! JODIE's csv: `user_id,item_id,timestamp,state_label,features…`, whose header names all features as one column. Users and items have ids
-//! of their own. TGB's `tgbl-wiki` edge list is in this format too.
+//! JODIE's csv: `user_id,item_id,timestamp,state_label,features…`, whose header names all features as one column.
+//! Users and items have ids of their own. TGB's `tgbl-wiki` edge list is in this format too.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>
     header(&mut input, path, &mut *progress)?;
     let mut events = RawEvents::new(options.time_scale);
     let mut columns = Vec::new();
-    // The first event says how many features there are.
+    // The first event gives the number of features.
     if let Some(line) = input.next_line(&mut *progress)? {
         columns = columns_of(line.by_comma().count());
         events.push_row(line, &columns, line.by_comma())?;

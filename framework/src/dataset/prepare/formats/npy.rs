@@ -9,7 +9,7 @@ use crate::dataset::prepare::common::error::PrepareError;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// What the header promises.
+/// The facts in the header.
 struct Header {
     number: Number,
     rows: usize,
@@ -50,7 +50,8 @@ impl Number {
     }
 }
 
-/// The table in a file `[rows, width]`, or `[rows]` for a width of one; `None` if the file does not exist or its width is zero.
+/// The table in a file `[rows, width]`, or `[rows]` for a width of one; `None` if the file does not exist or its width
+/// is zero.
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<Table>, PrepareError> {
     if path.exists() { read(path) } else { Ok(None) }
 }

@@ -18,7 +18,8 @@ use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
 
 pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<RawSource, PrepareError> {
-    // The parquet crate panics on some damaged files instead of saying so; nothing it was working on is used after that.
+    // The parquet crate panics on some damaged files instead of returning an error; nothing it was working on is used
+    // after that.
     let read = catch_unwind(AssertUnwindSafe(|| read_file(path, options, progress)));
     read.unwrap_or_else(|_| Err(PrepareError::file(path, "the file is damaged: its parts contradict each other")))
 }
@@ -127,7 +128,7 @@ fn read_column(group: &dyn RowGroupReader, at: usize, rows: usize) -> Result<Num
 }
 
 fn values<T: DataType>(mut reader: ColumnReaderImpl<T>, rows: usize, nullable: bool) -> Result<Vec<T::T>, ColumnError> {
-    // No capacity is taken on the word of a file that may be damaged.
+    // No capacity is reserved from the file's numbers, since the file may be damaged.
     let (mut values, mut present) = (Vec::new(), Vec::new());
     let mut read = 0;
     while read < rows {

@@ -1,5 +1,6 @@
-//! The files of TGL: `edges.csv` with the columns `,src,dst,time,ext_roll`, and features in `edge_features.npy` (in the row that the unnamed
-//! column names) and `node_features.npy`. TGL itself keeps them in `.pt` files, which only Python can read.
+//! The files of TGL: `edges.csv` with the columns `,src,dst,time,ext_roll`, and features in `edge_features.npy` (in
+//! the row that the unnamed column names) and `node_features.npy`. TGL itself keeps them in `.pt` files, which only
+//! Python can read.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The files of TGN, TGAT and DyGLib: `ml_X.csv` with the columns `,u,i,ts,label,idx`, `ml_X.npy` with the features of event `idx` in row
-//! `idx`, and `ml_X_node.npy`. Ids and indices count from one; row 0 of both arrays is padding.
+//! The files of TGN, TGAT and DyGLib: `ml_X.csv` with the columns `,u,i,ts,label,idx`, `ml_X.npy` with the features of
+//! event `idx` in row `idx`, and `ml_X_node.npy`. Ids and indices count from one; row 0 of both arrays is padding.
 
 use std::path::Path;
 

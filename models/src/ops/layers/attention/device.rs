@@ -21,7 +21,7 @@ struct LayerStage {
     time: TimeSlot,
 }
 
-/// Where the weights of a layer stand.
+/// The positions of a layer's weights.
 #[derive(Clone, Copy, Debug)]
 enum Form {
     Paper(Paper),
@@ -42,9 +42,9 @@ struct Paper {
 
 #[derive(Clone, Copy, Debug)]
 struct Conv {
-    /// Query, and below it the skip connection.
+    /// Query, and in the rows after it the skip connection.
     query_rows: Block,
-    /// With columns for the edge's map, which has none of its own here.
+    /// With extra columns for the edge's map: the layer copies it there before each pass.
     key: Block,
     value: Block,
     edge: Block,
@@ -53,7 +53,7 @@ struct Conv {
 
 #[derive(Clone, Copy, Debug)]
 struct Residual {
-    /// Query, key and value have no bias, and nothing stands behind their columns.
+    /// Query, key and value have no bias. No column follows theirs.
     query: Block,
     key: Block,
     value: Block,
@@ -62,14 +62,14 @@ struct Residual {
     fc1: Block,
     fc2: Block,
     heads: usize,
-    /// Columns of a centre with its time, and of those that are merged with it.
+    /// Columns of a centre with its time, and of the rows merged with it.
     inner: usize,
     merge_width: usize,
-    /// Columns that keys and values are made of.
+    /// Columns of a neighbour, from which keys and values are computed.
     seen: usize,
 }
 
-/// What a layer reads.
+/// The inputs of a layer.
 struct LayerInputs<'a, R: CubeRuntime> {
     weights: &'a Weights<R>,
     hop: &'a Hop<R>,
@@ -78,30 +78,30 @@ struct LayerInputs<'a, R: CubeRuntime> {
     time: &'a TimeEncoding<R>,
     activation: ScoreActivation,
     dropout: Option<Dropout>,
-    /// Of what comes behind the attention of a residual layer.
+    /// Dropout on the attention's output of a residual layer.
     behind: Option<Dropout>,
     /// The nodes' rows that a residual layer merges instead of its own, and the hops between.
     merge_rows: Option<(Matrix<R>, &'a [Hop<R>])>,
 }
 
-/// What a layer keeps for its backward pass.
+/// The activations that a layer saves for its backward pass.
 struct SavedActivations<R: CubeRuntime> {
-    /// What queries are made from: the centres, with phi(0) behind them in the paper's form.
+    /// The input of the queries: the centres, followed by phi(0) in the paper's form.
     query_rows: Matrix<R>,
     query: ByHead<R>,
     attention: SavedAttention<R>,
-    /// Of the forms that merge.
+    /// Only in the forms that merge.
     merged: Option<Merged<R>>,
-    /// Of the residual form.
+    /// Only in the residual form.
     normed: Option<SavedNorm<R>>,
 }
 
-/// What a layer keeps of its merge layer.
+/// The activations that a layer saves of its merge layer.
 struct Merged<R: CubeRuntime> {
     attended: Matrix<R>,
-    /// `[attention | centre]`, or what a residual layer merges.
+    /// `[attention | centre]`, or the rows that a residual layer merges.
     merged: Matrix<R>,
-    /// What fc1 gave.
+    /// The output of fc1 after ReLU.
     rectified: Matrix<R>,
 }
 
@@ -149,7 +149,7 @@ impl LayerStage {
         cx.hop(self.op.hop).unwrap_or_else(|| unreachable!("a past has the hops that layers attend to"))
     }
 
-    /// The hops from the nodes up to its own.
+    /// The hops from the nodes up to the layer's own.
     fn hops<'a, R: CubeRuntime>(&self, cx: &DeviceContext<'a, R>) -> &'a [Hop<R>] {
         let hops = cx.past.hops();
         &hops[..hops.len() - self.op.hop]
@@ -241,7 +241,7 @@ impl Paper {
 }
 
 impl Conv {
-    /// Key and value, which have the edge's map in their middle.
+    /// Key and value, with the edge's map in their middle columns.
     fn projections<R: CubeRuntime>(&self, weights: &Weights<R>) -> [Weight<R>; 2] {
         [self.key, self.value].map(|block| weights.at(block))
     }
@@ -297,7 +297,7 @@ impl Residual {
         (out, SavedActivations { query_rows, query, attention, merged, normed: Some(normed) })
     }
 
-    /// The gradient of the table, and where other rows are merged of their table, too.
+    /// The gradient of the table, and that of the merge rows if these come from another table.
     fn backward<R: CubeRuntime>(
         &self,
         inputs: &LayerInputs<'_, R>,
@@ -320,7 +320,7 @@ impl Residual {
         let (of_query, gradients) =
             attend_backward(hop, inputs.attended(query, [&key, &value]), attention, &of_attended);
         let of_query_rows = linear_backward(&asked, query_rows, &of_query.joined_alone()).plus(&other, self.inner);
-        // a 1 stands behind what they read, and no bias
+        // the inputs end with a 1, but these maps have no bias
         for (map, columns) in [(&asked, self.inner), (&key, self.seen), (&value, self.seen)] {
             map.clear_part(0..self.inner, columns..with_one(columns));
         }

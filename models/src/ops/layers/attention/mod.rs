@@ -9,9 +9,10 @@
 //!         z = fc2 relu(fc1 [norm(drop(Wo sum a v) + [s | phi(0)]) | x])                      x the row s, or another of the centre
 //! ```
 //!
-//! Keys and values are never made: `q . (x Wk) = (Wk q) . x` and `sum a (x Wv) = (sum a x) Wv`, which changes nothing but the cost. A centre
-//! without neighbours has an attention of zero or, in the residual form, that of one neighbour of zeros ([`EmptyNeighbourhood`]). The row of such a neighbour
-//! above the first layer is what the layer below makes of a centre of zeros: it stands behind that layer's table.
+//! Keys and values are never computed: `q . (x Wk) = (Wk q) . x` and `sum a (x Wv) = (sum a x) Wv`, which changes only
+//! the cost. A centre without neighbours has an attention of zero or, in the residual form, that of one neighbour of
+//! zeros ([`EmptyNeighbourhood`]). Above the first layer, the row of such a neighbour is the lower layer's embedding of
+//! a centre of zeros: it is the last row of that layer's table.
 #[cfg(feature = "cube")]
 mod device;
 #[cfg(test)]
@@ -42,13 +43,13 @@ const LEAKY_SLOPE: f32 = 0.2;
 pub struct AttentionSettings {
     /// The layer's form.
     pub form: AttentionForm,
-    /// What `q . k` becomes before the softmax.
+    /// The function applied to `q . k` before the softmax.
     pub scores: AttentionScores,
     /// Columns of the embeddings, `O`.
     pub width: usize,
     /// Heads `H`, which divide `O` or, in the residual form, the columns of a centre with its time.
     pub heads: usize,
-    /// Share of the attention weights that a training step drops; in the residual form of what comes behind the attention, too.
+    /// Share of the attention weights that a training step drops; in the residual form also of the attention's output.
     pub dropout: f32,
     /// What a centre without neighbours attends to in the residual form.
     pub alone: EmptyNeighbourhood,
@@ -70,19 +71,19 @@ pub struct AttentionLayer {
     pub(crate) time: TimeEncoding,
     /// The hop whose centres it embeds.
     pub(crate) hop: usize,
-    /// Which layer it is, the lowest first: its dropout is drawn apart from the others'.
+    /// Number of the layer, the lowest first. The dropout of each layer is drawn separately.
     pub(crate) depth: usize,
     /// Columns of the table it reads, and of the edge features.
     pub(crate) input: usize,
     pub(crate) edge: usize,
     /// Columns of queries and keys.
     pub(crate) inner: usize,
-    /// Columns of what stands beside the attention in the merge layer.
+    /// Columns of the rows that the merge layer reads besides the attention.
     pub(crate) merge_width: usize,
 }
 
 impl Builder {
-    /// Attention layer number `depth`, the lowest first, which embeds the centres of `hop` from the rows of `table`.
+    /// Attention layer number `depth`, the lowest first. It embeds the centres of `hop` from the rows of `table`.
     pub fn attention(
         &mut self,
         name: &str,
@@ -94,7 +95,7 @@ impl Builder {
         self.attention_with_merge_rows(name, [table, table], depth_and_hop, time, settings)
     }
 
-    /// The same where the merge layer of the residual form reads the centre's row of `merge_rows`, a table of nodes, instead of that of `table`.
+    /// The same, but the residual form merges the centre's row of `merge_rows`, a table of nodes, not of `table`.
     pub fn attention_with_merge_rows(
         &mut self,
         name: &str,
@@ -156,7 +157,7 @@ impl Builder {
 }
 
 impl AttentionLayer {
-    /// What it does to its scores.
+    /// The activation of its scores.
     pub(crate) fn activation(&self) -> ScoreActivation {
         match self.settings.scores {
             AttentionScores::Scaled => {
@@ -166,23 +167,23 @@ impl AttentionLayer {
         }
     }
 
-    /// What it drops under a training step's seed.
+    /// Dropout on attention weights with a training step's seed.
     pub(crate) fn dropout(&self, seed: Option<u64>) -> Option<Dropout> {
         let seed = seed.filter(|_| self.settings.dropout > 0.0)?;
         Some(Dropout { rate: self.settings.dropout, seed: seed.wrapping_add(self.depth as u64) })
     }
 
-    /// What it drops of the numbers behind a residual form's attention.
+    /// Dropout on the attention's output in the residual form.
     pub(crate) fn output_dropout(&self, seed: Option<u64>) -> Option<Dropout> {
         crate::ops::tables::dropout::of_rows(self.settings.dropout, seed, self.depth as u64)
     }
 
-    /// Whether centres without neighbours attend to one of zeros.
+    /// Whether centres without neighbours attend to a neighbour of zeros.
     pub(crate) fn attends_to_padding(&self) -> bool {
         matches!(self.maps, Maps::Residual { .. }) && self.settings.alone == EmptyNeighbourhood::Padding
     }
 
-    /// Whether the row of a centre of zeros stands behind its table, for the layer above.
+    /// Whether its table ends with the row of a centre of zeros, for the layer above.
     pub(crate) fn appends_padding_row(&self) -> bool {
         self.attends_to_padding() && self.hop > 0
     }

@@ -1,5 +1,5 @@
-//! The paper's layer against `torch.nn.MultiheadAttention`, forward and backward, on slices and on tensors: numbers of
-//! `tests/golden/paper_attention.py`.
+//! Tests the paper's layer against `torch.nn.MultiheadAttention`, forward and backward, on slices and on tensors. The
+//! numbers come from `tests/golden/paper_attention.py`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;
@@ -12,7 +12,7 @@ use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor, TensorData};
 
 use crate::executor::ProgramModule;
 use crate::kinds::static_only::StaticOnlySpec;
-use crate::operation::{Context, InputTables, TableGradients};
+use crate::operation::{Context, Tables, TableGradients};
 use crate::ops::layers::attention::*;
 use crate::program::{Declarations, FeatureWidths, Gradients, Program, Weights};
 use crate::registry::ModelSpec;
@@ -25,7 +25,7 @@ const EDGE: usize = 5;
 /// Width of query and attention, `D + T`.
 const INNER: usize = 2 * WIDTH;
 
-/// The golden numbers, and what is compared with them.
+/// The golden numbers, and their comparison with ours.
 struct Golden(Store);
 
 impl Golden {
@@ -50,7 +50,7 @@ impl Golden {
         assert!(worst <= tolerance, "{name}: off by {worst:e}, tolerance {tolerance:e}");
     }
 
-    /// A map of ours and the weight and bias of torch's that it is; of a longer bias, the numbers from `first` on.
+    /// Declares a map with torch's weight and bias. If the bias has more numbers, it uses those from `first` on.
     fn linear(
         &self,
         all: &mut Declarations,
@@ -65,7 +65,7 @@ impl Golden {
         Map { weight, bias: Some(bias), inputs, outputs }
     }
 
-    /// The layer as its authors have it, as wide inside as its query, and its parameters.
+    /// The authors' layer, as wide inside as its query, and its parameters.
     fn layer(&self) -> (AttentionLayer, Declarations) {
         let (mut all, seen) = (Declarations::default(), INNER + EDGE);
         let [freq, phase] = ["time.weight", "time.bias"]
@@ -91,7 +91,7 @@ impl Golden {
         (AttentionLayer { settings, maps, time, hop: 0, depth: 0, input, edge, inner, merge_width: WIDTH }, all)
     }
 
-    /// The roots are the table's first rows. Every slot's neighbour is a row of its own behind them.
+    /// The roots are the table's first rows. Each slot's neighbour is its own row after them.
     fn view(&self) -> View {
         let neighbours = Neighbours {
             roots: ROOTS,
@@ -109,12 +109,12 @@ impl Golden {
         view
     }
 
-    /// The rows the layer reads.
+    /// The rows that the layer reads.
     fn rows(&self) -> Vec<f32> {
         [self.floats("input.h"), self.floats("input.neighbours")].concat()
     }
 
-    /// Holds gradients of the table and, by declared name, of the parameters to torch's.
+    /// Compares gradients of the table and, by declared name, of the parameters with torch's.
     fn assert_gradients(&self, of_table: &[f32], of: impl Fn(&str) -> Vec<f32>) {
         self.assert_close("grad.input.h", &of_table[..ROOTS * WIDTH]);
         self.assert_close("grad.input.neighbours", &of_table[ROOTS * WIDTH..]);
@@ -159,7 +159,7 @@ fn the_paper_layer_on_slices_agrees_with_torch_forward_and_backward() {
     };
 
     let mut output = PaddedRows::default();
-    stage.forward(&cx, InputTables { tables: &tables, values: &reads }, &mut output);
+    stage.forward(&cx, Tables { tables: &tables, values: &reads }, &mut output);
     golden.assert_close("output", &rows_of(&output, ROOTS));
 
     golden
@@ -170,7 +170,7 @@ fn the_paper_layer_on_slices_agrees_with_torch_forward_and_backward() {
     let (mut of_tables, mut found) = ([PaddedRows::default()], vec![0.0; all.numbers()]);
     let mut gradients = Gradients { values: &mut found, layout: &layout };
     let mut into = TableGradients { tables: &mut of_tables, values: &reads };
-    stage.backward(&cx, InputTables { tables: &tables, values: &reads }, &mut output, &mut into, &mut gradients);
+    stage.backward(&cx, Tables { tables: &tables, values: &reads }, &mut output, &mut into, &mut gradients);
     golden.assert_gradients(&rows_of(&of_tables[0], ROWS), |name| found[layout.of(named(&all, name))].to_vec());
 }
 
@@ -198,7 +198,7 @@ fn the_paper_layer_on_tensors_agrees_with_torch_forward_and_backward() {
     let golden = Golden::read();
     let (layer, all) = golden.layer();
     let (view, queries) = (golden.view(), Queries::none());
-    // A program of any kind, with the layer's parameters in the place of its own.
+    // Any program works here: the layer's parameters replace its own.
     let program = ModelSpec::from(StaticOnlySpec::default()).program(FeatureWidths::default()).unwrap();
     let program = Program { layout: all.layout(), declarations: all, ..(*program).clone() };
     let module = ProgramModule::<CpuTape>::new(Arc::new(program), 0, &Default::default());

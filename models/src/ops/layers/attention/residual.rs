@@ -5,32 +5,33 @@ use tempograph_kernels::cpu::{
     Activation, InputGradient, LayerNorm, Linear, PaddedRows, add, add_time_gradient, cos_row, relu_backward, sin_row,
 };
 
-use crate::operation::{Context, InputTables, Stage, TableGradients};
+use crate::operation::{Context, Tables, Stage, TableGradients};
 use crate::ops::layers::attention::slices::{Work, gather_with_zero_time, scatter, zero_time_backward};
 use crate::ops::layers::attention::{AttentionLayer, Maps};
 use crate::ops::tables::centres::centre_nodes_into;
 use crate::ops::tables::dropout::drop_from;
 use crate::program::{Gradients, Map};
 
-/// A layer and what it computes in. All its rows are those of the centres and, where it gives padding, that of a centre of zeros behind them.
+/// A layer and its working memory. Rows are those of the centres. If the layer appends padding, the last row is that of
+/// a centre of zeros.
 #[derive(Debug)]
 pub(crate) struct ResidualStage {
     layer: AttentionLayer,
     work: Work,
     norm: LayerNorm,
-    /// Projected attention on top of the centres, before and behind the norm.
+    /// The sum of projected attention and centres, before and after the norm.
     summed: PaddedRows,
     normed: PaddedRows,
     gradient: PaddedRows,
     alone: EmptyNeighbourhoodWork,
-    /// Rows of the nodes that the centres are, where the merge layer reads another table.
+    /// Nodes of the centres, if the merge layer reads another table.
     nodes: Vec<u32>,
 }
 
-/// Centres without neighbours, each with one of zeros.
+/// Centres without neighbours, each with a neighbour of zeros.
 #[derive(Debug, Default)]
 struct EmptyNeighbourhoodWork {
-    /// Which rows.
+    /// Their rows.
     rows: Vec<u32>,
     /// Ticks since their neighbour was met.
     ages: Vec<f32>,
@@ -60,7 +61,7 @@ impl ResidualStage {
 }
 
 impl AttentionLayer {
-    /// The row of `table` that stands for a neighbour of zeros; nothing where that is zeros itself.
+    /// The row of `table` for a neighbour of zeros; `None` if that row would be zeros itself.
     pub(crate) fn padding_row(&self, view: &View, rows: usize) -> Option<usize> {
         let below = view.hops.get(self.hop + 1).map_or(rows, |hop| hop.centres.len());
         (self.attends_to_padding() && rows > below).then_some(below)
@@ -68,7 +69,7 @@ impl AttentionLayer {
 }
 
 impl EmptyNeighbourhoodWork {
-    /// Attention of those without neighbours.
+    /// Attention of centres without neighbours.
     fn attend(
         &mut self,
         layer: &AttentionLayer,
@@ -107,7 +108,7 @@ impl EmptyNeighbourhoodWork {
             .for_each(|(i, &row)| out.row_mut(row as usize).copy_from_slice(self.mapped.row(i)));
     }
 
-    /// Takes the gradient of their attention out of `grad`.
+    /// Moves the gradient of their attention out of `grad`.
     fn take_gradient(&mut self, grad: &mut PaddedRows) {
         self.mapped.zeros(self.rows.len(), grad.columns());
         for (i, &row) in self.rows.iter().enumerate() {
@@ -134,7 +135,7 @@ impl EmptyNeighbourhoodWork {
         add(gradients.param_mut(value.weight), &self.of_value);
         let (time, padding) = (layer.time.weights(cx.weights), layer.padding_row(cx.view, of_table.rows()));
         let [freq, phase] = gradients.params_mut([layer.time.freq, layer.time.phase]);
-        // the values are not read again: the sines stand in their place
+        // the values are not read again, so the sines overwrite them
         for (i, &age) in self.ages.iter().enumerate() {
             let (own, of_time) = self.seen_gradient.row(i).split_at(layer.input + layer.edge);
             let sine = &mut self.seen.row_mut(i)[layer.input + layer.edge..];
@@ -148,7 +149,7 @@ impl EmptyNeighbourhoodWork {
 }
 
 impl Stage for ResidualStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: Tables<'_>, out: &mut PaddedRows) {
         let ResidualStage { layer, work, norm, summed, normed, alone, nodes, .. } = self;
         let Maps::Residual { query, value, out: map, norm: scale, fc1, fc2, .. } = &layer.maps else { return };
         let (table, hop, weights, inner) = (reads.table(0), &cx.view.hops[layer.hop], cx.weights, layer.inner);
@@ -188,7 +189,7 @@ impl Stage for ResidualStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: InputTables<'_>,
+        reads: Tables<'_>,
         grad: &mut PaddedRows,
         into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
@@ -206,7 +207,7 @@ impl Stage for ResidualStage {
         maps[2].backward(concat, weights.values(fc1.weight), rectified_gradient, gradients.map(fc1), onto);
         gradient.zeros(concat.rows(), inner);
         (0..concat.rows()).for_each(|row| gradient.row_mut(row).copy_from_slice(&concat_gradient.row(row)[..inner]));
-        // what was normed is not read again: its gradient stands in its place
+        // the input of the norm is not read again, so its gradient overwrites it
         norm.backward(gradient, weights.values(scale[0]), gradients.params_mut(*scale), summed);
         gradient.values.copy_from_slice(&summed.values);
         drop_from(gradient, layer.output_dropout(cx.dropout));

@@ -6,15 +6,15 @@ use tempograph_kernels::cpu::{
     ProjectionGradients, ProjectionWeights, Version, add, cos_row, head_stride, join_if, relu_backward, sin_row,
 };
 
-use crate::operation::{Context, InputTables, MIN_PARALLEL_ROWS, Stage, TableGradients};
+use crate::operation::{Context, Tables, MIN_PARALLEL_ROWS, Stage, TableGradients};
 use crate::ops::TimeEncoding;
 use crate::ops::layers::attention::{AttentionLayer, Maps};
 use crate::program::{Gradients, Map, Param, Weights};
 
-/// What a layer computes in.
+/// Working memory of a layer.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
-    /// `[C, W]` or, for a paper layer, `[C, W + T]` with phi(0) behind.
+    /// `[C, W]` or, for a paper layer, `[C, W + T]` with phi(0) as the last columns.
     pub centres: PaddedRows,
     pub centres_gradient: PaddedRows,
     /// `[C, O]`
@@ -26,10 +26,10 @@ pub(crate) struct Work {
     pub attended: PaddedRows,
     pub attended_gradient: PaddedRows,
     pub maps: [Linear; 4],
-    /// Of a conv layer the skip connection; of a paper layer `[attention | centre]`, `[C, O + W]`.
+    /// For a conv layer the skip connection; for a paper layer `[attention | centre]`, `[C, O + W]`.
     pub concat: PaddedRows,
     pub concat_gradient: PaddedRows,
-    /// Of a paper layer, `[C, O]`: `relu(fc1 ..)`, and what goes into the merge.
+    /// For a paper layer, `[C, O]`: `relu(fc1 ..)`, and the input of the merge.
     pub rectified: PaddedRows,
     pub rectified_gradient: PaddedRows,
     pub projected: PaddedRows,
@@ -37,19 +37,19 @@ pub(crate) struct Work {
     pub sine: Vec<f32>,
 }
 
-/// Key and value weights as attention reads them, `[O, X]`: each put together of several parameters side by side, biases behind.
+/// Key and value weights in the form attention reads, `[O, X]`: each is several parameters concatenated, biases last.
 #[derive(Debug, Default)]
 pub(crate) struct Projections {
     pub key: Vec<f32>,
     pub value: Vec<f32>,
-    /// Version of the weights they are.
+    /// Version of the concatenated weights.
     version: Option<Version>,
     pub key_gradient: Vec<f32>,
     pub value_gradient: Vec<f32>,
 }
 
 impl Projections {
-    /// Puts both together of these parameters, unless they are of the same version. Columns that no parameter fills are zeros.
+    /// Concatenates these parameters, unless they are of the same version. Columns without a parameter are zeros.
     pub fn concat(
         &mut self,
         weights: Weights<'_>,
@@ -68,7 +68,7 @@ impl Projections {
         }
     }
 
-    /// Takes both gradients apart, adding each part to the gradient of its parameter.
+    /// Splits both gradients and adds each part to the gradient of its parameter.
     pub fn split_gradients(&self, gradients: &mut Gradients<'_>, outputs: usize, [key, value]: [Parts; 2]) {
         for (joined, parts) in [(&self.key_gradient, key), (&self.value_gradient, value)] {
             for (row, numbers) in joined.chunks_exact(joined.len() / outputs).enumerate() {
@@ -84,7 +84,7 @@ impl Projections {
     }
 }
 
-/// Matrices of as many rows, and a bias, that stand side by side.
+/// Matrices with equal numbers of rows, and a bias, which are concatenated.
 pub(crate) type Parts = [Option<Param>; 3];
 
 fn concat_columns(out: &mut Vec<f32>, weights: Weights<'_>, [outputs, all]: [usize; 2], parts: Parts) {
@@ -108,7 +108,7 @@ pub(crate) fn attended_table<'a>(
     NeighbourTable { hidden: &rows.values, width: rows.columns(), stride: rows.stride(), time: time.weights(weights) }
 }
 
-/// Adds the gradients of centres, the first columns of `centres`, to those of the rows they are.
+/// Adds the gradients of centres, the first columns of `centres`, to those of their rows.
 pub(crate) fn scatter(table: &mut PaddedRows, hop: &Hop, centres: &PaddedRows) {
     let columns = table.columns();
     for (row, &centre) in hop.centres.iter().enumerate() {
@@ -116,7 +116,7 @@ pub(crate) fn scatter(table: &mut PaddedRows, hop: &Hop, centres: &PaddedRows) {
     }
 }
 
-/// Centres with phi(0) behind each.
+/// Centres, each followed by phi(0).
 pub(crate) fn gather_with_zero_time(
     centres: &mut PaddedRows,
     table: &PaddedRows,
@@ -133,7 +133,7 @@ pub(crate) fn gather_with_zero_time(
     }
 }
 
-/// phi(0) = cos(phase) stands behind `width` columns of each row: its share of the phases' gradient.
+/// The gradient of the phases from phi(0) = cos(phase), which follows `width` columns of each row.
 pub(crate) fn zero_time_backward(
     rows: &PaddedRows,
     width: usize,
@@ -173,7 +173,7 @@ impl AttentionLayer {
         }
     }
 
-    /// Of keys and values, the parameters that stand side by side.
+    /// The parameters that are concatenated to keys and to values.
     pub(crate) fn parts(&self) -> [Parts; 2] {
         match &self.maps {
             Maps::Paper { key, value, .. } | Maps::Residual { key, value, .. } => {
@@ -185,7 +185,7 @@ impl AttentionLayer {
         }
     }
 
-    /// Queries of the centres, and what they attend to.
+    /// Computes the queries of the centres and their attention.
     pub(crate) fn attend_forward(&self, work: &mut Work, cx: &Context<'_>, query: &Map, table: &PaddedRows) {
         let (width, heads, weights) = (self.inner, self.settings.heads, cx.weights);
         let (rows, stride) = (work.centres.rows(), head_stride(width, heads));
@@ -202,7 +202,7 @@ impl AttentionLayer {
         attention.forward(&self.attending(cx), projections, table, &query.values[shown], &mut attended.values[shown]);
     }
 
-    /// From the gradient of what was attended to those of query weights, keys, values, time, table and centres.
+    /// From the gradient of the attention to those of query weights, keys, values, time, table and centres.
     pub(crate) fn attend_backward(
         &self,
         work: &mut Work,
@@ -239,7 +239,7 @@ impl AttentionLayer {
         );
     }
 
-    /// From the gradient of a paper layer's output to that of what was attended.
+    /// From the gradient of a paper layer's output to that of the attention.
     fn merge_backward(
         &self,
         work: &mut Work,
@@ -270,7 +270,7 @@ impl AttentionLayer {
     }
 }
 
-/// `[attention | centre]`, with an attention of zero where there are no neighbours.
+/// `[attention | centre]`, with an attention of zero for a centre without neighbours.
 fn merge(out: &mut PaddedRows, attended: &PaddedRows, centres: &PaddedRows, width: usize, hop: &Hop) {
     out.zeros(centres.rows(), attended.columns() + width);
     for row in 0..centres.rows() {
@@ -283,7 +283,7 @@ fn merge(out: &mut PaddedRows, attended: &PaddedRows, centres: &PaddedRows, widt
 }
 
 impl Stage for AttentionStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: Tables<'_>, out: &mut PaddedRows) {
         let AttentionStage { layer, work } = self;
         let (table, hop, weights) = (reads.table(0), &cx.view.hops[layer.hop], cx.weights);
         match &layer.maps {
@@ -310,7 +310,7 @@ impl Stage for AttentionStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: InputTables<'_>,
+        reads: Tables<'_>,
         grad: &mut PaddedRows,
         into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,

@@ -62,7 +62,7 @@ impl AttentionLayer {
         let (table, hop) = (&reads[0], &cx.view.hops[self.hop]);
         let shown = hop.centres.len();
         let zeros = |rows: usize, columns: usize| Tensor::<B, 2>::zeros([rows, columns], cx.device());
-        // What a row of a centre of zeros adds: nothing, or one row.
+        // Appends the row of a centre of zeros, if the layer above needs one.
         let padded = |rows_of: Tensor<B, 2>| match self.appends_padding_row() {
             true => {
                 let columns = rows_of.dims()[1];
@@ -107,8 +107,8 @@ impl AttentionLayer {
         cx.linear(fc2, relu(cx.linear(fc1, merged)))
     }
 
-    /// Attention with the key weights moved to the query and the value weights behind the sum. `key` and `value` are `[O, X]`, biases in the
-    /// last column.
+    /// Attention with the key weights moved to the query and the value weights after the sum. `key` and `value` are
+    /// `[O, X]`, with biases in the last column.
     fn attend<B: TemporalOps>(
         &self,
         cx: &TensorContext<'_, B>,

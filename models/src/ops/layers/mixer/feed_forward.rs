@@ -19,12 +19,13 @@ pub(crate) struct FeedForward {
     up: Map,
     down: Map,
     dropout: f32,
-    /// Apart from other dropout of the step: this and the next.
+    /// Number of its dropout stream. It uses this one and the next.
     stream: u64,
 }
 
 impl FeedForward {
-    /// Of rows of `width` columns, `inner` between the maps. Parameters are called `NAME.norm…`, `NAME.up…` and `NAME.down…`.
+    /// Declares a block for rows of `width` columns, with `inner` columns between the maps. Parameters are called
+    /// `NAME.norm…`, `NAME.up…` and `NAME.down…`.
     pub fn declare(
         parameters: &mut Declarations,
         name: &str,
@@ -41,18 +42,18 @@ impl FeedForward {
         }
     }
 
-    /// What a step drops behind GELU, and behind the last map.
+    /// Dropout after GELU, and after the last map.
     fn dropped(&self, seed: Option<u64>) -> [Option<Dropout>; 2] {
         [0, 1].map(|behind| of_rows(self.dropout, seed, self.stream + behind))
     }
 
-    /// Adds the products of `rows` rows.
+    /// Adds the cost of `rows` rows.
     pub fn cost(&self, rows: f64, products: &mut Products) {
         products.map(rows, self.up.inputs, self.up.outputs, self.up.inputs);
         products.map(rows, self.down.inputs, self.down.outputs, self.down.inputs);
     }
 
-    /// On tensors.
+    /// The block on tensors.
     pub fn on_tensors<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let [inner, last] = self.dropped(cx.dropout);
         let pre = cx.linear(&self.up, norm_on_tensors(cx, self.norm, x));
@@ -62,7 +63,7 @@ impl FeedForward {
     }
 }
 
-/// It on slices: what the backward pass needs of the forward pass.
+/// The block on slices: the activations that its backward pass needs.
 #[derive(Debug, Default)]
 pub(crate) struct FeedForwardStage {
     norm: LayerNorm,
@@ -74,14 +75,14 @@ pub(crate) struct FeedForwardStage {
     down: Linear,
 }
 
-/// Memory for one pass, which several of the same shape share.
+/// Working memory of one pass. Blocks of the same shape share it.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// `[n, I]` behind GELU.
+    /// `[n, I]` after GELU.
     inner: PaddedRows,
     /// `[n, I]`
     of_inner: PaddedRows,
-    /// `[n, W]` the gradient behind the last dropout, then that of the normed rows.
+    /// `[n, W]` the gradient after the last dropout, then that of the normed rows.
     of_rows: PaddedRows,
 }
 

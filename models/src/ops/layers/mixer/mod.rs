@@ -1,4 +1,5 @@
-//! Mixing of the events shown to each centre, as MLP-Mixer does (Tolstikhin et al., 2021, arXiv:2105.01601; GraphMixer, Cong et al., ICLR 2023, eq. 1-2).
+//! Mixing of the events shown to each centre, as MLP-Mixer does (Tolstikhin et al., 2021, arXiv:2105.01601; GraphMixer,
+//! Cong et al., ICLR 2023, eq. 1-2).
 //!
 //! ```text
 //! X  = [e_i | phi(t - t_i)] Wᵀ + b            K tokens of a centre, [K, W]; the input of a slot without an event is zeros
@@ -8,7 +9,8 @@
 //! F(x) = drop(W2 drop(gelu(W1 x + b1)) + b2)
 //! ```
 //!
-//! The position of a token is its slot, and the newest event of a centre has the first. Empty slots are mixed like any other.
+//! The position of a token is its slot. The newest event of a centre has the first slot. Empty slots are mixed like any
+//! other.
 mod feed_forward;
 mod slices;
 mod tensors;
@@ -31,11 +33,11 @@ pub struct MixerSettings {
     pub channels: usize,
     /// Layers, each of which mixes tokens, then columns.
     pub layers: usize,
-    /// Columns inside the maps over tokens, to one token.
+    /// Columns inside the maps over tokens, relative to the number of tokens.
     pub token_expansion: f32,
-    /// Columns inside the maps over columns, to one column.
+    /// Columns inside the maps over columns, relative to the number of columns.
     pub channel_expansion: f32,
-    /// Share of the numbers that a training step drops, behind each map but the first.
+    /// Share of the numbers that a training step drops, after each map except the first.
     pub dropout: f32,
 }
 
@@ -55,8 +57,8 @@ pub struct TokenMixer {
 }
 
 impl Builder {
-    /// Rows of the centres of `hop`, `[C, W]`, from the events they are shown. Parameters are called `NAME.input…`, `NAME.layers.0.tokens…` and
-    /// `NAME.layers.0.channels…`. The program must say what is shown ([`Builder::neighbours`]) before.
+    /// Rows of the centres of `hop`, `[C, W]`, from the events they are shown. Parameters are called `NAME.input…`,
+    /// `NAME.layers.0.tokens…` and `NAME.layers.0.channels…`. Call [`Builder::neighbours`] before.
     pub fn token_mixer(
         &mut self,
         name: &str,

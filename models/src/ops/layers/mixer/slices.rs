@@ -5,7 +5,7 @@ use tempograph_kernels::cpu::{
     token_rows, transpose_groups,
 };
 
-use crate::operation::{Context, InputTables, Stage, TableGradients};
+use crate::operation::{Context, Tables, Stage, TableGradients};
 use crate::ops::layers::mixer::{FeedForwardStage, Scratch, TokenMixer};
 use crate::program::Gradients;
 
@@ -20,11 +20,11 @@ pub(crate) struct MixerStage {
     layers: Vec<[FeedForwardStage; 2]>,
     /// For maps over tokens, and over columns.
     scratch: [Scratch; 2],
-    /// `[C K, W]` the tokens as they are, in the backward pass their gradient.
+    /// `[C K, W]` the tokens; in the backward pass their gradient.
     mixed: PaddedRows,
-    /// `[C K, W]` what a map adds to them.
+    /// `[C K, W]` what a block adds to the tokens.
     added: PaddedRows,
-    /// `[C W, K]` the tokens of each column, and what a map adds to them.
+    /// `[C W, K]` the transposed tokens, and what a block adds to them.
     turned: [PaddedRows; 2],
 }
 
@@ -46,7 +46,7 @@ impl MixerStage {
 }
 
 impl Stage for MixerStage {
-    fn forward(&mut self, cx: &Context<'_>, _: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, _: Tables<'_>, out: &mut PaddedRows) {
         let MixerStage { op, tokens, input, layers, scratch: [of_tokens, of_channels], mixed, added, turned, .. } =
             self;
         let (k, width) = (op.tokens, op.settings.channels);
@@ -68,7 +68,7 @@ impl Stage for MixerStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        _: InputTables<'_>,
+        _: Tables<'_>,
         grad: &mut PaddedRows,
         _: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,

@@ -1,4 +1,4 @@
-//! JODIE's time projection, `z = (1 + dt w [+ b]) * s`: where a node will be when nothing has happened to it for `dt`.
+//! JODIE's time projection, `z = (1 + dt w [+ b]) * s`: the predicted row of a node that had no event for `dt`.
 #[cfg(feature = "cube")]
 mod device;
 
@@ -9,13 +9,13 @@ use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{Dropout, TemporalOps, gather_rows, product};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, InputTables, Operation, Stage, TableGradients};
+use crate::operation::{Context, Tables, Operation, Stage, TableGradients};
 use crate::ops::Op;
 use crate::ops::tables::centres::{centre_nodes, centre_nodes_into};
 use crate::ops::tables::dropout::{drop_from, drop_on_tensors, of_rows};
 use crate::program::{Axis, Builder, Gradients, Param, Products, Shape, StepSizes, Value};
 
-/// How times since the last update are counted: `(ticks - shift) / scale`.
+/// Normalisation of idle times: `(ticks - shift) / scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct IdleNormalisation {
     /// Ticks that count as zero.
@@ -27,8 +27,8 @@ pub struct IdleNormalisation {
 /// Settings of a time projection.
 #[derive(Clone, Debug)]
 pub struct TimeProjectionSettings {
-    /// How idle times are counted: in one way, or in one way for sources and another for destinations. Then a row is that of the root as a
-    /// source and, behind it, as a destination: see [`Builder::link_decoder_by_role`].
+    /// Normalisations of idle times: one for all, or one for sources and another for destinations. With two, a row is
+    /// that of the root as a source, then as a destination: see [`Builder::link_decoder_by_role`].
     pub units: Vec<IdleNormalisation>,
     /// Whether it has a bias.
     pub bias: bool,
@@ -36,20 +36,21 @@ pub struct TimeProjectionSettings {
     pub dropout: f32,
 }
 
-/// Scales the rows of the roots by how long their memories have not been updated.
+/// Scales the rows of the roots by their idle times.
 #[derive(Clone, Debug)]
 pub struct TimeProjection {
     /// `[D]`.
     pub(crate) drift: Param,
     /// `[D]`.
     pub(crate) bias: Option<Param>,
-    /// Shift and scale.
+    /// Shift and scale of each normalisation.
     pub(crate) units: Vec<[f32; 2]>,
     pub(crate) dropout: f32,
 }
 
 impl Builder {
-    /// The rows of the roots scaled by their idle times. Its parameters are called `NAME.drift` and, where it has one, `NAME.bias`.
+    /// The rows of the roots scaled by their idle times. Its parameters are called `NAME.drift` and, where it has one,
+    /// `NAME.bias`.
     pub fn time_projection(&mut self, name: &str, table: Value, settings: &TimeProjectionSettings) -> Value {
         let width = self.width(table);
         self.require_idle_times();
@@ -64,7 +65,7 @@ impl Builder {
 }
 
 impl TimeProjection {
-    /// Says what has no form on a device.
+    /// Checks that it can run on a device. The error names the setting.
     pub(crate) fn check_device_support(&self) -> Result<(), String> {
         match self.units.len() {
             1 | 2 => Ok(()),
@@ -123,7 +124,7 @@ impl Operation for TimeProjection {
 #[derive(Debug)]
 struct ProjectionStage {
     op: TimeProjection,
-    /// Rows of the table that the roots are.
+    /// Rows of the roots in the table.
     nodes: Vec<u32>,
     /// `[C, D]`
     centres: PaddedRows,
@@ -131,7 +132,7 @@ struct ProjectionStage {
 }
 
 impl Stage for ProjectionStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: Tables<'_>, out: &mut PaddedRows) {
         let (table, hop, drift) = (reads.table(0), &cx.view.hops[0], cx.weights.values(self.op.drift));
         let bias = self.op.bias.map(|bias| cx.weights.values(bias));
         centre_nodes_into(cx.view, 0, &mut self.nodes);
@@ -155,7 +156,7 @@ impl Stage for ProjectionStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: InputTables<'_>,
+        reads: Tables<'_>,
         grad: &mut PaddedRows,
         into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,

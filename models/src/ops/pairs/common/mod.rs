@@ -1,14 +1,15 @@
-//! Common neighbours: rows of pairs, made of the nodes that both ends have met lately (TNCN, Zhang et al., 2024, arXiv:2406.07926).
+//! Common neighbours: rows of pairs, made of the recent neighbours of both ends (TNCN, Zhang et al., 2024,
+//! arXiv:2406.07926).
 //!
 //! ```text
 //! y_uv = [z_u * z_v | m z_u | m z_v | sum of x_w over w in N_u and N_v | n]
 //! ```
 //!
-//! `N_u` are the distinct nodes among the neighbours that `u` is shown in hop 0, `n` is how many of them are in `N_v`, too. `m` is 1 where one end
-//! is among the neighbours of the other, else 0: TNCN's 0-1 hop. The first three parts may be left out.
+//! `N_u` are the distinct nodes among the neighbours of `u` in hop 0; `n` is how many of them are also in `N_v`. `m` is
+//! 1 if one end is among the neighbours of the other, else 0: TNCN's 0-1 hop. The first three parts are optional.
 //!
-//! The decoder maps what is here the sum of rows. A map `W x_w + b` of each row before the sum would be no other model: `W sum + n b` is a linear
-//! map of the sum and of `n`.
+//! The decoder maps the sum of rows. A map `W x_w + b` of each row before the sum would give the same model: `W sum + n
+//! b` is a linear map of the sum and of `n`.
 mod slices;
 mod tensors;
 
@@ -26,22 +27,22 @@ use crate::program::{Axis, Builder, Products, Shape, StepSizes, Value};
 pub struct CommonNeighbours {
     /// Columns of the nodes' rows, `W`.
     pub(crate) width: usize,
-    /// Columns of the embeddings, `O`, and which parts are made of them.
+    /// Columns of the embeddings, `O`, and the parts made of them.
     pub(crate) ends: Option<(usize, EndColumns)>,
 }
 
-/// Which parts of a pair's row are made of the embeddings of its ends.
+/// The parts of a pair's row that are made of the embeddings of its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndColumns {
-    /// Their product, number by number.
+    /// Their elementwise product.
     pub product: bool,
-    /// Both embeddings, where one end is among the neighbours of the other.
+    /// Both embeddings, if one end is among the neighbours of the other; else zeros.
     pub met: bool,
 }
 
 impl Builder {
-    /// Rows of pairs: the sum of the rows of `nodes` of the nodes that both ends were shown as neighbours, and how many these are. With `ends`
-    /// parts made of the embeddings of the ends stand before it.
+    /// Rows of pairs: the sum of the rows of `nodes` over the nodes that are neighbours of both ends, and their number.
+    /// With `ends`, parts made of the embeddings of the ends come first.
     pub fn common_neighbours(&mut self, name: &str, nodes: Value, ends: Option<(Value, EndColumns)>) -> Value {
         self.require_neighbours(0);
         let neighbours = self.needs.neighbours;
@@ -92,7 +93,7 @@ mod tests {
     use tempograph_kernels::cpu::{PaddedRows, Precision};
 
     use super::*;
-    use crate::operation::{Context, InputTables};
+    use crate::operation::{Context, Tables};
     use crate::program::{Declarations, Weights};
 
     /// A table whose row `i` is `row(i)`.
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_row_sums_up_the_nodes_that_both_ends_met_in_their_last_events() {
-        // At most the last 3 events are seen: 0 met 6, 2, 3, 3; 1 met 3, 2; 4 met 3, 2, 6.
+        // At most the last 3 events are visible: 0 met 6, 2, 3, 3; 1 met 3, 2; 4 met 3, 2, 6.
         let events = [(0, 6), (0, 2), (0, 3), (1, 3), (0, 3), (1, 2), (4, 3), (4, 2), (4, 6)];
         let end = |of: fn(&(u32, u32)) -> u32| events.iter().map(|event| NodeId(of(event))).collect::<Vec<_>>();
         let time = (0..9).map(Timestamp).collect();
@@ -127,11 +128,11 @@ mod tests {
         let weights = Weights { parameters: &parameters, layout: &layout, precision: Precision::F32 };
         let cx = Context { queries: &queries, view: &view, dropout: None, weights };
         let values = [Value::new(0), Value::new(1)];
-        let (reads, mut out) = (InputTables { tables: &[nodes, embeddings], values: &values }, PaddedRows::default());
+        let (reads, mut out) = (Tables { tables: &[nodes, embeddings], values: &values }, PaddedRows::default());
         let op = CommonNeighbours { width: 2, ends: Some((1, EndColumns { product: true, met: true })) };
         op.stage().forward(&cx, reads, &mut out);
 
-        // 0 sees 2 and 3, which it met twice; 1 sees 3 and 2; 4 sees 3, 2, 6; 2 sees 0, 1, 4; 5 sees nobody.
+        // 0 sees 2 and 3, which it met twice; 1 sees 3 and 2; 4 sees 3, 2, 6; 2 sees 0, 1, 4; 5 sees no node.
         let expected = [
             [0.75, 0.0, 0.0, 50.0, 2.0, 2.0],
             [2.25, 0.0, 0.0, 50.0, 2.0, 2.0],

@@ -2,7 +2,7 @@
 
 use tempograph_kernels::cpu::{CommonRows, PaddedRows, PairEnds, PairRows};
 
-use crate::operation::{Context, InputTables, Stage, TableGradients};
+use crate::operation::{Context, Tables, Stage, TableGradients};
 use crate::ops::pairs::common::{CommonNeighbours, EndColumns};
 use crate::ops::tables::centres::centre_nodes_into;
 use crate::program::Gradients;
@@ -12,11 +12,11 @@ pub(crate) struct CommonStage {
     op: CommonNeighbours,
     common: CommonRows,
     of_ends: PairRows,
-    /// `[P]` rows of the roots' table that the pairs' ends are.
+    /// `[P]` rows of the pairs' ends in the roots' table.
     pairs: [Vec<u32>; 2],
-    /// Nodes that the rows below hop 0 are.
+    /// Nodes of the rows below hop 0.
     below: Vec<u32>,
-    /// Nodes that the roots are.
+    /// Nodes of the roots.
     roots: Vec<u32>,
     /// `[P]` whether one end is among the neighbours of the other.
     met: Vec<bool>,
@@ -53,7 +53,7 @@ impl CommonStage {
     }
 }
 
-/// What parts of rows are made of the ends of these pairs.
+/// The inputs of the parts made of the ends of these pairs.
 fn ends<'a>(
     EndColumns { product, met }: EndColumns,
     table: &'a PaddedRows,
@@ -64,7 +64,7 @@ fn ends<'a>(
 }
 
 impl Stage for CommonStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: Tables<'_>, out: &mut PaddedRows) {
         self.find_neighbours(cx);
         let CommonStage { op, common, pairs, met, .. } = self;
         out.zeros(pairs[0].len(), op.column() + op.width + 1);
@@ -77,7 +77,7 @@ impl Stage for CommonStage {
     fn backward(
         &mut self,
         _: &Context<'_>,
-        reads: InputTables<'_>,
+        reads: Tables<'_>,
         grad: &mut PaddedRows,
         into: &mut TableGradients<'_>,
         _: &mut Gradients<'_>,

@@ -1,4 +1,4 @@
-//! Common neighbours on tensors, found by looking for each neighbour in the other list.
+//! Common neighbours on tensors. Each neighbour is searched in the other list.
 
 use tempograph_kernels::tensor::Tensor;
 use tempograph_kernels::{TemporalOps, gather_rows};
@@ -43,7 +43,7 @@ impl CommonNeighbours {
         parts.push(if most == 0 {
             Tensor::zeros([pairs, self.width], cx.device())
         } else {
-            // a row of zeros fills up the shorter lists
+            // a row of zeros pads the shorter lists
             let [nodes, width] = reads[0].dims();
             let padded = Tensor::cat(vec![reads[0].clone(), Tensor::zeros([1, width], cx.device())], 0);
             let slot = |list: &Vec<u32>, slot: usize| list.get(slot).copied().unwrap_or(nodes as u32);

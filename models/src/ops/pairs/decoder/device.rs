@@ -11,21 +11,21 @@ use crate::executor::LayoutBuilder;
 use crate::ops::pairs::decoder::LinkDecoder;
 use crate::ops::pairs::decoder::facts::{PAIR_COLUMNS, pair_row};
 
-/// Where the weights of a decoder stand.
+/// The positions of a decoder's weights.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DeviceDecoder {
     ends: DecoderBlocks,
     facts: Option<Facts>,
 }
 
-/// Where the maps of facts about pairs stand: two, with a ReLU between.
+/// The positions of the maps of facts about pairs: two, with a ReLU between.
 #[derive(Clone, Copy, Debug)]
 struct Facts {
     first: Block,
     second: Block,
 }
 
-/// Facts about pairs, and what was made of them: `[P, ..]`.
+/// Facts about pairs, and the activations made of them: `[P, ..]`.
 struct FactActivations<R: CubeRuntime> {
     facts: Matrix<R>,
     rectified: Matrix<R>,
@@ -33,10 +33,10 @@ struct FactActivations<R: CubeRuntime> {
 }
 
 impl DeviceDecoder {
-    /// Gives `decoder` its place.
+    /// Allocates the weights of `decoder`.
     ///
     /// # Panics
-    /// If it has [no form there](LinkDecoder::check_device_support).
+    /// If it [cannot run on a device](LinkDecoder::check_device_support).
     pub fn allocate(decoder: &LinkDecoder, layout_builder: &mut LayoutBuilder<'_>) -> DeviceDecoder {
         let Some([as_src, as_dst]) = &decoder.ends else {
             unreachable!("an executor on a device checks first that the decoder has a form there")
@@ -56,8 +56,9 @@ impl DeviceDecoder {
         DeviceDecoder { ends, facts }
     }
 
-    /// Scores pairs of rows of `embeddings` `[R, O]`, of which the first `positives` happened, and goes back: writes the gradients of the weights,
-    /// gives the loss, `[1, 1]`, and the gradient of the embeddings. `known` is what the decoder reads of the pairs, if it reads any.
+    /// Scores pairs of rows of `embeddings` `[R, O]`, of which the first `positives` are true events, and runs the
+    /// backward pass. Writes the gradients of the weights. Returns the loss, `[1, 1]`, and the gradient of the
+    /// embeddings. `known` has the facts about the pairs, if the decoder reads any.
     pub fn loss<R: CubeRuntime>(
         &self,
         weights: &Weights<R>,

@@ -2,7 +2,7 @@
 
 use tempograph_framework::PairFact;
 
-/// Positions of the newest occurrence in a recent list that are told apart.
+/// Number of one-hot positions of the newest occurrence in a recent list.
 const POSITIONS: usize = 12;
 /// Columns of a pair's features.
 pub const PAIR_COLUMNS: usize = 2 * (POSITIONS + 1) + 11;
@@ -14,7 +14,7 @@ pub(crate) fn pair_columns(facts: &[PairFact]) -> Vec<f32> {
     columns
 }
 
-/// The facts of one pair, written into zeros.
+/// Writes the facts of one pair into a row of zeros.
 pub(crate) fn pair_row(fact: &PairFact, row: &mut [f32]) {
     let log = |x: f32| (1.0 + x.max(0.0)).ln() / 8.0;
     for (recency, slots) in [fact.in_src, fact.in_dst].iter().zip(row.chunks_mut(POSITIONS + 1)) {

@@ -1,13 +1,14 @@
-//! The link decoder: how likely a source turns to a destination.
+//! The link decoder: scores how likely a source acts on a destination.
 //!
 //! ```text
 //! p(u, v) = w . relu(Ws z_u + Wd z_v [+ Wp2 relu(Wp1 pair_features(u, v) + bp)] [+ Wr y_uv] + b) + w_0
 //! ```
 //!
-//! `pair_features` are facts about the pair, walk features of its ends, or both one behind the other.
+//! `pair_features` are facts about the pair, walk features of its ends, or both concatenated.
 //!
-//! It is TGN's merge layer with its first map split by ends, so that a source asked about with many candidates is mapped once. `y_uv` are rows of
-//! pairs, which operations on pairs make. A decoder may also read those alone, without the embeddings of the ends.
+//! It is TGN's merge layer with its first map split by ends, so that a source with many candidates is mapped once.
+//! `y_uv` are rows of pairs, which operations on pairs make. A decoder may also read those alone, without the
+//! embeddings of the ends.
 #[cfg(feature = "cube")]
 mod device;
 mod facts;
@@ -28,17 +29,17 @@ use tempograph_framework::WalkRule;
 use crate::ops::Head;
 use crate::program::{Builder, Declarations, Map, Products, StepSizes, Value};
 
-/// What a link decoder reads of a pair besides the embeddings of its ends.
+/// The features of a pair that a link decoder reads besides the embeddings of its ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PairFeatures {
     /// Whether it reads facts about the pair ([`PairFact`](tempograph_framework::PairFact)).
     pub pairs: bool,
-    /// Rows of temporal walks of each end that it reads the products of, if it reads any.
+    /// The walks of each end whose inner products it reads, if any.
     pub walks: Option<WalkRule>,
 }
 
 impl PairFeatures {
-    /// Columns of both, facts first; 0 where it reads nothing.
+    /// Columns of both, facts first; 0 if it reads none.
     pub(crate) fn columns(self) -> usize {
         self.fact_columns() + self.walks.map_or(0, walk_columns)
     }
@@ -52,21 +53,22 @@ impl PairFeatures {
 /// A link decoder.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkDecoder {
-    /// Whether a row is that of a root as a source and, behind it, as a destination. Else both ends read all of it.
+    /// Whether a row is that of a root as a source, then as a destination. If not, both ends read the whole row.
     pub(crate) split_by_role: bool,
-    /// Of the embeddings of sources and destinations, where it reads them.
+    /// Maps of the embeddings of sources and destinations, if it reads them.
     pub(crate) ends: Option<[Map; 2]>,
-    /// What it reads of pairs.
+    /// The features of pairs it reads.
     pub(crate) pair_features: PairFeatures,
-    /// Of what it reads of pairs, where it reads anything.
+    /// Maps of the features of pairs, if it reads any.
     pub(crate) facts: Option<[Map; 2]>,
-    /// Rows of pairs and their map, where it reads them.
+    /// Rows of pairs and their map, if it reads them.
     pub(crate) pairs: Option<(Value, Map)>,
     pub(crate) last: Map,
 }
 
 impl LinkDecoder {
-    /// Declares a decoder of embeddings of `input` columns, `width` wide inside; `pair_features` says what it reads of pairs.
+    /// Declares a decoder of embeddings of `input` columns, `width` wide inside. `pair_features` are the features of
+    /// pairs it reads.
     pub fn declare(
         parameters: &mut Declarations,
         prefix: &str,
@@ -87,34 +89,34 @@ impl LinkDecoder {
         }
     }
 
-    /// Columns of the embeddings it reads; 0 where it reads none.
+    /// Columns of the embeddings it reads; 0 if it reads none.
     pub fn input(&self) -> usize {
         self.columns()[1].end
     }
 
-    /// The columns that a source and a destination are read from.
+    /// The columns of a source's row and of a destination's row that it reads.
     pub(crate) fn columns(&self) -> [Range<usize>; 2] {
         let inputs = self.ends.map_or(0, |[src, _]| src.inputs);
         [0..inputs, if self.split_by_role { inputs..2 * inputs } else { 0..inputs }]
     }
 
-    /// Its maps: of sources and destinations, of facts, of rows of pairs, where it reads them, and the last.
+    /// Its maps: of sources and destinations, of facts, of rows of pairs (each only if read), and the last map.
     pub fn maps(&self) -> impl Iterator<Item = Map> {
         let of_pairs = self.pairs.map(|(_, map)| map);
         self.ends.into_iter().flatten().chain(self.facts.into_iter().flatten()).chain(of_pairs).chain([self.last])
     }
 
-    /// Columns inside.
+    /// Width inside.
     pub fn width(&self) -> usize {
         self.last.inputs
     }
 
-    /// The rows of pairs that it reads, if any.
+    /// The rows of pairs it reads, if any.
     pub fn pairs(&self) -> Option<Value> {
         self.pairs.map(|(value, _)| value)
     }
 
-    /// What it reads, in a few words.
+    /// A short description of its inputs.
     pub fn describe(&self) -> String {
         let facts = self.pair_features.pairs.then(|| "facts about pairs".to_string());
         let walks = self.pair_features.walks.map(|rule| format!("walks of up to {} events", rule.layers));
@@ -127,7 +129,7 @@ impl LinkDecoder {
         }
     }
 
-    /// Says what has no form on a device.
+    /// Checks that it can run on a device. The error names the setting.
     pub(crate) fn check_device_support(&self) -> Result<(), String> {
         match self.pairs {
             Some(_) => Err("decoder of rows of pairs".into()),
@@ -155,8 +157,8 @@ impl LinkDecoder {
 }
 
 impl Builder {
-    /// A link decoder of embeddings of `input` columns, `width` wide inside. With `facts` it reads facts about pairs: recency, repetition,
-    /// popularity. Where the program has [walks](Builder::walks) it reads their features.
+    /// A link decoder of embeddings of `input` columns, `width` wide inside. With `facts` it reads facts about pairs:
+    /// recency, repetition, popularity. If the program has [walks](Builder::walks), it reads their features.
     pub fn link_decoder(&mut self, input: usize, width: usize, facts: bool) -> Head {
         Head::Links(self.links(input, width, facts))
     }
@@ -173,12 +175,13 @@ impl Builder {
         decoder
     }
 
-    /// The same for rows that are embeddings of `input` columns of a root as a source and, behind them, as many as a destination.
+    /// The same for rows that contain a root's embedding of `input` columns as a source, then one of the same width as
+    /// a destination.
     pub fn link_decoder_by_role(&mut self, input: usize, width: usize, facts: bool) -> Head {
         Head::Links(LinkDecoder { split_by_role: true, ..self.links(input, width, facts) })
     }
 
-    /// A link decoder that reads the rows of `pairs` as well. The map of these is drawn last: it changes no other parameter.
+    /// A link decoder that also reads the rows of `pairs`. Their map is drawn last, so it changes no other parameter.
     pub fn link_decoder_with_pair_rows(&mut self, decoder: Head, pairs: Value) -> Head {
         let Head::Links(decoder) = decoder else {
             self.fail("a head that gives numbers for each root reads no rows of pairs");
@@ -190,7 +193,7 @@ impl Builder {
         Head::Links(LinkDecoder { pairs: Some((pairs, map)), ..decoder })
     }
 
-    /// A link decoder that reads the rows of `pairs` alone, `width` wide inside.
+    /// A link decoder that reads only the rows of `pairs`, `width` wide inside.
     pub fn pair_row_decoder(&mut self, pairs: Value, width: usize) -> Head {
         self.check(width > 0, || "the decoder is 0 wide inside; it must be at least 1".into());
         let inputs = self.width(pairs);

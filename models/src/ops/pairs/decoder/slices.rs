@@ -24,23 +24,23 @@ pub struct DecoderStage {
     rows: RowWork,
 }
 
-/// What pairs are scored from.
+/// The inputs of pair scores.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DecoderInputs<'a> {
     /// The table of the ends, `[C, O]`.
     pub embeddings: &'a PaddedRows,
-    /// What a view shows of the pairs, where the decoder reads that.
+    /// Facts and walks of the pairs in a view, if the decoder reads them.
     pub shown: ShownPairs<'a>,
-    /// Rows of pairs, `[P, W]`, where the decoder reads them.
+    /// Rows of pairs, `[P, W]`, if the decoder reads them.
     pub pairs: Option<&'a PaddedRows>,
 }
 
-/// Where the gradients go of what pairs are scored from.
+/// The buffers for the gradients of [`DecoderInputs`].
 #[derive(Debug)]
 pub(crate) struct DecoderGradients<'a> {
-    /// That of the ends is added here.
+    /// The gradient of the ends is added here.
     pub embeddings: &'a mut PaddedRows,
-    /// That of rows of pairs is written here.
+    /// The gradient of rows of pairs is written here.
     pub pairs: Option<&'a mut PaddedRows>,
 }
 
@@ -50,9 +50,9 @@ struct EndWork {
     map: Linear,
     /// Distinct rows of the top table, in order of first appearance.
     rows: Vec<u32>,
-    /// Of each pair the index among them.
+    /// `[P]` index of each pair's row in `rows`.
     index: Vec<u32>,
-    /// `[C]` index of each row of the top table, where it has one.
+    /// `[C]` index of each row of the top table in `rows`, if it is there.
     index_of: Vec<u32>,
     /// `[rows, O]`
     embedded: PaddedRows,
@@ -76,15 +76,15 @@ struct FactWork {
 #[derive(Debug, Default)]
 struct RowWork {
     map: Linear,
-    /// `[P, O]`, with what facts about the pairs add.
+    /// `[P, O]`, including the mapped facts about the pairs.
     mapped: PaddedRows,
 }
 
-/// What a view shows of the pairs that are scored, besides the embeddings of their ends.
+/// The features in a view of the scored pairs, besides the embeddings of their ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShownPairs<'a> {
     facts: &'a [PairFact],
-    /// By root.
+    /// Facts by root.
     pairs: &'a [Pair],
     /// `[R, numbers]`.
     walks: &'a [f32],
@@ -92,7 +92,7 @@ pub struct ShownPairs<'a> {
 }
 
 impl<'a> ShownPairs<'a> {
-    /// What `view`, which was read for `queries`, shows of their pairs.
+    /// The features of the pairs of `queries` in `view`, which was read for them.
     pub fn of(queries: &'a Queries, view: &'a View) -> ShownPairs<'a> {
         let numbers = view.walks.len().checked_div(queries.len()).unwrap_or(0);
         ShownPairs { facts: &view.pairs, pairs: queries.pairs(), walks: &view.walks, numbers }
@@ -105,7 +105,7 @@ impl<'a> ShownPairs<'a> {
 }
 
 impl FactWork {
-    /// Writes what a decoder reads of `pairs` pairs as numbers.
+    /// Writes the features of `pairs` pairs as numbers.
     fn load(&mut self, pair_features: PairFeatures, shown: ShownPairs<'_>, pairs: usize) {
         let first = pair_features.fact_columns();
         self.facts.zeros(pairs, pair_features.columns());
@@ -125,7 +125,7 @@ impl FactWork {
 const UNASSIGNED: u32 = u32::MAX;
 
 impl EndWork {
-    /// Finds the distinct rows of one end, and takes these columns of them. Repeats are mapped once.
+    /// Finds the distinct rows of one end and gathers these columns of them. A repeated row is mapped once.
     fn gather(&mut self, rows: impl Iterator<Item = u32>, table: &PaddedRows, columns: Range<usize>) {
         self.index_of.clear();
         self.index_of.resize(table.rows(), UNASSIGNED);
@@ -161,14 +161,14 @@ impl EndWork {
         self.map.backward(&self.embedded, weights.values(map.weight), &self.gradient, of_map, into);
     }
 
-    /// A row of zeros stands for the end of each pair: the decoder reads no embeddings.
+    /// Uses one row of zeros as the end of each pair: the decoder reads no embeddings.
     fn fill_zeros(&mut self, pairs: usize, width: usize) {
         self.index.clear();
         self.index.resize(pairs, 0);
         self.mapped.zeros(1, width);
     }
 
-    /// Hands the gradient of the distinct rows on to the top table's.
+    /// Adds the gradient of the distinct rows to that of the top table.
     fn scatter_gradient(&self, table: &mut PaddedRows, columns: Range<usize>) {
         for (i, &row) in self.rows.iter().enumerate() {
             add(&mut table.row_mut(row as usize)[columns.clone()], self.embedded_gradient.row(i));
@@ -236,12 +236,12 @@ impl DecoderStage {
         }
     }
 
-    /// The rows that were mapped last, as sources and as destinations.
+    /// The rows of the last [`map_ends`](Self::map_ends), as sources and as destinations.
     pub fn ends(&self) -> [&PaddedRows; 2] {
         [&self.src.mapped, &self.dst.mapped]
     }
 
-    /// Logits of pairs of rows of `ends`, `[P]`: the first of each was mapped as a source, the second as a destination.
+    /// Logits of pairs of rows of `ends`, `[P]`: the first was mapped as a source, the second as a destination.
     pub fn score_ends(
         &mut self,
         decoder: &LinkDecoder,
@@ -260,8 +260,8 @@ impl DecoderStage {
         pairs.forward(PairInputs { a: ends, b: ends, i: &src.index, j: &dst.index, c: None, weight }, bias, scores);
     }
 
-    /// Gradients of the decoder's weights, written over, and of what pairs were scored from, given the derivative of the loss in each score.
-    /// `read` is as [`score`](Self::score) was given it.
+    /// Writes the gradients of the decoder's weights and of its inputs, given the derivative of the loss with respect
+    /// to each score. `read` are the inputs of [`score`](Self::score).
     pub fn backward(
         &mut self,
         decoder: &LinkDecoder,
@@ -311,7 +311,7 @@ impl DecoderStage {
     }
 }
 
-/// What the last map reads.
+/// The inputs of the last map.
 fn inputs<'a>(
     decoder: &LinkDecoder,
     weights: Weights<'a>,
@@ -319,7 +319,7 @@ fn inputs<'a>(
     facts: &'a FactWork,
     rows: &'a RowWork,
 ) -> PairInputs<'a> {
-    // rows of pairs have what facts add
+    // rows of pairs already contain the mapped facts
     let of_facts = decoder.facts.map(|_| &facts.mapped);
     PairInputs {
         a: &src.mapped,

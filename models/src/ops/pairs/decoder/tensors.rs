@@ -11,7 +11,8 @@ use crate::ops::pairs::decoder::{LinkDecoder, PAIR_COLUMNS};
 use crate::program::Map;
 
 impl LinkDecoder {
-    /// Logits of the pairs, `[P]`, from the embeddings of the roots' table, `[C, O]`, and the rows of pairs, `[P, W]`, that it reads.
+    /// Logits of the pairs, `[P]`, from the embeddings of the roots' table, `[C, O]`, and the rows of pairs, `[P, W]`,
+    /// if it reads these.
     pub(crate) fn on_tensors<B: TemporalOps>(
         &self,
         cx: &TensorContext<'_, B>,
@@ -67,7 +68,8 @@ fn walks_on_tensors<B: TemporalOps>(rule: WalkRule, cx: &TensorContext<'_, B>) -
     relu(Tensor::cat(products, 1)).log1p()
 }
 
-/// The distinct values in order of first appearance, and each value's index among them. Repeats stand near each other.
+/// The distinct values in order of first appearance, and each value's index among them. Repeats are close to each
+/// other.
 fn repeats(values: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<u32>) {
     let mut index_of = rustc_hash::FxHashMap::default();
     let mut distinct = Vec::new();

@@ -3,16 +3,17 @@
 use tempograph_framework::WalkRule;
 use tempograph_kernels::cpu::pairwise_dot_products;
 
-/// Columns of the features: inner products of each two of the rows of both ends, once.
+/// Columns of the features: the inner products of all pairs of rows of both ends, each once.
 pub(crate) fn walk_columns(rule: WalkRule) -> usize {
     let rows = rule.layers + 1;
     rows * (2 * rows + 1)
 }
 
-/// The features of a pair whose ends have these rows, `width` numbers each: `log(1 + relu(..))` of their inner products.
+/// The features of a pair whose ends have these rows, `width` numbers each: `log(1 + relu(..))` of their inner
+/// products.
 pub(crate) fn walk_row(src: &[f32], dst: &[f32], width: usize, row: &mut [f32]) {
     pairwise_dot_products(row, src, dst, width);
-    // Not even products beyond all numbers make a score none.
+    // The clamp keeps a score finite if a product overflows.
     row.iter_mut().for_each(|product| *product = product.clamp(0.0, f32::MAX).ln_1p());
 }
 

@@ -1,10 +1,10 @@
-//! Heads: what a program's outputs are made by. A link decoder scores pairs; a row head gives numbers for each root.
+//! Heads: the last stage of a program. A link decoder scores pairs; a row head gives numbers for each root.
 //!
 //! ```text
 //! y_r = W2 relu(W1 z_r + b1) + b2        row head: K numbers of each root
 //! ```
 //!
-//! The numbers are what a loss makes of them: logits of classes or of a distribution, or numbers that are to be predicted.
+//! The loss defines the meaning of the numbers: logits of classes or of a distribution, or predicted numbers.
 mod slices;
 mod tensors;
 
@@ -13,7 +13,7 @@ pub(crate) use slices::RowStage;
 use crate::ops::LinkDecoder;
 use crate::program::{Builder, HopSizes, Map, Products, StepSizes, Value};
 
-/// What a program's outputs are made by.
+/// The last stage of a program.
 #[derive(Clone, Copy, Debug)]
 pub enum Head {
     /// Scores pairs, `[P]`.
@@ -22,7 +22,7 @@ pub enum Head {
     Rows(RowHead),
 }
 
-/// Gives `K` numbers for each root, made of its embedding by two linear maps with a ReLU between.
+/// Gives `K` numbers for each root, from its embedding by two linear maps with a ReLU between.
 #[derive(Clone, Copy, Debug)]
 pub struct RowHead {
     pub(crate) maps: [Map; 2],
@@ -52,7 +52,7 @@ impl Head {
         if let Head::Rows(head) = self { Some(head) } else { None }
     }
 
-    /// Columns of the embeddings it reads; nothing where it reads none.
+    /// Columns of the embeddings it reads; `None` if it reads none.
     pub fn input(&self) -> Option<usize> {
         match self {
             Head::Links(decoder) => decoder.ends.map(|_| decoder.input()),
@@ -60,7 +60,7 @@ impl Head {
         }
     }
 
-    /// Columns inside.
+    /// Width inside.
     pub fn width(&self) -> usize {
         match self {
             Head::Links(decoder) => decoder.width(),
@@ -68,7 +68,7 @@ impl Head {
         }
     }
 
-    /// The rows of pairs that it reads, if any.
+    /// The rows of pairs it reads, if any.
     pub fn pairs(&self) -> Option<Value> {
         self.links().and_then(LinkDecoder::pairs)
     }
@@ -81,7 +81,7 @@ impl Head {
         }
     }
 
-    /// What it is, in a few words.
+    /// A short description.
     pub fn describe(&self) -> String {
         match self {
             Head::Links(decoder) => decoder.describe(),
@@ -89,7 +89,7 @@ impl Head {
         }
     }
 
-    /// Says what has no form on a device.
+    /// Checks that it can run on a device. The error names the setting.
     pub(crate) fn check_device_support(&self) -> Result<(), String> {
         match self {
             Head::Links(decoder) => decoder.check_device_support(),
@@ -106,8 +106,8 @@ impl Head {
 }
 
 impl Builder {
-    /// A head that gives `outputs` numbers for each root, made of embeddings of `input` columns, `width` wide inside. Parameters are called
-    /// `decoder.lin_node…` and `decoder.lin_final…`.
+    /// A head that gives `outputs` numbers for each root, from embeddings of `input` columns, `width` wide inside.
+    /// Parameters are called `decoder.lin_node…` and `decoder.lin_final…`.
     pub fn row_head(&mut self, input: usize, width: usize, outputs: usize) -> Head {
         self.check(width > 0, || "a row head is 0 wide inside; it must be at least 1".into());
         self.check(outputs > 0, || "a row head has 0 outputs; it must have at least 1".into());

@@ -34,7 +34,8 @@ impl RowStage {
         roots.iter().for_each(|&row| outputs.extend_from_slice(given.row(row as usize)));
     }
 
-    /// Gradients of the head's weights, written over, and of the rows of the table, added, from the derivative of the loss in each output.
+    /// Writes the gradients of the head's weights and adds those of the table's rows, given the derivative of the loss
+    /// with respect to each output.
     pub fn backward(
         &mut self,
         head: &RowHead,

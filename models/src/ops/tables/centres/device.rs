@@ -6,12 +6,12 @@ use tempograph_kernels::tensor::CubeRuntime;
 use crate::executor::{BackwardFn, DeviceContext, DeviceStage, TimeGradients};
 use crate::ops::tables::centres::Centres;
 
-/// Rows of a table of nodes at the centres of the last of some hops, the farthest hop first.
+/// Gathers the rows of a table of nodes at the centres of the last of some hops, the farthest hop first.
 pub(crate) fn gather_centre_rows<R: CubeRuntime>(hops: &[Hop<R>], table: &Matrix<R>) -> Matrix<R> {
     hops.iter().fold(table.clone(), |table, hop| at_centres(hop, &table))
 }
 
-/// The gradient of that table, from the columns of `grad` behind `first` others.
+/// The gradient of that table, from the columns of `grad` after the first `first`.
 pub(crate) fn gather_centre_rows_backward<R: CubeRuntime>(
     hops: &[Hop<R>],
     grad: &Matrix<R>,

@@ -1,4 +1,4 @@
-//! The rows of the roots as they are: an embedding that is the memory itself.
+//! The rows of the roots, unchanged: an embedding that is the memory itself.
 #[cfg(feature = "cube")]
 mod device;
 
@@ -13,11 +13,11 @@ use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{TemporalOps, gather_rows};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, InputTables, Operation, Stage, TableGradients};
+use crate::operation::{Context, Tables, Operation, Stage, TableGradients};
 use crate::ops::Op;
 use crate::program::{Axis, Builder, Gradients, Products, Shape, StepSizes, Value};
 
-/// Takes the rows of the roots. Where a program shows roots no neighbours, all rows are the roots'.
+/// Gathers the rows of the roots. If a program shows roots no neighbours, all rows are the roots'.
 #[derive(Clone, Debug)]
 pub struct Centres;
 
@@ -29,7 +29,7 @@ impl Builder {
     }
 }
 
-/// Which nodes of the view the centres of `hop` are, for operations that read a table of nodes whatever the hop.
+/// The view's nodes of the centres of `hop`, for operations that read a table of nodes at any hop.
 pub(crate) fn centre_nodes_into(view: &View, hop: usize, nodes: &mut Vec<u32>) {
     nodes.clear();
     let Some(first) = view.hops.get(hop) else { return nodes.extend(0..view.nodes.len() as u32) };
@@ -39,7 +39,7 @@ pub(crate) fn centre_nodes_into(view: &View, hop: usize, nodes: &mut Vec<u32>) {
     }
 }
 
-/// The same in new memory.
+/// The same in a new vector.
 pub(crate) fn centre_nodes(view: &View, hop: usize) -> Vec<u32> {
     let mut nodes = Vec::new();
     centre_nodes_into(view, hop, &mut nodes);
@@ -73,12 +73,12 @@ impl Operation for Centres {
 
 #[derive(Debug)]
 struct CentresStage {
-    /// Rows of the table that the roots are.
+    /// Rows of the roots in the table.
     nodes: Vec<u32>,
 }
 
 impl Stage for CentresStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: Tables<'_>, out: &mut PaddedRows) {
         let table = reads.table(0);
         centre_nodes_into(cx.view, 0, &mut self.nodes);
         match cx.view.hops.is_empty() {
@@ -93,7 +93,7 @@ impl Stage for CentresStage {
     fn backward(
         &mut self,
         _: &Context<'_>,
-        reads: InputTables<'_>,
+        reads: Tables<'_>,
         grad: &mut PaddedRows,
         into: &mut TableGradients<'_>,
         _: &mut Gradients<'_>,

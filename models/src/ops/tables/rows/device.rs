@@ -1,4 +1,4 @@
-//! What nodes show, on a device.
+//! Rows of nodes, on a device.
 
 use tempograph_framework::{Draw, Purpose};
 use tempograph_kernels::cube::{Matrix, NodeInputBlocks, NodeInputOffsets, NodeInputWidths, NodeInputs, VectorDropout};
@@ -42,7 +42,7 @@ impl NodeRows {
 impl<R: CubeRuntime> DeviceStage<R> for NodeInputStage {
     fn forward<'a>(&'a self, cx: DeviceContext<'a, R>, reads: Vec<Matrix<R>>) -> (Matrix<R>, BackwardFn<'a, R>) {
         let node_inputs = NodeInputs::at(cx.weights, self.blocks, cx.node_rows.clone());
-        // those of `StaticMemoryMask`
+        // the same draws as in `StaticMemoryMask`
         let key = |seed| Draw::new(seed).of(Purpose::Dropout).key();
         let hidden =
             cx.dropout.filter(|_| self.hide > 0.0).map(|seed| VectorDropout { share: self.hide, key: key(seed) });

@@ -1,11 +1,11 @@
-//! What nodes show: their memory, mapped features and static memory put together, `[U, W]`.
+//! Rows of nodes: memory, mapped features and static memory combined, `[U, W]`.
 //!
 //! ```text
 //! h_u = s_u + Wf x_u + bf                    features x, where the data have any
 //! h_u = ... + Wc c_u + bc,  or  [... | c_u]  static memory c: added, or behind
 //! ```
 //!
-//! A model without memory has zeros of its hidden width in the memory's place.
+//! A model without memory has zeros of its hidden width instead.
 #[cfg(feature = "cube")]
 mod device;
 mod slices;
@@ -23,32 +23,32 @@ use crate::ops::Op;
 use crate::program::{Axis, Builder, Map, Param, Products, Shape, StepSizes, Value};
 use crate::static_memory::{StaticMemoryMode, StaticSpec};
 
-/// Where static memory enters, and what of it is learned with the model.
+/// Where static memory enters, and which part of it is learned with the model.
 #[derive(Clone, Debug)]
 pub struct StaticRows {
     pub(crate) spec: StaticSpec,
-    /// `[D, S]`, of what is added.
+    /// `[D, S]`, the map of static memory that is added.
     pub(crate) map: Option<Map>,
-    /// `[N, S]` difference to the frozen vectors, and `N`.
+    /// `[N, S]` learned difference to the frozen vectors, and `N`.
     pub(crate) correction: Option<(Param, usize)>,
 }
 
-/// Puts together what nodes show.
+/// Combines memory, features and static memory of nodes.
 #[derive(Clone, Debug)]
 pub struct NodeRows {
-    /// Columns of the memory, or of the zeros in its place.
+    /// Columns of the memory, or of the zeros instead of it.
     pub(crate) memory: usize,
     /// Columns of the rows.
     pub(crate) width: usize,
-    /// Columns of the node features, and their map.
+    /// Map of the node features.
     pub(crate) features: Option<Map>,
     pub(crate) vectors: Option<StaticRows>,
 }
 
 impl Builder {
-    /// What nodes show beside their memory: features where the data have any, and static memory where `vectors` is on. Gives the memory
-    /// itself where there is nothing else. Parameters are called `node_features…` and `static_memory…`; those of static memory, which is
-    /// optional, are drawn last.
+    /// Rows of nodes: memory, features if the data have any, and static memory if `vectors` is enabled. Returns
+    /// `memory` itself if there is nothing else. Parameters are called `node_features…` and `static_memory…`. Those of
+    /// static memory are drawn last, since it is optional.
     pub fn node_rows(&mut self, memory: Value, vectors: &StaticSpec) -> Value {
         if self.node_width() == 0 && vectors.enabled().is_none() {
             return memory;

@@ -1,11 +1,11 @@
-//! What nodes show, on slices.
+//! Rows of nodes, on slices.
 
 use std::ops::Range;
 
 use tempograph_framework::NodeId;
 use tempograph_kernels::cpu::{self, Activation, InputGradient, PaddedRows, add};
 
-use crate::operation::{Context, InputTables, Stage, TableGradients};
+use crate::operation::{Context, Tables, Stage, TableGradients};
 use crate::ops::tables::rows::{NodeRows, StaticRows};
 use crate::program::Gradients;
 use crate::static_memory::StaticMemoryMask;
@@ -19,12 +19,12 @@ pub(crate) struct RowsStage {
     shown: Vec<bool>,
 }
 
-/// Constant rows and what a linear map makes of them.
+/// Constant rows and their linear map.
 #[derive(Debug, Default)]
 struct Mapped {
     map: cpu::Linear,
     rows: PaddedRows,
-    /// Mapped rows, in the backward pass their gradient.
+    /// Mapped rows; in the backward pass their gradient.
     mapped: PaddedRows,
     /// Gradient of the rows.
     gradient: PaddedRows,
@@ -38,7 +38,7 @@ impl Mapped {
 }
 
 impl StaticRows {
-    /// Where in the corrections that of the node stands, if it has one.
+    /// The range of the node's correction, if it has one.
     fn correction_of(&self, node: NodeId) -> Option<Range<usize>> {
         let (_, nodes) = self.correction?;
         let width = self.spec.width;
@@ -62,7 +62,7 @@ impl RowsStage {
         self.features.add_to(out);
     }
 
-    /// The vectors of the view's nodes, `[U, S]`: zeros for those that have none, or are hidden in this step.
+    /// Adds the vectors of the view's nodes, `[U, S]`: zeros for nodes without one, and for nodes hidden in this step.
     fn add_vectors(&mut self, cx: &Context<'_>, out: &mut PaddedRows) {
         let Some(part) = &self.op.vectors else { return };
         let (hiding, shown, nodes) = (StaticMemoryMask::new(&part.spec, cx.dropout), &mut self.shown, &cx.view.nodes);
@@ -112,14 +112,14 @@ impl RowsStage {
     }
 }
 
-/// Some columns of `rows`.
+/// Copies some columns of `rows`.
 pub(crate) fn take_columns(out: &mut PaddedRows, rows: &PaddedRows, columns: Range<usize>) {
     out.zeros(rows.rows(), columns.len());
     (0..rows.rows()).for_each(|row| out.row_mut(row).copy_from_slice(&rows.row(row)[columns.clone()]));
 }
 
 impl Stage for RowsStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: Tables<'_>, out: &mut PaddedRows) {
         out.resize_dense(cx.view.nodes.len(), self.op.width);
         match self.op.reads_memory(&reads) {
             Some(memory) => {
@@ -134,7 +134,7 @@ impl Stage for RowsStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: InputTables<'_>,
+        reads: Tables<'_>,
         grad: &mut PaddedRows,
         into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
@@ -158,8 +158,8 @@ impl Stage for RowsStage {
 }
 
 impl NodeRows {
-    /// The memory, of a model that has one.
-    fn reads_memory<'a>(&self, reads: &InputTables<'a>) -> Option<&'a PaddedRows> {
+    /// The memory, if the model has one.
+    fn reads_memory<'a>(&self, reads: &Tables<'a>) -> Option<&'a PaddedRows> {
         (!reads.is_empty()).then(|| reads.table(0))
     }
 }

@@ -1,4 +1,4 @@
-//! What nodes show, on tensors.
+//! Rows of nodes, on tensors.
 
 use tempograph_kernels::tensor::Tensor;
 use tempograph_kernels::{TemporalOps, gather_rows};
@@ -46,7 +46,7 @@ impl StaticRows {
     }
 }
 
-/// Rows of the learned differences, zero for hidden nodes and those that have none.
+/// Rows of the learned differences, zero for hidden nodes and for nodes without one.
 fn corrections<B: TemporalOps>(
     cx: &TensorContext<'_, B>,
     correction: Param,

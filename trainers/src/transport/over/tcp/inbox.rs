@@ -1,4 +1,4 @@
-//! What came from the other processes and has not been asked for yet, and who is gone.
+//! Messages that were received and not read yet, and which processes are gone.
 
 use std::collections::VecDeque;
 use std::io::{self, BufReader};
@@ -18,13 +18,13 @@ pub(crate) struct Inbox {
 struct State {
     /// `[world]`, oldest first.
     messages: Vec<VecDeque<Vec<u8>>>,
-    /// Who took leave because all is done.
+    /// Which processes have left because all is done.
     left: Vec<bool>,
-    /// Whose connection is at its end.
+    /// Which connections have ended.
     closed: Vec<bool>,
-    /// Who heard this process's last word.
+    /// Which processes have acknowledged this process's last message.
     heard: Vec<bool>,
-    /// The first process that was lost: what others report afterwards follows from it.
+    /// The first process that was lost. What others report afterwards is a consequence.
     lost: Option<Lost>,
 }
 
@@ -40,7 +40,7 @@ impl Inbox {
         Inbox { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Takes in what comes from `peer` until its connection ends. `answer` sends it something.
+    /// Receives the frames of `peer` until its connection ends. `answer` sends it a frame.
     pub fn receive_frames(&self, peer: usize, stream: TcpStream, answer: &dyn Fn(&Frame<'_>) -> io::Result<()>) {
         let mut stream = BufReader::with_capacity(1 << 16, stream);
         loop {
@@ -60,7 +60,7 @@ impl Inbox {
                 }
             });
             if last_word {
-                // Should it not arrive, the peer leaves without it.
+                // If it does not arrive, the peer leaves after its timeout.
                 let _ = answer(&Frame::Acknowledged);
             }
             if self.locked().closed[peer] {
@@ -69,7 +69,7 @@ impl Inbox {
         }
     }
 
-    /// The next message of `peer`, waited for.
+    /// Waits for the next message of `peer`.
     pub fn next_message_from(&self, peer: usize) -> Result<Vec<u8>, Lost> {
         let mut state = self.locked();
         loop {
@@ -86,7 +86,7 @@ impl Inbox {
         }
     }
 
-    /// The first process that was lost: `noticed`, unless another was before.
+    /// The first process that was lost: `noticed`, unless another was lost before.
     pub fn first_lost(&self, noticed: Lost) -> Lost {
         self.locked().lost.get_or_insert(noticed).clone()
     }
@@ -96,7 +96,7 @@ impl Inbox {
         self.locked().lost.clone()
     }
 
-    /// Waits until every process has heard this one's last word or is gone, but no longer than `patience`.
+    /// Waits until every process has acknowledged this one's last message or is gone, but no longer than `patience`.
     pub fn wait_for_acknowledgements(&self, patience: Duration) {
         let until = Instant::now() + patience;
         let mut state = self.locked();
@@ -104,7 +104,7 @@ impl Inbox {
             let connected = state.messages.len();
             let open = (0..connected).filter(|&peer| !state.closed[peer] && !state.heard[peer]).count();
             let left = until.saturating_duration_since(Instant::now());
-            // This process itself has no connection and is always among them.
+            // This process has no connection to itself, so it always counts as one of them.
             if open <= 1 || left.is_zero() {
                 return;
             }

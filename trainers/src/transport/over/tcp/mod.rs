@@ -1,9 +1,10 @@
-//! Processes that talk over TCP: nothing has to be installed, on one machine or between several of a trusted network.
+//! Processes that communicate over TCP. Nothing has to be installed. They are on one machine, or on several of a
+//! trusted network.
 //!
-//! Every process is connected to every other. A thread for each connection takes in what comes, so that sending never waits for a receiver
-//! that is sending itself. A process that dies closes its connections, which the others notice at once; one that is suspended, or whose machine
-//! is gone, no longer gives its sign of life. It gives that whatever it computes: a training that goes round in circles is not told from a long
-//! validation, and is waited for.
+//! Every process is connected to every other. A thread for each connection receives what comes, so that sending never
+//! waits for a receiver that is itself sending. A process that dies closes its connections, and the others notice at
+//! once. A process that is suspended, or whose machine is gone, sends no more heartbeats. Heartbeats do not depend on
+//! what the process computes: an endless loop looks like a long validation, and the others wait for it.
 
 mod inbox;
 mod rendezvous;
@@ -23,14 +24,14 @@ use inbox::Inbox;
 use rendezvous::connect_all;
 use wire::{Frame, Lost};
 
-/// Time between two signs of life.
+/// Time between two heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// Time without a sign of life after which a process is taken for dead.
+/// Time without a heartbeat after which a process counts as dead.
 const PEER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long leaving waits until the others have heard of it.
+/// How long a process that leaves waits for acknowledgements.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Meets the other processes of `launch`. `run` names what is run, and is the same for all of them.
+/// Connects to the other processes of `launch`. `run` names the run and is the same for all of them.
 ///
 /// # Errors
 /// [`ExchangeError::Rendezvous`] if not all come within `patience`, or one runs something else.
@@ -38,15 +39,15 @@ pub fn connect_tcp(launch: &Launch, run: &str, patience: Duration) -> Result<Box
     Ok(Box::new(MeshExchange(Tcp::connect(launch, run, patience)?)))
 }
 
-/// One end of every connection.
+/// This process's end of every connection.
 pub(crate) struct Tcp {
     rank: usize,
-    /// To each process; none to this one itself.
+    /// A writer to each process; none to this one itself.
     writers: Arc<Vec<Option<Mutex<TcpStream>>>>,
     inbox: Arc<Inbox>,
     /// Why this process cannot go on.
     stopped: Option<String>,
-    /// Ends the signs of life when it is dropped.
+    /// Stops the heartbeats when it is dropped.
     _beating: Sender<()>,
 }
 
@@ -100,7 +101,7 @@ impl Tcp {
     }
 }
 
-/// Sends a frame to `peer`. One that cannot be reached is noticed where its messages are awaited.
+/// Sends a frame to `peer`. An unreachable peer is noticed later, where its messages are awaited.
 fn send_frame(writers: &[Option<Mutex<TcpStream>>], peer: usize, frame: &Frame<'_>) -> std::io::Result<()> {
     match &writers[peer] {
         Some(writer) => frame.write(&mut *writer.lock().unwrap_or_else(PoisonError::into_inner)),
@@ -108,11 +109,12 @@ fn send_frame(writers: &[Option<Mutex<TcpStream>>], peer: usize, frame: &Frame<'
     }
 }
 
-/// Says to all that this process is alive. Who is being sent something hears that anyway.
+/// Sends a heartbeat to all processes. A peer that is being sent a message is skipped: the message shows it that this
+/// process is alive.
 fn send_heartbeats(writers: &[Option<Mutex<TcpStream>>]) {
     for writer in writers.iter().flatten() {
         if let Ok(mut writer) = writer.try_lock() {
-            // Whether it arrives is for the reader of this connection to find out.
+            // The reader of this connection notices if it does not arrive.
             let _ = Frame::Heartbeat.write(&mut *writer);
         }
     }
@@ -147,14 +149,14 @@ impl Mesh for Tcp {
 }
 
 impl Drop for Tcp {
-    /// Takes leave: says who was lost, or why this process stops, or that all is done. A process that hears nothing of it in time is dead
-    /// or does not listen any more.
+    /// Leaves: sends who was lost, or why this process stops, or that all is done. A process that does not acknowledge
+    /// in time is dead or no longer reads.
     fn drop(&mut self) {
         let stopped = self.stopped.take().map(|why| Lost { rank: self.rank, how: format!("it stopped: {why}") });
         let lost = self.inbox.lost().or(stopped);
         let frame = lost.as_ref().map_or(Frame::Finished, Frame::Lost);
         for peer in 0..self.world() {
-            // A peer that is gone need not hear it.
+            // A peer that is gone does not need it.
             let _ = send_frame(&self.writers, peer, &frame);
         }
         self.inbox.wait_for_acknowledgements(SHUTDOWN_TIMEOUT);

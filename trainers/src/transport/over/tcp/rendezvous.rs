@@ -1,4 +1,4 @@
-//! How processes find each other: all come to the first, which tells each where the others are.
+//! How processes connect: all connect to the first, which sends each the addresses of the others.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -9,20 +9,21 @@ use std::time::{Duration, Instant};
 
 use crate::transport::launch::{Launch, Rendezvous};
 
-/// First line of everybody who comes.
+/// First line of every handshake.
 const GREETING: &str = "tempograph exchange 1";
-/// Time between two tries.
+/// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long one who came may take to say who it is.
+/// How long a peer may take for its handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection to each process, `[world]`; none to this one itself. The sentence of an error says who is missing or strange.
+/// A connection to each process, `[world]`; none to this one itself. An error names the process that is missing or
+/// refused.
 pub(crate) fn connect_all(launch: &Launch, run: &str, patience: Duration) -> Result<Vec<Option<TcpStream>>, String> {
     let until = Instant::now() + patience;
     if launch.rank == 0 { host_rendezvous(launch, run, until, patience) } else { join_rendezvous(launch, run, until) }
 }
 
-/// Who comes: one line each of greeting, run, and `rank world port`.
+/// A peer's handshake: one line each of greeting, run, and `rank world port`.
 struct IncomingPeer {
     stream: TcpStream,
     rank: usize,
@@ -33,7 +34,7 @@ struct IncomingPeer {
 }
 
 impl IncomingPeer {
-    /// Nothing, if it is somebody else altogether.
+    /// None if the peer sent another protocol.
     fn read_handshake(stream: TcpStream) -> Option<IncomingPeer> {
         stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT)).ok()?;
         let (greeting, run, own) = (line(&stream).ok()?, line(&stream).ok()?, line(&stream).ok()?);
@@ -43,7 +44,7 @@ impl IncomingPeer {
     }
 }
 
-/// The first process: waits for all others, then tells each where they listen.
+/// The first process: waits for all others, then sends each the addresses they listen on.
 fn host_rendezvous(
     launch: &Launch,
     run: &str,
@@ -74,10 +75,10 @@ fn host_rendezvous(
         guests[rank] = Some(guest);
     }
     if let Rendezvous::File(path) = &launch.rendezvous {
-        // Nobody else is to come.
+        // No further process will read it.
         let _ = fs::remove_file(path);
     }
-    // A process on this machine may have come by the address that only this machine has.
+    // A process on this machine may have connected by an address that only this machine can use.
     let seen =
         |guest: &IncomingPeer| guest.stream.peer_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback());
     let places: Vec<String> = guests
@@ -95,7 +96,7 @@ fn host_rendezvous(
     Ok(guests.into_iter().map(|guest| guest.map(|guest| guest.stream)).collect())
 }
 
-/// Why a guest cannot take part.
+/// Why a peer cannot take part.
 fn refusal(guest: &IncomingPeer, launch: &Launch, run: &str, guests: &[Option<IncomingPeer>]) -> Option<String> {
     let IncomingPeer { rank, world, .. } = *guest;
     match () {
@@ -112,7 +113,7 @@ fn refusal(guest: &IncomingPeer, launch: &Launch, run: &str, guests: &[Option<In
     }
 }
 
-/// Another process: goes to the first, then to those before it, and waits for those after it.
+/// Another process: connects to the first, then to those before it, and waits for those after it.
 fn join_rendezvous(launch: &Launch, run: &str, until: Instant) -> Result<Vec<Option<TcpStream>>, String> {
     let first = connect_with_retries(|| address(&launch.rendezvous), until)
         .map_err(|why| format!("process 0 cannot be reached: {why}"))?;
@@ -165,7 +166,7 @@ fn place_of(place: &str, host: IpAddr) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port.parse().ok()?))
 }
 
-/// One line, byte by byte: what comes after it is not for here.
+/// One line, read byte by byte: the bytes after it belong to other readers.
 fn line(stream: &TcpStream) -> io::Result<String> {
     let mut text = String::new();
     BufReader::with_capacity(1, stream).take(1 << 16).read_line(&mut text)?;
@@ -180,7 +181,7 @@ fn unspecified(like: IpAddr) -> IpAddr {
 fn listen(rendezvous: &Rendezvous) -> Result<TcpListener, String> {
     match rendezvous {
         Rendezvous::Address { host, port } => {
-            // Others may know this machine by another address than it does itself.
+            // Other machines may reach this one by another address than its own name gives.
             let known = resolve(host, *port).unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, *port).into());
             let ip = if known.ip().is_loopback() { known.ip() } else { unspecified(known.ip()) };
             TcpListener::bind((ip, *port)).map_err(|error| format!("process 0 cannot listen on {ip}:{port}: {error}"))
@@ -216,7 +217,7 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
     found.next().ok_or_else(|| format!("{host} has no address"))
 }
 
-/// Tries until it answers.
+/// Tries until the address accepts or the time is over.
 fn connect_with_retries(place: impl Fn() -> Result<SocketAddr, String>, until: Instant) -> Result<TcpStream, String> {
     loop {
         let why = match place() {
@@ -233,7 +234,7 @@ fn connect_with_retries(place: impl Fn() -> Result<SocketAddr, String>, until: I
     }
 }
 
-/// The next to come; nobody, if the time is over.
+/// The next connection, or none if the time is over.
 fn accept(listener: &TcpListener, until: Instant) -> Result<Option<TcpStream>, String> {
     let failed = |error: io::Error| format!("nobody can be let in: {error}");
     listener.set_nonblocking(true).map_err(failed)?;

@@ -179,7 +179,8 @@ fn a_process_that_dies_while_all_tell_the_first_something_is_named_by_all_others
 fn with_patience_of(patience: Duration, exchange: &mut MeshExchange<Tcp>) {
     let writers = exchange.0.writers.clone();
     writers.iter().flatten().for_each(|writer| writer.lock().unwrap().set_read_timeout(Some(patience)).unwrap());
-    // Who reads already does so with the patience of before: until a message comes that was sent when all had got theirs.
+    // Who reads already does so with the patience of before: until a message comes that was sent when all had got
+    // theirs.
     let world = exchange.world();
     (0..2).for_each(|_| drop(exchange.all_gather(0..world, b"here").unwrap()));
 }

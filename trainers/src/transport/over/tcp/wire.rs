@@ -1,8 +1,8 @@
-//! What goes over a connection: frames of a kind, a length and that many bytes.
+//! The frames of a connection: a kind, a length and that many bytes.
 
 use std::io::{self, Read, Write};
 
-/// Longest message that is believed, so that a stray connection cannot make anybody ask for all memory.
+/// The longest message that is accepted, so that a stray connection cannot cause a huge allocation.
 const LONGEST: u64 = 1 << 40;
 
 /// A process that is gone, and how that was noticed.
@@ -12,21 +12,21 @@ pub(crate) struct Lost {
     pub how: String,
 }
 
-/// One frame, on its way out.
+/// An outgoing frame.
 pub(crate) enum Frame<'a> {
     /// Part of the exchange.
     Message(&'a [u8]),
-    /// A sign of life.
+    /// Shows that the process is alive.
     Heartbeat,
     /// All is done; the connection may close.
     Finished,
-    /// A process is gone, and so the sender goes.
+    /// A process is gone, so the sender ends too.
     Lost(&'a Lost),
-    /// The last word was heard.
+    /// The last message was received.
     Acknowledged,
 }
 
-/// One frame that came.
+/// A received frame.
 pub(crate) enum ReceivedFrame {
     Message(Vec<u8>),
     Heartbeat,
@@ -63,7 +63,7 @@ impl Lost {
 fn write(to: &mut impl Write, kind: u8, body: &[u8]) -> io::Result<()> {
     let mut head = [kind; 9];
     head[1..].copy_from_slice(&(body.len() as u64).to_le_bytes());
-    // Small frames go out in one piece.
+    // Small frames are sent in one write.
     if body.len() < 1 << 12 {
         return to.write_all(&[&head[..], body].concat());
     }
@@ -81,7 +81,7 @@ pub(crate) fn read(from: &mut impl Read) -> io::Result<ReceivedFrame> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a message of {length} bytes")));
     }
     let mut body = Vec::new();
-    // Grows with what really comes.
+    // Grows with the bytes that arrive: the length in the head is not trusted.
     if from.take(length).read_to_end(&mut body)? as u64 != length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
