@@ -1,11 +1,13 @@
-//! Serving a memory that keeps changing.
+//! Serves a temporal graph network whose memory changes with every event.
 //!
-//! An [`Export`] writes a model and its history as an artifact; an [`Engine`] opens it, answers and goes on observing, by the same
-//! `view`, `forward`, `advance` and `observe` as training; a [`Service`] keeps a log of record and snapshots of it; a [`Scheduler`] lets
-//! reads in by their deadlines; [`serve`] puts all of it on HTTP and gRPC as a [`ServeSpec`] says.
+//! An [`Export`] writes a model and its history as an artifact. An [`Engine`] opens the artifact, answers queries and
+//! observes new events, with the same `view`, `forward`, `advance` and `observe` as training. A [`Service`] keeps a log
+//! of record and snapshots of the engine. A [`Scheduler`] orders reads by their deadlines. [`serve`] offers all of it
+//! over HTTP and gRPC, as a [`ServeSpec`] says.
 //!
-//! The book: [Scheduling](../../../docs/src/design/scheduling.md) has the way of a request, who waits for whom and what is kept; [Durability](../../../docs/src/design/durability.md) what is
-//! acknowledged when, and recovery; [Files](../../../docs/src/design/formats.md) what an artifact holds.
+//! The book: [Scheduling](../../../docs/src/design/scheduling.md) describes the way of a request, the locks and the
+//! caches; [Durability](../../../docs/src/design/durability.md) describes acknowledgements and recovery;
+//! [Files](../../../docs/src/design/formats.md) describes the artifact.
 //!
 //! | request | answer |
 //! |---|---|
@@ -16,9 +18,10 @@
 //! | `GET /v1/embedding?node=&side=&time=` | `embedding` |
 //! | `GET /openapi.json` | all other routes, with examples |
 //!
-//! Every answer under `/v1` says which events (`log_seq`) and batches (`version`) it has seen, and by which weights (`model`) it was
-//! made. An error is `{"error": "…", "code": "…"}`, naming place and value. A refused request has applied nothing. Ids and times are the
-//! user's own; a time left out is one tick after the newest event. The same over gRPC: [`proto`].
+//! Every answer under `/v1` names the events (`log_seq`) and batches (`version`) it has seen, and the weights (`model`)
+//! that computed it. An error is `{"error": "…", "code": "…"}` and names the field and its value. A refused request has
+//! applied nothing. Ids and times are the user's own; a missing time means one tick after the newest event. The same
+//! requests work over gRPC: [`proto`].
 //!
 //! ```
 //! use tempograph_framework::{Dataset, Features, History, SliceModel};

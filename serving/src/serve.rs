@@ -1,4 +1,4 @@
-//! Listening, and stopping without breaking off.
+//! Starts a server, and stops it without breaking off requests.
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -27,7 +27,7 @@ use crate::schedule::{Scheduler, SchedulerSpec};
 use crate::service::{Readiness, Service, ServiceError};
 use crate::spec::ServeSpec;
 
-/// Why a server does not run.
+/// Why a server does not start or does not continue.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The artifact, the log of record or the snapshots cannot be opened.
@@ -36,18 +36,18 @@ pub enum ServeError {
     /// The log of record cannot be replayed.
     #[error("{0}")]
     Replay(String),
-    /// A setting will not do.
+    /// A setting is invalid.
     #[error("{0}")]
     Setting(String),
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error("cannot listen on {address}: {error}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// Threads or signals cannot be had, or the listener broke.
+    /// Threads or signals are not available, or the listener failed.
     #[error("the server cannot run: {0}")]
     Run(#[from] io::Error),
 }
@@ -58,13 +58,14 @@ impl From<ArtifactError> for ServeError {
     }
 }
 
-/// Serves an artifact until SIGTERM or Ctrl-C, then finishes what is in flight. Prints where it listens and a request to try.
+/// Serves an artifact until SIGTERM or Ctrl-C, then finishes the requests in flight. Prints its address and an example
+/// request.
 ///
-/// It listens at once: while artifact and log are opened and the log is replayed it says that it lives and how far it is, and asks all
-/// others to come again.
+/// The server listens at once. While it opens the artifact and the log and replays the log, it reports that it is alive
+/// and how far it is, and refuses all other requests with a time to retry.
 ///
 /// # Errors
-/// [`ServeError`], before anything is served, but for a listener that breaks.
+/// [`ServeError`], before the first request is served; later only if a listener fails.
 pub fn serve(artifact: &Path, spec: &ServeSpec) -> Result<(), ServeError> {
     let begun = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -90,11 +91,11 @@ pub fn serve(artifact: &Path, spec: &ServeSpec) -> Result<(), ServeError> {
     })
 }
 
-/// Opens a service on a thread of its own, which a server that is asked to stop does not wait for.
+/// Opens a service on its own thread. A server that receives a stop signal does not wait for this thread.
 async fn open_in_thread(artifact: &Path, spec: &ServeSpec) -> Result<Arc<Service>, ServiceError> {
     let (opened, opening) = oneshot::channel();
     let (artifact, spec) = (artifact.to_owned(), spec.service());
-    // Nobody may wait for it any more.
+    // The receiver is gone if the server has stopped meanwhile.
     let open = move || _ = opened.send(Service::open(&artifact, &spec));
     std::thread::Builder::new().name("open".into()).spawn(open)?;
     opening
@@ -114,12 +115,12 @@ async fn bind(spec: &ServeSpec) -> Result<Vec<TcpListener>, ServeError> {
     Ok(listeners)
 }
 
-/// Serves on `listeners` until `shutdown` resolves: then it is not ready any more, lingers, lets requests in flight finish, and drains the
-/// service. What `opening` gives is served once it is there; until then the server is alive and not ready. The caller may go on asking
-/// the service itself.
+/// Serves on `listeners` until `shutdown` resolves. Then the server reports that it is not ready, lingers, lets
+/// requests in flight finish, and drains the service. It serves the service that `opening` returns; until then it is
+/// alive but not ready. The caller may also query the service itself.
 ///
 /// # Errors
-/// [`ServeError`], before anything but its health is told.
+/// [`ServeError`], before anything but health is served.
 pub async fn run(
     listeners: Vec<TcpListener>,
     opening: impl Future<Output = Result<Arc<Service>, ServiceError>>,
@@ -129,7 +130,7 @@ pub async fn run(
     run_then(listeners, opening, spec, shutdown, |_| ()).await
 }
 
-/// As [`run`], telling when what was opened is served.
+/// As [`run`]; calls `on_open` when the opened service is served.
 async fn run_then(
     listeners: Vec<TcpListener>,
     opening: impl Future<Output = Result<Arc<Service>, ServiceError>>,
@@ -151,7 +152,7 @@ async fn run_then(
     });
     let acceptor = Acceptor::new(router(server.clone()), tls.as_ref().map(Tls::acceptor), &spec.limits, metrics);
     let mut ended = Box::pin(serve_until(&server, opening, &spec.scheduler, shutdown, on_open));
-    // What is open already is served from the first connection on.
+    // Polled once first: a service that is already open is served from the first connection on.
     let at_once = tokio::select! {
         biased;
         ended = &mut ended => Some(ended),
@@ -162,7 +163,7 @@ async fn run_then(
         .map(|listener| {
             let mut closing = phases.subscribe();
             let stop = async move {
-                // Ends with the channel too.
+                // A closed channel also ends the wait.
                 let _ = closing.wait_for(|phase| *phase == Phase::Closing).await;
             };
             tokio::spawn(acceptor.clone().run(listener, stop, spec.listen.drain()))
@@ -174,9 +175,9 @@ async fn run_then(
         None => ended.as_mut().await,
     };
     drop(ended);
-    // The acceptors have the server as long as there are connections.
+    // The acceptors hold the server as long as there are connections.
     drop(server);
-    // Receivers are the server's own.
+    // Sending fails only without receivers, and the server itself holds the receivers.
     let _ = phases.send(Phase::Lingering);
     if opened.is_ok() {
         tokio::time::sleep(spec.listen.linger()).await;
@@ -195,7 +196,8 @@ async fn run_then(
     Ok(())
 }
 
-/// Lets the service be asked once it is open, and waits until the server is to stop. Returns the service, if it came to that.
+/// Makes the service available once it is open, and waits for `shutdown`. Returns the service, or `None` if `shutdown`
+/// came before it was open.
 async fn serve_until(
     server: &Server,
     opening: impl Future<Output = Result<Arc<Service>, ServiceError>>,
@@ -210,7 +212,7 @@ async fn serve_until(
         () = &mut shutdown => return Ok(None),
     };
     let scheduler = Scheduler::start(service.clone(), scheduling)?;
-    // This is the one place that sets it.
+    // No other code sets it, so this cannot fail.
     let _ = server.served.set(Served { service: service.clone(), scheduler });
     on_open(&service);
     shutdown.await;
@@ -218,7 +220,7 @@ async fn serve_until(
     Ok(Some(service))
 }
 
-/// All routes, behind the one way in.
+/// All routes, behind the middleware that handles every request.
 fn router(server: Arc<Server>) -> axum::Router {
     let routes = http::router().merge(grpc::router(&server));
     let routes = routes.fallback(no_such_route).method_not_allowed_fallback(wrong_method);
@@ -236,7 +238,7 @@ fn warn_if_open(authenticator: &Authenticator, tls: bool, listeners: &[TcpListen
     }
 }
 
-/// Who says where the server is.
+/// Reports when the server is ready.
 struct StartupReporter {
     /// When it was started.
     begun: Instant,
@@ -246,7 +248,7 @@ struct StartupReporter {
 }
 
 impl StartupReporter {
-    /// Greets once the server is ready, or tells that it never will be.
+    /// Prints the startup message once the server is ready, or reports that it never will be.
     async fn report_when_ready(self, service: Arc<Service>, fail: oneshot::Sender<String>) {
         let mut reported = Instant::now();
         while let Readiness::Recovering { applied, of } = service.readiness() {
@@ -257,11 +259,11 @@ impl StartupReporter {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         if let Readiness::Broken { why } = service.readiness() {
-            // Nobody waits for it any more where the server is stopping.
+            // The receiver is gone if the server is stopping.
             let _ = fail.send(why);
             return;
         }
-        // A server goes on when nobody reads what it says.
+        // The server continues when nobody reads its output.
         let _ = writeln!(io::stdout(), "{}", self.startup_message(&service));
     }
 
@@ -288,7 +290,7 @@ impl StartupReporter {
     }
 }
 
-/// Resolves at SIGTERM or Ctrl-C. The handlers stand when this returns.
+/// Resolves at SIGTERM or Ctrl-C. The handlers are installed when this returns.
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};

@@ -1,4 +1,4 @@
-//! What a server is told: a TOML file where every key has a default.
+//! A server's settings: a TOML file where every key has a default.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Following a log that another server writes, and taking over from it.
+//! Follows a log that another server writes, and takes over from that server.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,19 +8,20 @@ use crate::Position;
 use crate::log::{LogError, ReplayError, replay};
 use crate::service::{Core, Readiness, Service, ServiceError};
 
-/// Between two looks at a log that has nothing new.
+/// Time between two polls of a log without new entries.
 const SOON: Duration = Duration::from_millis(10);
-/// Between two looks at a log that cannot be read.
+/// Time between two polls of a log that cannot be read.
 const LATER: Duration = Duration::from_secs(1);
 
 impl Service {
-    /// Ends following: lets happen what the log holds by now, and takes events from then on. Waits until the deadline.
+    /// Ends following: applies what the log holds by now, and accepts events from then on. Waits until the deadline.
     ///
-    /// Of several that follow, the one that has come [furthest](Service::position) is to take over; the others follow it then. Whoever orders
-    /// this has to know that the server that wrote is gone: nothing here finds that out.
+    /// Of several followers, promote the one with the [largest position](Service::position); the others then follow it.
+    /// The caller must make sure that the previous writer is gone: the service does not check this.
     ///
     /// # Errors
-    /// [`ServiceError::Conflict`] for a service that does not follow, or a log that cannot be read to its end by then: it goes on following.
+    /// [`ServiceError::Conflict`] if the service does not follow, or cannot read the log to its end by the deadline: it
+    /// continues to follow.
     pub fn promote(&self, deadline: Instant) -> Result<Position, ServiceError> {
         let unfit = |fact: String| Err(ServiceError::Conflict(fact));
         if self.readiness() != Readiness::Following {
@@ -41,11 +42,11 @@ impl Service {
 }
 
 impl Core {
-    /// Lets happen what another server writes, until this one is to take over and has seen all of it, or is to stop.
+    /// Applies what another server appends, until this server is promoted and has applied all of it, or has to stop.
     pub(super) fn follow(&self) -> Result<(), ReplayError> {
         self.readiness.advance(Readiness::Following);
         while self.readiness.get() == Readiness::Following {
-            // Asked before the last look.
+            // Read before the last poll, so that the poll sees everything appended before the promotion.
             let promoting = self.promoting.load(Relaxed);
             let rest = match self.apply_new_entries() {
                 Ok(0) if promoting => return Ok(()),
@@ -63,7 +64,7 @@ impl Core {
         Ok(())
     }
 
-    /// Lets happen what has come to the log since the last look. Says how many entries that were.
+    /// Applies the entries appended since the last poll. Returns their number.
     fn apply_new_entries(&self) -> Result<u64, ReplayError> {
         self.log.refresh()?;
         let mut place = self.lock_next_entry();

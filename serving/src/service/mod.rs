@@ -35,41 +35,42 @@ pub use self::status::Status;
 use crate::log::{Entry, Log, LogError, Mutation, ReplayError};
 use crate::{ArtifactError, Engine, Position};
 
-/// A model and its history that outlive the process: every event is written to the log of record before it happens.
+/// A model and a history that outlive the process: every event is appended to the log of record before it is applied.
 ///
-/// All methods may be called from many threads. Those that wait say so, and are not for threads that drive tasks.
+/// All methods may be called from many threads. Methods that wait say so; do not call those from threads that drive
+/// async tasks.
 #[derive(Debug)]
 pub struct Service {
     core: Arc<Core>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What the service's threads share.
+/// State that the service's threads share.
 #[derive(Debug)]
 struct Core {
     spec: ServiceSpec,
     engine: RwLock<Arc<Engine>>,
-    /// The one that answered before the last change.
+    /// The engine that answered before the last reload or rollback.
     previous: Mutex<Option<Arc<Engine>>>,
     log: Arc<dyn Log>,
-    /// Place of the next entry to apply.
+    /// Log position of the next entry to apply.
     next_entry: Mutex<u64>,
     schema: EventSchema,
     queue: IngestQueue,
     progress: Progress,
     readiness: SharedReadiness,
-    /// Whether following is to end.
+    /// Whether to stop following another server's log.
     promoting: AtomicBool,
     counts: Counts,
     log_health: LogHealth,
-    /// Events applied since idle nodes were last looked for.
+    /// Events applied since the last search for idle nodes.
     events_since_expiry: AtomicU64,
-    /// The look for them that was ordered last.
+    /// The last expiry that was ordered.
     expiry: Mutex<Option<Ticket>>,
     snapshotter: Snapshotter,
 }
 
-/// Why a service cannot be opened, or does not do what it is told.
+/// Why a service cannot be opened, or an operation on it fails.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// An artifact or a snapshot cannot be opened or written.
@@ -81,31 +82,31 @@ pub enum ServiceError {
     /// A history cannot catch up with the log of record.
     #[error(transparent)]
     Replay(#[from] ReplayError),
-    /// The settings make no sense.
+    /// A setting is invalid.
     #[error("{key} is {value}; {wanted}")]
     Setting {
         /// The key.
         key: &'static str,
-        /// What it says.
+        /// Its value.
         value: String,
-        /// What it must be.
+        /// The required value.
         wanted: &'static str,
     },
-    /// The service and what it is told to do do not go together.
+    /// The operation is not possible in the service's present state.
     #[error("{0}")]
     Conflict(String),
-    /// A thread cannot be had.
+    /// A thread cannot be started.
     #[error("the service cannot run: {0}")]
     Run(#[from] std::io::Error),
 }
 
 impl Service {
-    /// Whether events are taken and answers are of now.
+    /// Whether the service accepts events and its answers are current.
     pub fn readiness(&self) -> Readiness {
         self.core.readiness.get()
     }
 
-    /// Waits until the service is ready or never will be, or the deadline has passed; says which.
+    /// Waits until the service is ready or never will be, or until the deadline. Returns the readiness then.
     pub fn wait_until_ready(&self, deadline: Instant) -> Readiness {
         loop {
             match self.readiness() {
@@ -117,75 +118,77 @@ impl Service {
         }
     }
 
-    /// Lets events happen, and waits for what the request's `ack` asks for.
+    /// Submits events, and waits for the receipt as the request's `ack` says.
     ///
     /// # Errors
-    /// [`IngestError`]: none of the events was taken.
+    /// [`IngestError`]: none of the events was accepted.
     pub fn ingest(&self, request: IngestRequest) -> Result<Receipt, IngestError> {
         self.submit(request)?.wait()
     }
 
-    /// Puts events in line without waiting for them to be written; the ticket is for the receipt.
+    /// Submits events: validates, sequences and enqueues them. Does not wait for the log; the ticket resolves to the
+    /// receipt.
     ///
     /// # Errors
-    /// [`IngestError`]: none of the events was taken.
+    /// [`IngestError`]: none of the events was accepted.
     pub fn submit(&self, request: IngestRequest) -> Result<Ticket, IngestError> {
         self.core.submit(request).inspect_err(|error| self.core.counts.refused(error))
     }
 
-    /// The engine that answers now. Who holds on to it after a reload reads the past.
+    /// The engine that answers now. A caller that holds it after a reload reads the past.
     pub fn engine(&self) -> Arc<Engine> {
         self.core.engine()
     }
 
-    /// What reads see.
+    /// The position that reads see.
     pub fn position(&self) -> Position {
         self.core.progress.now().applied
     }
 
-    /// Events on the disk.
+    /// Number of events on the disk.
     pub fn durable_seq(&self) -> u64 {
         self.core.progress.now().durable_seq
     }
 
-    /// Events taken, durable or not.
+    /// Number of events accepted, durable or not.
     pub fn submitted_seq(&self) -> u64 {
         self.core.queue.lock().next.seq
     }
 
-    /// Waits until reads see at least `min_seq` events; `None` where they do not before the deadline.
+    /// Waits until reads see at least `min_seq` events. Returns `None` if the deadline passes first.
     pub fn wait_for(&self, min_seq: u64, deadline: Instant) -> Option<Position> {
         self.core.progress.wait(deadline, |reached| reached.applied.log_seq >= min_seq).map(|reached| reached.applied)
     }
 
-    /// As [`wait_for`](Service::wait_for), in a task and as long as it takes.
+    /// As [`wait_for`](Service::wait_for), but async and without a deadline.
     pub async fn reach(&self, min_seq: u64) -> Position {
         self.core.progress.reach(|reached| reached.applied.log_seq >= min_seq).await.applied
     }
 
-    /// Warms the weights of another artifact by replaying the log from where it stands, then lets it answer. Waits; reads and events
-    /// go on meanwhile. Once this returns, a service that is opened again from the same artifact as this one has the new weights.
+    /// Warms the weights of another artifact by replaying the log from the artifact's position, then answers with them.
+    /// Waits; reads and events continue meanwhile. Once this returns, a service opened again from the same artifact has
+    /// the new weights.
     ///
-    /// The model that answered before stays in memory, for [`rollback`](Service::rollback).
+    /// The previous model stays in memory, for [`rollback`](Service::rollback).
     ///
     /// # Errors
-    /// [`ServiceError`]: the model that answered goes on answering.
+    /// [`ServiceError`]: the previous model continues to answer.
     pub fn reload(&self, artifact: &Path) -> Result<Reloaded, ServiceError> {
         self.core.reload(artifact)
     }
 
-    /// Lets the model that answered before the last change answer again, once it has caught up with the log. Waits.
+    /// Returns to the model that answered before the last reload, once it has caught up with the log. Waits.
     ///
     /// # Errors
-    /// [`ServiceError`]: the model that answered goes on answering. There is none to go back to before a change.
+    /// [`ServiceError`]: the present model continues to answer. Fails if there was no reload.
     pub fn rollback(&self) -> Result<Reloaded, ServiceError> {
         self.core.rollback()
     }
 
-    /// Takes a snapshot now, and waits for it.
+    /// Takes a snapshot now, and waits until it is written.
     ///
     /// # Errors
-    /// [`ServiceError`]: the snapshots there were are still there.
+    /// [`ServiceError`]: the earlier snapshots are unchanged.
     pub fn snapshot(&self) -> Result<Snapshot, ServiceError> {
         let (reply, taken) = channel();
         self.core.snapshotter.send(SnapshotCommand::Now(reply));
@@ -194,13 +197,14 @@ impl Service {
         })
     }
 
-    /// Every number there is about the service.
+    /// All numbers about the service.
     pub fn status(&self) -> Status {
         self.core.status()
     }
 
-    /// Takes no more events, finishes those in line, takes a snapshot where the settings say so, and ends the threads. Waits for all of
-    /// it, but not beyond the deadline; says whether it was done in time. What is durable is so in any case.
+    /// Accepts no more events, finishes those in the queue, takes a snapshot if the settings say so, and ends the
+    /// threads. Waits until the deadline at the latest. Returns whether everything was done in time. Durable events
+    /// stay durable in any case.
     pub fn drain(&self, deadline: Instant) -> bool {
         self.stop();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -219,11 +223,11 @@ impl Service {
 }
 
 impl Drop for Service {
-    /// As [`drain`](Service::drain), however long it takes.
+    /// As [`drain`](Service::drain), without a deadline.
     fn drop(&mut self) {
         self.stop();
         for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
-            // A panic of a thread has been told by the readiness.
+            // The readiness already reports a panic of a thread.
             let _ = thread.join();
         }
     }
@@ -231,7 +235,7 @@ impl Drop for Service {
 
 impl Core {
     fn engine(&self) -> Arc<Engine> {
-        // The pointer is replaced whole.
+        // Ignoring poison is safe: the pointer is replaced in one step.
         self.engine.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -246,10 +250,10 @@ impl Core {
         self.ready()?;
         let (ack, granularity) = (request.ack, request.granularity);
         let validated = self.schema.validate(request)?;
-        // Ids cannot be looked up in a log that is closed.
+        // `sequence` looks up ids in the log, so a failed log is reopened first.
         self.log_health.retry(|| self.log.reopen())?;
         let mut state = self.queue.lock();
-        // Whoever closed the line has said so before.
+        // Checked again under the lock: the queue may have been closed meanwhile, and then the readiness says why.
         self.ready()?;
         let (queued, most) = (state.pending_events, self.spec.log.queue);
         if queued > 0 && queued + validated.request.events.len() > most {
@@ -272,7 +276,7 @@ impl Core {
         state.next = SeqPoint { seq: state.next.seq + accepted, newest: sequenced.newest };
         let (answer, ticket) = Ticket::new();
         let mut waiting = QueuedRequest { entry, ack, receipt, newest: sequenced.newest, answer: Some(answer) };
-        // While the log fails nothing is promised that is known not to be kept.
+        // While the log fails, `accepted` is not promised: the events would probably be lost.
         if ack == Ack::Accepted && !self.log_health.is_failing() {
             waiting.acknowledge(Ok(receipt));
         }

@@ -1,4 +1,4 @@
-//! Opening a service: settings, log, and the newest snapshot that is whole.
+//! Opens a service: settings, log, and the newest complete snapshot.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -18,18 +18,19 @@ use crate::service::{Core, Readiness, Service, ServiceError, ServiceSpec, thread
 use crate::{ArtifactError, Engine};
 
 impl Service {
-    /// Opens the log, and of the snapshots the newest that is whole, or the artifact where there is none. What the log has beyond it is
+    /// Opens the log, and the newest complete snapshot, or the artifact if there is none. The log entries after it are
     /// replayed in the background: see [`readiness`](Service::readiness).
     ///
-    /// Snapshots belong to the artifact the service was started from. Started from another, it warms that one with the log.
+    /// Snapshots belong to the artifact from which the service was started. A service started from another artifact
+    /// warms that artifact with the log.
     ///
     /// # Errors
-    /// [`ServiceError`]: the artifact, the log or the settings will not do, or they do not belong together.
+    /// [`ServiceError`]: the artifact, the log or the settings are invalid, or they do not belong together.
     pub fn open(artifact: &Path, spec: &ServiceSpec) -> Result<Arc<Service>, ServiceError> {
         Service::with_log(artifact, spec, spec.log.open(artifact)?)
     }
 
-    /// As [`open`](Service::open), with a log of one's own.
+    /// As [`open`](Service::open), with the caller's own log.
     ///
     /// # Errors
     /// As [`open`](Service::open).
@@ -37,7 +38,7 @@ impl Service {
         spec.check()?;
         let base = identity(artifact)?;
         let snapshot_store = SnapshotStore::open(&spec.snapshots.dir(artifact), spec.snapshots.keep)?;
-        // A log that forgets cannot go on where a snapshot stands.
+        // A log in memory is empty after a restart, so it cannot continue from a snapshot.
         let (found, passed_over) = match spec.log.kind {
             LogKind::Memory => (None, Vec::new()),
             _ => snapshot_store.newest(&base, |path, note| {
@@ -82,7 +83,7 @@ impl Service {
     }
 }
 
-/// Whether a snapshot is what its note says, which has no checksum.
+/// Checks a snapshot against its metadata, which has no checksum.
 fn fits(note: &SnapshotMetadata, engine: &Engine, log: &dyn Log) -> Result<(), ArtifactError> {
     let (noted, seen) = (note.log_seq, engine.position().log_seq);
     let inconsistent = |fact| Err(ArtifactError::Inconsistent { fact });

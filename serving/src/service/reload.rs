@@ -1,4 +1,4 @@
-//! Changing models under way: the next one is warmed beside the one that answers, then takes its place.
+//! Replaces the model of a running service: the next model is warmed while the present one answers, then replaces it.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -11,21 +11,22 @@ use crate::service::schema::EventSchema;
 use crate::service::{Core, LogProgress, ServiceError};
 use crate::{Engine, Position};
 
-/// Entries the next model may be behind when events are held up for it.
+/// The next model may be this many entries behind the log when events are stopped for it.
 const CLOSE: u64 = 64;
-/// Rounds of catching up before events are held up however far it is behind: they come faster than it can replay them.
+/// Rounds of catching up before events are stopped however far the model is behind: then events arrive faster than it
+/// can replay them.
 const ROUNDS: usize = 20;
 
-/// A change of models.
+/// The result of a reload or rollback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reloaded {
     /// Name of the weights that answer now.
     pub model: String,
     /// Name of the weights that answered before.
     pub previous: String,
-    /// Events replayed to warm them.
+    /// Events replayed to warm the weights.
     pub replayed: u64,
-    /// What reads see.
+    /// The position that reads see.
     pub position: Position,
 }
 
@@ -49,9 +50,9 @@ impl Core {
         )
     }
 
-    /// Lets `next` catch up, puts it in the snapshot store, and lets it answer. Until then nothing has changed.
+    /// Lets `next` catch up, writes its snapshot, and makes it answer. Nothing has changed if this fails before.
     fn switch_to(&self, next: Arc<Engine>) -> Result<Reloaded, ServiceError> {
-        // One change at a time, and no snapshot of the model that goes after that of the one that comes.
+        // The lock admits one reload at a time, and no snapshot of the old model after the snapshot of the new one.
         let snapshot_store = self.snapshotter.snapshot_store();
         let from = next.position().log_seq;
         self.can_catch_up(from)?;
@@ -63,11 +64,11 @@ impl Core {
                 break;
             }
         }
-        // Whatever happens from here on, a server that is started again has this model.
+        // Once this is written, a restarted server has this model, whatever happens next.
         self.write_snapshot(&snapshot_store, &next)?;
         let applied = self.lock_next_entry();
         if let Err(error) = replay(&*self.log, &next, place, *applied, |_| ControlFlow::Continue(())) {
-            // It does not stay: the newest snapshot is of the one that goes on answering.
+            // The newest snapshot is of the model that continues to answer, so the swap does not happen.
             drop(applied);
             self.write_snapshot(&snapshot_store, &self.engine())?;
             return Err(error.into());
@@ -84,7 +85,7 @@ impl Core {
         })
     }
 
-    /// Refuses a model from before the first event of a log that has none yet, or from after the last.
+    /// Refuses a model whose position is before the first event of a log that has none yet, or after the last event.
     fn can_catch_up(&self, seen: u64) -> Result<(), ReplayError> {
         let LogProgress { durable_seq, applied } = self.progress.now();
         if seen > durable_seq {
@@ -96,16 +97,16 @@ impl Core {
         }
     }
 
-    /// Lets `next` answer, and keeps the one that answered.
+    /// Makes `next` answer, and stores the previous model.
     fn swap(&self, next: Arc<Engine>) -> Arc<Engine> {
         let last = std::mem::replace(&mut *self.engine.write().unwrap_or_else(PoisonError::into_inner), next);
         *self.previous() = Some(last.clone());
         last
     }
 
-    /// The model that answered before, for as long as it is looked at.
+    /// Locks the previous model.
     pub(super) fn previous(&self) -> MutexGuard<'_, Option<Arc<Engine>>> {
-        // A pointer is written whole.
+        // Ignoring poison is safe: a pointer is written in one step.
         self.previous.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Which events of a request are new, late or known, decided in the order of the line.
+//! Validates events and sequences them: decides which are duplicates and which are late, in the order of the queue.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::service::ingest::queue::QueueState;
 use crate::service::ingest::{IngestError, IngestRequest, LONGEST_ID};
 use crate::service::spec::Late;
 
-/// What the events of a request are held against that does not change while the model does not.
+/// The rules for events that stay the same as long as the model does.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct EventSchema {
     unit: TimeUnit,
@@ -33,13 +33,13 @@ impl fmt::Display for EventSchema {
     }
 }
 
-/// A request whose events will do, whatever stands in line before it.
+/// A request that passed all checks that do not depend on earlier events.
 pub(crate) struct Validated {
     pub request: IngestRequest,
     times: Vec<Timestamp>,
 }
 
-/// The new events of a request, at the times they happen at.
+/// The new events of a request, at the times at which they are applied.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Sequenced {
     pub events: Vec<NewEvent>,
@@ -62,7 +62,7 @@ impl EventSchema {
         ticks(&self.unit, &entry.new_events().last()?.time, FieldPath::field("time")).ok()
     }
 
-    /// Checks all that does not depend on what happened before.
+    /// Checks everything that does not depend on earlier events.
     pub fn validate(&self, request: IngestRequest) -> Result<Validated, RequestError> {
         let events = &request.events;
         if events.len() > MAX_ITEMS {
@@ -81,7 +81,7 @@ impl EventSchema {
         Ok(Validated { request, times })
     }
 
-    /// Tells new events from known ones, and settles when late ones happen.
+    /// Leaves out duplicates, and applies the rule for late events.
     pub fn sequence(
         &self,
         validated: Validated,
@@ -126,7 +126,8 @@ fn id_problem(id: &str) -> Option<String> {
     }
 }
 
-/// A time in the user's unit that is read back as the very tick, or where floats are too coarse for that, as one just after it.
+/// A time in the user's unit that converts back to the same tick, or, where floats are too coarse, to the next one
+/// above.
 fn to_user_time(unit: &TimeUnit, time: Timestamp) -> Number {
     let scale = i64::try_from(unit.scale).unwrap_or(1);
     if time.0 % scale == 0 {

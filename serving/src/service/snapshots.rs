@@ -1,4 +1,4 @@
-//! Snapshots: artifacts of what a service has come to, in a folder of their own.
+//! The snapshot store: artifacts of a service's state, in their own folder.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,41 +9,43 @@ use tempograph_framework::write_atomic;
 
 use crate::{ArtifactError, Engine};
 
-/// The note beside each snapshot's artifact.
+/// The metadata file next to each snapshot's artifact.
 const NOTE: &str = "snapshot.json";
 const ARTIFACT: &str = "artifact";
-/// The form of the note; a snapshot of another is passed over.
+/// The format version of the metadata; snapshots of other versions are skipped.
 const FORM: u64 = 1;
 
-/// What is noted of a snapshot.
+/// Metadata of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SnapshotMetadata {
     pub form: u64,
-    /// Snapshots are in the order of their numbers, whatever any clock says.
+    /// The number of the snapshot. Snapshots are ordered by it, not by any clock.
     pub number: u64,
-    /// SHA-256 of the manifest of the artifact the service was started from. It may have taken other weights since.
+    /// SHA-256 of the manifest of the artifact from which the service was started. The service may have loaded other
+    /// weights since.
     pub base: String,
     /// Events seen.
     pub log_seq: u64,
-    /// Place in the log of record where it goes on.
+    /// Log position from which to continue.
     pub place: u64,
-    /// Seconds since 1970 by the clock on the wall, for people.
+    /// Seconds since 1970 by the wall clock, for information only.
     pub taken_at: u64,
 }
 
-/// A folder of snapshots, `NUMBER/snapshot.json` and `NUMBER/artifact/`. One writes to it.
+/// A folder of snapshots, `NUMBER/snapshot.json` and `NUMBER/artifact/`. Only one process writes to it.
 #[derive(Debug)]
 pub(crate) struct SnapshotStore {
     dir: PathBuf,
     keep: usize,
 }
 
-/// The newest whole snapshot, opened, if there is one, and what was passed over to find it.
+/// The newest complete snapshot, opened, if there is one, and the reasons why newer ones were skipped.
 type Newest<T> = (Option<(SnapshotMetadata, T)>, Vec<String>);
 
 impl SnapshotStore {
-    /// The snapshot store in `dir`, which is made if it is not there. What a write that broke off has left there is removed.
+    /// Opens the snapshot store in `dir`, and creates the folder if it does not exist. Removes what an interrupted
+    /// write left.
     pub fn open(dir: &Path, keep: usize) -> Result<SnapshotStore, ArtifactError> {
         let snapshot_store = SnapshotStore { dir: dir.to_owned(), keep };
         fs::create_dir_all(dir).map_err(ArtifactError::io(dir))?;
@@ -56,7 +58,7 @@ impl SnapshotStore {
         Ok(snapshot_store)
     }
 
-    /// Numbers of the snapshots, the newest first.
+    /// Numbers of the snapshots, newest first.
     pub fn numbers(&self) -> Result<Vec<u64>, ArtifactError> {
         let entries = fs::read_dir(&self.dir).map_err(ArtifactError::io(&self.dir))?;
         let mut numbers: Vec<u64> =
@@ -65,7 +67,7 @@ impl SnapshotStore {
         Ok(numbers)
     }
 
-    /// The newest snapshot of `base` that is whole. What was passed over comes with it, and why.
+    /// The newest complete snapshot of `base`, with the skipped ones and the reasons.
     pub fn newest<T>(
         &self,
         base: &str,
@@ -85,7 +87,8 @@ impl SnapshotStore {
         Ok((None, passed_over))
     }
 
-    /// Writes a snapshot of `engine` beside its place and moves it there. `place` says where the log goes on after so many events.
+    /// Writes a snapshot of `engine` to a temporary folder and renames the folder. `place` returns the log position
+    /// after the given number of events.
     pub fn write(
         &self,
         engine: &Engine,
@@ -106,7 +109,8 @@ impl SnapshotStore {
             Ok(note)
         });
         if moved.is_err() {
-            // The first error is the one to tell; what is left of the folder is only in the way, most of all on a full disk.
+            // The first error is returned. The partial folder is removed because it wastes space, above all on a full
+            // disk.
             let _ = fs::remove_dir_all(&partial);
         }
         moved
@@ -127,7 +131,7 @@ impl SnapshotStore {
         Ok(note)
     }
 
-    /// Removes all but the newest; says the oldest that is left.
+    /// Removes all snapshots but the newest ones; returns the oldest that is left.
     pub fn prune(&self) -> Result<Option<SnapshotMetadata>, ArtifactError> {
         let numbers = self.numbers()?;
         for &number in numbers.iter().skip(self.keep) {
@@ -158,7 +162,7 @@ fn damaged(path: &Path, fact: String) -> ArtifactError {
     ArtifactError::Damaged { path: path.to_owned(), fact }
 }
 
-/// SHA-256 of an artifact's manifest, which tells it from every other.
+/// SHA-256 of an artifact's manifest, which identifies the artifact.
 pub(crate) fn identity(artifact: &Path) -> Result<String, ArtifactError> {
     let path = artifact.join(crate::artifact::manifest::MANIFEST);
     let facts = crate::artifact::manifest::FileFacts::of(&path).map_err(|error| match error.kind() {

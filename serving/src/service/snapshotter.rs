@@ -1,4 +1,4 @@
-//! When a snapshot is due, and taking it.
+//! Decides when a snapshot is due, and takes it.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,32 +12,32 @@ use crate::service::spec::SnapshotSpec;
 use crate::service::{Core, ServiceError};
 use crate::{ArtifactError, Engine, Position};
 
-/// What the thread that keeps snapshots is told.
+/// A command to the snapshot thread.
 #[derive(Debug)]
 pub(crate) enum SnapshotCommand {
-    /// So much has happened that one is due.
+    /// A snapshot is due.
     Due,
-    /// One is wanted now.
+    /// Take a snapshot now.
     Now(Sender<Result<Snapshot, ServiceError>>),
-    /// No more.
+    /// End the thread.
     End,
 }
 
-/// A snapshot that has been taken.
+/// A snapshot that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
     /// Its number; the newest has the largest.
     pub number: u64,
-    /// Events it has seen.
+    /// Number of events it has seen.
     pub log_seq: u64,
 }
 
-/// The snapshot store, and how much has happened since something was put there.
+/// The snapshot store, and counters since the last snapshot.
 #[derive(Debug)]
 pub(crate) struct Snapshotter {
-    /// Held while a snapshot is written.
+    /// Locked while a snapshot is written.
     snapshot_store: Mutex<SnapshotStore>,
-    /// What all snapshots are of.
+    /// The identity of the artifact from which the service was started.
     base: String,
     orders: Mutex<Sender<SnapshotCommand>>,
     since: Mutex<SinceSnapshot>,
@@ -46,22 +46,22 @@ pub(crate) struct Snapshotter {
 #[derive(Debug)]
 struct SinceSnapshot {
     last: Option<SnapshotMetadata>,
-    /// Events and bytes logged since the last one was ordered.
+    /// Events and bytes logged since the last snapshot was ordered.
     events: u64,
     bytes: u64,
-    /// How long the last one took.
+    /// Duration of the last snapshot.
     took: Duration,
     failures: u64,
 }
 
-/// What is told of snapshots.
+/// Numbers about snapshots.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SnapshotStatus {
-    /// The newest one.
+    /// The newest snapshot.
     pub last: Option<Snapshot>,
-    /// Seconds since it was taken, by the clock on the wall; 0 where that has gone back since.
+    /// Seconds since it was taken, by the wall clock; 0 if the clock has gone backwards.
     pub age_seconds: u64,
-    /// Seconds it took to write the last one.
+    /// Seconds it took to write the last snapshot.
     pub took_seconds: f64,
     /// Snapshots that could not be written since the service was opened.
     pub failures: u64,
@@ -84,21 +84,21 @@ impl Snapshotter {
     }
 
     fn since(&self) -> MutexGuard<'_, SinceSnapshot> {
-        // Counters: each is whole at any time.
+        // Ignoring poison is safe: counters are valid at any time.
         self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn snapshot_store(&self) -> MutexGuard<'_, SnapshotStore> {
-        // A snapshot that was not finished is not in the snapshot store.
+        // Ignoring poison is safe: an incomplete snapshot is not in the store.
         self.snapshot_store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn send(&self, order: SnapshotCommand) {
-        // Where the thread has ended, the sender of the order hears it from its own channel.
+        // If the thread has ended, the caller notices by its own channel.
         let _ = self.orders.lock().unwrap_or_else(PoisonError::into_inner).send(order);
     }
 
-    /// Counts what was applied, and orders a snapshot when enough has been.
+    /// Counts applied events and bytes, and orders a snapshot when enough have been counted.
     pub fn count(&self, events: u64, bytes: u64, spec: &SnapshotSpec) {
         let mut since = self.since();
         since.events += events;
@@ -133,7 +133,7 @@ impl Core {
             };
             match order {
                 Ok(SnapshotCommand::Now(reply)) => {
-                    // Whoever asked may have gone.
+                    // The caller may be gone.
                     let _ = reply.send(self.snapshot_now());
                 }
                 Ok(SnapshotCommand::Due) | Err(RecvTimeoutError::Timeout) => self.snapshot_if_new(),
@@ -145,7 +145,8 @@ impl Core {
         }
     }
 
-    /// A snapshot, unless nothing has happened since the last. One that fails is told of, and the next is tried when it is due.
+    /// Takes a snapshot, unless nothing has changed since the last one. A failure is logged; the next try is when the
+    /// next snapshot is due.
     fn snapshot_if_new(&self) {
         let last = self.snapshotter.since().last.as_ref().map(|note| note.log_seq);
         if last == Some(self.engine().position().log_seq) {
@@ -161,7 +162,7 @@ impl Core {
         self.write_snapshot(&snapshot_store, &self.engine())
     }
 
-    /// Puts a snapshot of `engine` in the snapshot store, and gives up what nobody needs any more.
+    /// Writes a snapshot of `engine` to the store, and truncates the log.
     pub(super) fn write_snapshot(
         &self,
         snapshot_store: &SnapshotStore,
@@ -191,7 +192,7 @@ impl Core {
         }
     }
 
-    /// Gives up the events that neither a snapshot nor the settings nor the model before this one need.
+    /// Truncates the log: removes entries that no snapshot, setting or previous model needs.
     fn truncate_log(&self, oldest: u64) -> Result<(), ServiceError> {
         let Some(kept) = self.spec.log.keep_events else { return Ok(()) };
         let needed =
@@ -199,13 +200,13 @@ impl Core {
         let seq = needed.min(self.progress.now().durable_seq.saturating_sub(kept));
         match entry_after(&*self.log, seq) {
             Ok(place) => Ok(self.log.truncate_before(place)?),
-            // Given up before.
+            // These were truncated before.
             Err(crate::log::ReplayError::Gap { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Where a reader stands.
+    /// The position that reads see.
     pub(super) fn applied_position(&self) -> Position {
         self.progress.now().applied
     }

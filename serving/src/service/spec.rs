@@ -1,4 +1,4 @@
-//! What a service is told of its log, its snapshots and late events.
+//! Settings of a service: its log, its snapshots and late events.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -18,45 +18,45 @@ pub struct ServiceSpec {
     pub log: LogSpec,
     /// Snapshots in the background.
     pub snapshots: SnapshotSpec,
-    /// What becomes of an event that is older than the newest.
+    /// How an event older than the newest is treated.
     pub late: Late,
-    /// How the engine works.
+    /// Settings of the engine.
     pub engine: EngineSpec,
 }
 
-/// What becomes of an event that is older than the newest.
+/// How an event older than the newest is treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Late {
-    /// Its request is refused, and it is named.
+    /// The request is refused, and the error names the event.
     #[default]
     Reject,
-    /// It happens now: at the time of the newest event. The log keeps the time it was told with.
+    /// The event is applied at the time of the newest event. The log keeps the submitted time.
     ApplyNow,
 }
 
-/// When snapshots are taken, where they are, and how many are kept. A bound of 0 is none.
+/// When snapshots are taken, where they are, and how many are kept. A bound of 0 means no bound.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SnapshotSpec {
-    /// Their folder; left out, beside the artifact: `ARTIFACT.snapshots`.
+    /// Folder of the snapshots; default: `ARTIFACT.snapshots`, next to the artifact.
     pub dir: Option<PathBuf>,
-    /// After so many events.
+    /// Take one after this many events.
     pub every_events: u64,
-    /// After so many MiB of log.
+    /// Take one after this many MiB of log.
     pub every_mib: u64,
-    /// After so many seconds, if there was any event.
+    /// Take one after this many seconds, if there was any event.
     pub every_seconds: u64,
-    /// How many are kept, at least 1; the older ones are there for the day the newest is damaged.
+    /// How many are kept, at least 1. The older ones are used if the newest is damaged.
     pub keep: usize,
-    /// Whether one is taken when the server is asked to stop, which makes the next start quick.
+    /// Whether one is taken when the server stops, which makes the next start fast.
     pub at_drain: bool,
-    /// What tells the time of day, for ages in the metrics. Nothing is ever ordered by it.
+    /// The wall clock, for ages in the metrics. Nothing is ordered by it.
     #[serde(skip)]
     pub clock: Clock,
 }
 
-/// A clock on the wall, which may go backwards.
+/// A wall clock, which may go backwards.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(pub fn() -> SystemTime);
 
@@ -67,7 +67,7 @@ impl Default for Clock {
 }
 
 impl PartialEq for Clock {
-    /// Settings are the same whichever clock is looked at.
+    /// The clock is not a setting, so all clocks compare equal.
     fn eq(&self, _: &Clock) -> bool {
         true
     }
@@ -105,12 +105,12 @@ impl ServiceSpec {
 }
 
 impl SnapshotSpec {
-    /// Time between snapshots, where time counts.
+    /// Time between snapshots, if there is such a bound.
     pub(super) fn interval(&self) -> Option<Duration> {
         (self.every_seconds > 0).then(|| Duration::from_secs(self.every_seconds))
     }
 
-    /// The folder of the snapshots of what was started from `artifact`.
+    /// The snapshot folder of a service started from `artifact`.
     pub fn dir(&self, artifact: &Path) -> PathBuf {
         self.dir.clone().unwrap_or_else(|| next_to(artifact, "snapshots"))
     }

@@ -1,4 +1,4 @@
-//! Every number there is about a service.
+//! All numbers about a service.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -9,7 +9,7 @@ use crate::service::ingest::{IngestError, Receipt};
 use crate::service::snapshotter::SnapshotStatus;
 use crate::service::{Core, Readiness};
 
-/// What has been counted since the service was opened.
+/// Counters since the service was opened.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     accepted: AtomicU64,
@@ -24,36 +24,36 @@ pub(crate) struct Counts {
     passed_over: u64,
 }
 
-/// How a service is doing.
+/// State and counters of a service.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
-    /// Whether it answers.
+    /// Whether the service answers.
     pub readiness: Readiness,
-    /// Name of the weights that answer.
+    /// Name of the weights that answer now.
     pub model: String,
-    /// Events on the disk.
+    /// Number of events on the disk.
     pub durable_seq: u64,
-    /// What reads see.
+    /// The position that reads see.
     pub applied: Position,
-    /// Events in line, waiting to be logged and applied.
+    /// Events in the queue, waiting to be appended and applied.
     pub queued: u64,
     /// Events of the log that were replayed when the service was opened.
     pub replayed: u64,
-    /// Events taken since the service was opened.
+    /// Events accepted since the service was opened.
     pub accepted: u64,
-    /// Events left out because they were known.
+    /// Events left out as duplicates.
     pub duplicates: u64,
-    /// Late events that happened at the newest time.
+    /// Late events that were applied at the newest time.
     pub late: u64,
     /// Requests refused for a late event.
     pub late_refused: u64,
-    /// Requests refused for other events that will not do.
+    /// Requests refused for other invalid events.
     pub refused: u64,
-    /// Requests refused because the line was full.
+    /// Requests refused because the queue was full.
     pub full: u64,
     /// Times the log could not be written or read.
     pub log_failures: u64,
-    /// Whether it could not the last time.
+    /// Whether the last try failed.
     pub log_failing: bool,
     /// Flushes to the disk.
     pub groups: u64,
@@ -66,7 +66,7 @@ pub struct Status {
 }
 
 impl Counts {
-    /// Nothing yet, but for snapshots that were passed over.
+    /// Zero counters, with the number of skipped snapshots.
     pub fn passing_over(snapshots: usize) -> Counts {
         Counts { passed_over: snapshots as u64, ..Counts::default() }
     }

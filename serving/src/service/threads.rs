@@ -1,4 +1,4 @@
-//! Three threads: one writes the log, one lets happen what is written, one takes snapshots.
+//! Three threads: one appends to the log, one applies log entries, one takes snapshots.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -13,13 +13,13 @@ use crate::service::ingest::{Ack, IngestError, Receipt};
 use crate::service::snapshotter::SnapshotCommand;
 use crate::service::{Core, Readiness};
 
-/// Requests whose entries are on the disk, and how many bytes they take there.
+/// Requests whose entries are on the disk, and the size of the entries there in bytes.
 struct AppendedGroup {
     group: Vec<QueuedRequest>,
     bytes: u64,
 }
 
-/// Starts the threads of a service. They end once its line is closed and empty.
+/// Starts the threads of a service. They end once the queue is closed and empty.
 pub(super) fn start(core: &Arc<Core>, orders: Receiver<SnapshotCommand>) -> io::Result<Vec<JoinHandle<()>>> {
     let (logged, to_apply) = channel();
     let thread = |name: &str, work: Box<dyn FnOnce(&Core) + Send>| {
@@ -36,7 +36,7 @@ pub(super) fn start(core: &Arc<Core>, orders: Receiver<SnapshotCommand>) -> io::
     ])
 }
 
-/// Says so when a thread ends by a panic.
+/// Marks the service as broken when a thread ends by a panic.
 struct Guard<'a>(&'a Core);
 
 impl Drop for Guard<'_> {
@@ -51,9 +51,10 @@ impl Drop for Guard<'_> {
 }
 
 impl Core {
-    /// Writes what stands in line, as many requests as there are in one append.
+    /// Appends queued requests to the log, as many as there are in one append.
     fn append_queued(&self, logged: &Sender<AppendedGroup>) {
-        // Where the log ended after the last append; before the first one another server may write.
+        // End of the log after the last append; `None` at first, because before the first append another server may
+        // write.
         let mut end = None;
         while let Some(group) = self.queue.dequeue(self.spec.log.group) {
             let entries: Vec<Entry> = group.iter().filter_map(|waiting| waiting.entry.clone()).collect();
@@ -72,7 +73,7 @@ impl Core {
         }
     }
 
-    /// Writes to a log that may have failed before, and ended at `place`.
+    /// Appends to a log that may have failed before and ended at `place`.
     fn append(&self, entries: &[Entry], place: u64, logged: &Sender<AppendedGroup>) -> Result<u64, LogError> {
         if entries.is_empty() {
             return Ok(0);
@@ -87,7 +88,8 @@ impl Core {
         Ok(bytes)
     }
 
-    /// Lets happen what a failed write has left in the log all the same. Those in line are numbered anew then, and are told so.
+    /// Applies entries that a failed append has left in the log. Queued requests have wrong numbers then, so they fail
+    /// and must be submitted again.
     fn recover_failed_append(&self, place: u64, logged: &Sender<AppendedGroup>) -> Result<(), LogError> {
         if self.log.retained().end == place {
             return Ok(());
@@ -97,13 +99,13 @@ impl Core {
             found.iter().map(|entry| QueuedRequest::recovered(entry.clone(), self.schema.newest(entry))).collect();
         self.queue.insert_appended(&group);
         self.progress.set_durable(found.last().map_or(0, Entry::next_seq));
-        // Where nobody applies any more, the next who is sent anything says so.
+        // If the applying thread has ended, the next send reports it.
         let _ = logged.send(AppendedGroup { group, bytes: 0 });
         let fact = "events of a write that had failed were found in it; tell these again".into();
         Err(LogError::Storage { place: format!("from entry {place} on"), fact })
     }
 
-    /// Answers those who wait for the disk.
+    /// Acknowledges the requests that wait for durability.
     fn acknowledge_durable(&self, entries: &[Entry], mut group: Vec<QueuedRequest>) -> Vec<QueuedRequest> {
         if let Some(last) = entries.last() {
             self.progress.set_durable(last.next_seq());
@@ -117,7 +119,7 @@ impl Core {
         group
     }
 
-    /// Tells all who were in line that the log failed: what joined later was numbered after what is not there.
+    /// Fails all queued requests: later ones were numbered after entries that are not in the log.
     fn reject_group(&self, group: Vec<QueuedRequest>, error: &LogError) {
         self.log_health.set(error.clone());
         self.counts.log_failures.fetch_add(1, Relaxed);
@@ -127,7 +129,7 @@ impl Core {
         }
     }
 
-    /// Catches up with the log, then applies what comes.
+    /// Catches up with the log, then applies new entries.
     fn recover_then_apply(&self, to_apply: &Receiver<AppendedGroup>) {
         if let Err(error) = self.recover() {
             self.readiness.set(Readiness::Broken { why: error.to_string() });
@@ -204,9 +206,10 @@ impl Core {
         Ok(())
     }
 
-    /// Held while an entry is applied: the place of the next.
+    /// Locked while an entry is applied: the position of the next entry.
     pub(super) fn lock_next_entry(&self) -> MutexGuard<'_, u64> {
-        // A panic while an entry is applied leaves the engine broken, which refuses the next.
+        // Ignoring poison is safe: a panic while an entry is applied leaves the engine broken, and the engine refuses
+        // the next entry.
         self.next_entry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Forgetting nodes that have been idle for long.
+//! Expires idle nodes.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,24 +14,25 @@ use crate::service::ingest::{Ack, IngestError, IngestResult, Receipt, Ticket};
 use crate::service::{Core, Service};
 use crate::{Position, RequestError};
 
-/// Events from one look for idle nodes to the next, at least.
+/// Fewest events between two searches for idle nodes.
 const EVERY: u64 = 10_000;
-/// Nodes that are looked at for each event, at most: of a large world idle ones are looked for less often.
+/// Most nodes to search per event. A large graph is therefore searched less often.
 const NODES_AN_EVENT: u64 = 8;
 
-/// What became of a look for idle nodes.
+/// The result of an expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Expired {
-    /// Nodes that were forgotten.
+    /// Number of nodes forgotten.
     pub forgotten: u64,
-    /// What reads see.
+    /// The position that reads see.
     pub position: Position,
 }
 
 impl Service {
-    /// Forgets nodes that no event from `before` on has named, as [`Engine::expire`](crate::Engine::expire) does, and waits until it has
-    /// happened. Each part of the nodes is an entry of the log of record, and takes its place in line once the one before has happened: events
-    /// wait for a part. Without a time, those idle for longer than the settings' `engine.ttl`; these are also looked for now and then.
+    /// Forgets the nodes that no event from `before` on has named, as [`Engine::expire`](crate::Engine::expire) does,
+    /// and waits until this is applied. Each part of the nodes is one entry of the log of record. A part is enqueued
+    /// once the one before is applied, so events wait for one part at most. Without `before`, forgets nodes that have
+    /// been idle for longer than the setting `engine.ttl`; the server also does this from time to time.
     ///
     /// # Errors
     /// [`IngestError`]: nothing was forgotten.
@@ -50,7 +51,7 @@ impl Core {
         self.enqueue_expiry(before)
     }
 
-    /// Puts the first part in line if it will do: what is in the log has to.
+    /// Enqueues the first part after checking it: every entry in the log must be valid.
     fn enqueue_expiry(&self, before: Number) -> Result<Ticket, IngestError> {
         let engine = self.engine();
         ticks(&engine.manifest().time_unit, &before, FieldPath::field("before"))?;
@@ -64,14 +65,14 @@ impl Core {
         self.enqueue_mutation(Mutation::Expire { before, nodes: 0..NODES_A_PART })
     }
 
-    /// Puts in line what is no event.
+    /// Enqueues a mutation that is not an event.
     pub(crate) fn enqueue_mutation(&self, mutation: Mutation) -> Result<Ticket, IngestError> {
         let (answer, ticket) = Ticket::new();
         self.enqueue_with_reply(mutation, 0, &mut Some(answer))?;
         Ok(ticket)
     }
 
-    /// The same for who waits for an `answer` already, after so many changes.
+    /// The same, for a caller that already waits for `answer`, after the given number of changes.
     fn enqueue_with_reply(
         &self,
         mutation: Mutation,
@@ -79,7 +80,7 @@ impl Core {
         answer: &mut Option<Sender<IngestResult>>,
     ) -> Result<(), IngestError> {
         let state = self.queue.lock();
-        // Whoever closed the line has said so before.
+        // Checked under the lock: the queue may have been closed, and then the readiness says why.
         self.ready()?;
         let SeqPoint { seq: first_seq, newest } = state.next;
         let receipt =
@@ -89,8 +90,8 @@ impl Core {
         Ok(())
     }
 
-    /// After a part of the nodes was looked at, puts the next in line, if there is one. Says whether there is: then whoever waits is answered
-    /// after that.
+    /// Enqueues the next part of the nodes, if there is one. Returns whether there is; then the waiting caller is
+    /// answered after that part.
     pub(crate) fn continue_expiry(&self, waiting: &mut QueuedRequest) -> bool {
         let Some(Mutation::Expire { before, nodes }) = waiting.entry.as_ref().map(|entry| &entry.mutation) else {
             return false;
@@ -106,8 +107,8 @@ impl Core {
         true
     }
 
-    /// Orders a look for idle nodes when so many more events make one due, unless one is under way. It takes its place in the log, so that a
-    /// replay does the same whatever the settings are by then.
+    /// Orders an expiry if these events make one due and none is under way. It is an entry of the log, so a replay does
+    /// the same under any settings.
     pub(crate) fn expire_if_due(&self, events: u64) {
         let events = self.events_since_expiry.fetch_add(events, Relaxed) + events;
         if events < EVERY || events * NODES_AN_EVENT < self.engine().nodes() as u64 {

@@ -1,3 +1,3 @@
-//! Taking events back, and forgetting nodes that have been idle for long.
+//! Retracts events and expires idle nodes.
 pub(crate) mod expire;
 pub(crate) mod retract;

@@ -1,4 +1,4 @@
-//! Taking events back, by the ids they were told under.
+//! Retracts events by their ids.
 
 use std::time::{Duration, Instant};
 
@@ -8,36 +8,36 @@ use crate::service::ingest::{IngestError, Receipt, Ticket};
 use crate::service::{Core, Service};
 use crate::{Position, Retraction};
 
-/// How long an event in line is waited for, which is to be taken back.
+/// Longest wait for an event in the queue that is to be retracted.
 const DURABLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What became of a retraction.
+/// The result of a retraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Retracted {
-    /// Events that the history still knew; of the others nothing was left that could be taken back.
+    /// Events that the history still contained. Nothing was left to retract of the others.
     pub retracted: u64,
-    /// What reads see.
+    /// The position that reads see.
     pub position: Position,
 }
 
 impl Retracted {
-    /// What a retraction's receipt says.
+    /// Converts the receipt of a retraction.
     pub fn of(receipt: &Receipt) -> Retracted {
         Retracted { retracted: receipt.accepted, position: receipt.position }
     }
 }
 
 impl Service {
-    /// Takes events back that were told under ids, as [`Engine::retract`](crate::Engine::retract) does, and waits until it has happened. The
-    /// log of record keeps them, and the retraction at its place behind them.
+    /// Retracts the events with these ids, as [`Engine::retract`](crate::Engine::retract) does, and waits until this is
+    /// applied. The log of record keeps the events, and appends the retraction after them.
     ///
     /// # Errors
-    /// [`IngestError`], naming the first id the log does not remember: nothing was taken back.
+    /// [`IngestError`], naming the first id that the log does not contain: nothing was retracted.
     pub fn retract(&self, ids: &[String]) -> Result<Retracted, IngestError> {
         Ok(Retracted::of(&self.submit_retraction(ids)?.wait()?))
     }
 
-    /// Puts a retraction in line without waiting for it to happen; [`Retracted::of`] reads what the ticket is for.
+    /// Enqueues a retraction without waiting until it is applied. [`Retracted::of`] converts the ticket's receipt.
     ///
     /// # Errors
     /// As [`retract`](Service::retract).
@@ -57,7 +57,7 @@ impl Core {
         self.enqueue_mutation(Mutation::Retract { events })
     }
 
-    /// The event that was told under `ids[i]`.
+    /// The event with the id `ids[i]`.
     fn find_by_id(&self, i: usize, id: &str) -> Result<Retraction, IngestError> {
         let unknown = || {
             RequestError::invalid(
@@ -67,7 +67,7 @@ impl Core {
         };
         let queued = self.queue.lock().ids.get(id).copied();
         if let Some(seq) = queued {
-            // One that never gets there is not found below.
+            // If the wait fails, the lookup below does not find the event.
             self.progress.wait(Instant::now() + DURABLE_TIMEOUT, |reached| reached.durable_seq > seq);
         }
         let seq = self.log.find(id)?.ok_or_else(unknown)?;
@@ -76,7 +76,7 @@ impl Core {
             Err(ReplayError::Log(error)) => return Err(error.into()),
             Err(_) => return Err(unknown().into()),
         };
-        // Entries without events may stand before the one that has it.
+        // Entries without events may come before the entry that has the event.
         while let Some(entry) = self.log.read(place, 1)?.first() {
             if let Some(event) = entry.new_events().get(seq.saturating_sub(entry.first_seq) as usize) {
                 return Ok(Retraction { seq, src: event.src, dst: event.dst });

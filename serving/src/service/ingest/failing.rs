@@ -1,14 +1,14 @@
-//! A log that cannot be written, and when it is worth another try.
+//! The health of a log that may fail, and when to retry.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::log::LogError;
 
-/// Least time between two tries of requests to open a failed log: each takes a while, and most will fail.
+/// Least time between two retries to open a failed log: each retry takes time, and most fail.
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// What the last write failed with, if it did.
+/// The error of the last write, if it failed.
 #[derive(Debug, Default)]
 pub(crate) struct LogHealth(Mutex<Option<Failure>>);
 
@@ -20,7 +20,7 @@ struct Failure {
 
 impl LogHealth {
     fn lock(&self) -> MutexGuard<'_, Option<Failure>> {
-        // What it holds is written whole.
+        // Ignoring poison is safe: the value is written in one step.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -36,10 +36,10 @@ impl LogHealth {
         *self.lock() = None;
     }
 
-    /// Does what makes the log usable again, if it is failing and the last try was long enough ago.
+    /// Calls `reopen` to make the log usable again, if the log is failing and the last retry was long enough ago.
     ///
     /// # Errors
-    /// What it failed with.
+    /// The error of the log.
     pub fn retry(&self, reopen: impl FnOnce() -> Result<(), LogError>) -> Result<(), LogError> {
         let mut held = self.lock();
         let Some(failure) = held.as_mut() else { return Ok(()) };

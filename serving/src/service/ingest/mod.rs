@@ -1,4 +1,4 @@
-//! What is ingested, and what the sender is told.
+//! Ingest requests, their receipts and their errors.
 pub(crate) mod failing;
 pub(crate) mod progress;
 pub(crate) mod queue;
@@ -15,77 +15,78 @@ use crate::log::LogError;
 use crate::request::{Granularity, NewEvent, Position, RequestError};
 use crate::service::ingest::readiness::Readiness;
 
-/// Most bytes of an event's id.
+/// Longest id of an event, in bytes.
 pub const LONGEST_ID: usize = 64;
 
-/// Events to let happen: all of them, or none.
+/// Events to submit: all of them are applied, or none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IngestRequest {
-    /// The events, in order of time.
+    /// The events, ordered by time.
     pub events: Vec<NewEvent>,
-    /// Whether one by one or all at once.
+    /// Whether events are observed one by one or as one batch.
     pub granularity: Granularity,
-    /// When the sender is answered.
+    /// When the request is acknowledged.
     pub ack: Ack,
 }
 
-/// When the sender of events is answered.
+/// When the server acknowledges events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ack {
-    /// Once they stand in line. A crash may lose them.
+    /// Once they are in the queue. A crash may lose them.
     Accepted,
-    /// Once they are on the disk. Nothing loses them any more.
+    /// Once they are on the disk. A crash cannot lose them any more.
     Durable,
     /// Once reads see them, which is after they are on the disk.
     #[default]
     Applied,
 }
 
-/// What became of a request's events.
+/// The result of an ingest request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// Number of the first event that was taken; of the next one to come, where none was.
+    /// Number of the first accepted event; of the next event to come if none was accepted.
     pub first_seq: u64,
-    /// Events taken.
+    /// Events accepted.
     pub accepted: u64,
-    /// Events left out, because the log has one under their id.
+    /// Events left out because the log already has an event with their id.
     pub duplicates: u64,
-    /// Events taken that were late, and happen now.
+    /// Accepted events that were late and are applied at the newest time.
     pub late: u64,
-    /// What reads see at the time of the answer.
+    /// The position of reads at the time of the answer.
     pub position: Position,
 }
 
-/// Why no event of a request was taken, but for [`NotApplied`](IngestError::NotApplied).
+/// Why no event of a request was accepted; see [`NotApplied`](IngestError::NotApplied) for the exception.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum IngestError {
-    /// An event will not do.
+    /// An event is invalid.
     #[error(transparent)]
     Refused(#[from] RequestError),
-    /// The line is full.
+    /// The queue is full.
     #[error("{queued} events wait to be logged and applied, and there is room for {most}; try again later")]
     Full {
-        /// Events waiting.
+        /// Events in the queue.
         queued: usize,
-        /// Room for events.
+        /// Capacity of the queue, in events.
         most: usize,
     },
-    /// Nothing is taken now.
+    /// The service accepts no events now.
     #[error("no events are taken: the server is {0}")]
     NotReady(Readiness),
-    /// The log of record cannot be written. None of the events will happen, unless the process dies before the log can be written again:
-    /// then it may be found in the log. Sent again under its id, an event happens once in any case.
+    /// The log of record cannot be written. None of the events is applied, except if the process dies before the log
+    /// can be written again: then the log may contain them. An event that is submitted again with its id is applied
+    /// once in any case.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The events are on the disk, and will happen when the server is started again.
+    /// The events are on the disk, and are applied when the server is started again.
     #[error("the events are durable, but cannot be applied: {0}")]
     NotApplied(String),
 }
 
 pub(crate) type IngestResult = Result<Receipt, IngestError>;
 
-/// A receipt to come. It is waited for in a task by awaiting it, or on a thread by [`wait`](Ticket::wait).
+/// A pending receipt. A task awaits it; a thread calls [`wait`](Ticket::wait).
 #[derive(Debug)]
 pub struct Ticket {
     outcome: oneshot::Receiver<IngestResult>,
@@ -97,15 +98,15 @@ impl Ticket {
         (sender, Ticket { outcome })
     }
 
-    /// Whether there is a receipt, or never will be one. Who has asked and heard so does not wait for it any more.
+    /// Whether there is a receipt, or never will be one. Do not wait for the ticket after this has returned true.
     pub(super) fn is_settled(&mut self) -> bool {
         !matches!(self.outcome.try_recv(), Err(oneshot::error::TryRecvError::Empty))
     }
 
-    /// Waits on this thread, which must not be one that drives tasks.
+    /// Waits on this thread, which must not be a thread that drives async tasks.
     ///
     /// # Errors
-    /// [`IngestError`]: none of the events was taken.
+    /// [`IngestError`]: none of the events was accepted.
     pub fn wait(self) -> IngestResult {
         self.outcome.blocking_recv().unwrap_or_else(|_| Err(gone()))
     }
@@ -119,7 +120,7 @@ impl Future for Ticket {
     }
 }
 
-/// The thread that had to answer has ended.
+/// The error when the answering thread has ended.
 fn gone() -> IngestError {
     IngestError::NotReady(Readiness::Broken { why: "the thread that applies events has ended".into() })
 }

@@ -1,4 +1,4 @@
-//! How far the log and the history have come, for those who wait for it.
+//! The progress of the log and the history, for callers that wait for it.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -7,16 +7,16 @@ use tokio::sync::watch;
 
 use crate::request::Position;
 
-/// How far things have come.
+/// How many events are durable and applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogProgress {
-    /// Events on the disk.
+    /// Number of events on the disk.
     pub durable_seq: u64,
-    /// What reads see.
+    /// The position that reads see.
     pub applied: Position,
 }
 
-/// The place where the log's and the history's progress is told.
+/// Shared progress of the log and the history.
 #[derive(Debug)]
 pub(crate) struct Progress {
     reached: Mutex<LogProgress>,
@@ -30,7 +30,7 @@ impl Progress {
     }
 
     fn lock(&self) -> MutexGuard<'_, LogProgress> {
-        // A number is written whole.
+        // Ignoring poison is safe: a number is written in one step.
         self.reached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -53,7 +53,7 @@ impl Progress {
         self.changed.notify_all();
     }
 
-    /// Waits on this thread until `enough`, or says `None` once the deadline has passed.
+    /// Waits on this thread until `enough`. Returns `None` if the deadline passes first.
     pub fn wait(&self, deadline: Instant, mut enough: impl FnMut(&LogProgress) -> bool) -> Option<LogProgress> {
         let mut reached = self.lock();
         while !enough(&reached) {
@@ -63,10 +63,10 @@ impl Progress {
         Some(*reached)
     }
 
-    /// Waits in a task until `enough`.
+    /// Waits asynchronously until `enough`.
     pub async fn reach(&self, enough: impl FnMut(&LogProgress) -> bool) -> LogProgress {
         let mut watcher = self.watched.subscribe();
-        // The sender lives as long as `self`.
+        // This cannot fail: the sender lives as long as `self`.
         let reached = watcher.wait_for(enough).await.map(|reached| *reached);
         reached.unwrap_or_else(|_| self.now())
     }

@@ -1,4 +1,4 @@
-//! The line events stand in: who comes after whom is decided here, before anything is written.
+//! The ingest queue. It decides the order of events before they are appended to the log.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,15 +11,15 @@ use crate::log::Entry;
 use crate::request::Position;
 use crate::service::ingest::{Ack, IngestResult, Receipt};
 
-/// One request in line.
+/// One request in the queue.
 #[derive(Debug)]
 pub(crate) struct QueuedRequest {
-    /// What it writes; nothing if all it brought is known already, or there was nothing in it. It waits for its turn all the same:
-    /// by then what it repeats is as durable as itself.
+    /// The entry to append; `None` if the request has no new events. Such a request waits in the queue all the same:
+    /// when it is acknowledged, the events it repeats are as durable as the acknowledgement says.
     pub entry: Option<Entry>,
     pub ack: Ack,
     pub receipt: Receipt,
-    /// Time of the newest event up to and with it.
+    /// Time of the newest event up to and including this request.
     pub newest: Option<Timestamp>,
     pub answer: Option<oneshot::Sender<IngestResult>>,
 }
@@ -29,7 +29,7 @@ impl QueuedRequest {
         self.entry.as_ref().map_or(0, Entry::events)
     }
 
-    /// What nobody waits for: an entry that was found in the log.
+    /// A request without a waiting sender: an entry that was read from the log.
     pub fn recovered(entry: Entry, newest: Option<Timestamp>) -> QueuedRequest {
         let position = Position { log_seq: 0, version: 0 };
         let receipt = Receipt { first_seq: entry.first_seq, accepted: 0, duplicates: 0, late: 0, position };
@@ -38,38 +38,38 @@ impl QueuedRequest {
 
     pub fn acknowledge(&mut self, outcome: IngestResult) {
         if let Some(answer) = self.answer.take() {
-            // The sender may have gone.
+            // The receiver may be gone.
             let _ = answer.send(outcome);
         }
     }
 }
 
-/// What comes after the last event.
+/// The position after the last event.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct SeqPoint {
     /// Number of the next event.
     pub seq: u64,
-    /// Time of the newest so far.
+    /// Time of the newest event so far.
     pub newest: Option<Timestamp>,
 }
 
-/// The end of the line.
+/// The state of the queue.
 #[derive(Debug, Default)]
 pub(crate) struct QueueState {
-    /// What comes next, with what stands in line counted in.
+    /// The next position, counting the queued events.
     pub next: SeqPoint,
-    /// The same of the log.
+    /// The same, counting only the events in the log.
     appended: SeqPoint,
-    /// Events in line that have an id, and their numbers.
+    /// Ids of queued events, with the events' numbers.
     pub ids: FxHashMap<String, u64>,
     queue: VecDeque<QueuedRequest>,
-    /// Events admitted and not applied yet.
+    /// Events submitted and not applied yet.
     pub pending_events: usize,
-    /// Nobody joins any more, and who waits for the line's next is told when it is empty.
+    /// No more requests are accepted. `dequeue` returns `None` once the queue is empty.
     closed: bool,
 }
 
-/// A line with one end where requests join and one where the log takes them.
+/// A queue of requests: requests are enqueued at the back, and the log dequeues from the front.
 #[derive(Debug, Default)]
 pub(crate) struct IngestQueue {
     state: Mutex<QueueState>,
@@ -83,13 +83,13 @@ impl IngestQueue {
         line
     }
 
-    /// The end of the line, for who wants to join or to look.
+    /// Locks the state, to enqueue or to read.
     pub fn lock(&self) -> MutexGuard<'_, QueueState> {
-        // Joining is the last thing done under the lock, and done whole.
+        // Ignoring poison is safe: enqueueing is the last thing done under the lock, and cannot stop half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a request at the end.
+    /// Enqueues a request at the back.
     pub fn enqueue(&self, mut state: MutexGuard<'_, QueueState>, waiting: QueuedRequest) {
         state.pending_events += waiting.events();
         state.queue.push_back(waiting);
@@ -97,7 +97,8 @@ impl IngestQueue {
         self.not_empty.notify_one();
     }
 
-    /// Takes requests from the front, at least one and up to `most` events; `None` once the line is closed and empty.
+    /// Dequeues at least one request and up to `most` events. Waits if the queue is empty; returns `None` once it is
+    /// closed and empty.
     pub fn dequeue(&self, most: usize) -> Option<Vec<QueuedRequest>> {
         let mut state = self.lock();
         loop {
@@ -118,18 +119,18 @@ impl IngestQueue {
         Some(taken)
     }
 
-    /// Puts both ends where the log's is, before anybody joins.
+    /// Sets both positions to the end of the log, before the first request.
     pub fn start(&self, start: SeqPoint) {
         let mut state = self.lock();
         (state.next, state.appended) = (start, start);
     }
 
-    /// Says that `group`, taken last, is in the log.
+    /// Records that `group`, dequeued last, is in the log.
     pub fn mark_appended(&self, group: &[QueuedRequest]) {
         let mut state = self.lock();
         for waiting in group {
             let Some(entry) = &waiting.entry else { continue };
-            // What is found in the log may be no event.
+            // The entry may hold no event, for example a retraction.
             state.appended = SeqPoint { seq: entry.next_seq(), newest: waiting.newest.or(state.appended.newest) };
             for (id, _) in entry.ids() {
                 state.ids.remove(id);
@@ -137,13 +138,14 @@ impl IngestQueue {
         }
     }
 
-    /// Says that `group`, which did not stand in line, is in the log.
+    /// Records that `group`, which was not in the queue, is in the log.
     pub fn insert_appended(&self, group: &[QueuedRequest]) {
         self.lock().pending_events += group.iter().map(QueuedRequest::events).sum::<usize>();
         self.mark_appended(group);
     }
 
-    /// Empties the line and puts its end back where the log's is: `group`, taken last, is not in the log. Returns all who stood there.
+    /// Empties the queue and resets its position to the end of the log: `group`, dequeued last, is not in the log.
+    /// Returns all requests that were waiting.
     pub fn reset(&self, mut group: Vec<QueuedRequest>) -> Vec<QueuedRequest> {
         let mut state = self.lock();
         group.extend(std::mem::take(&mut state.queue));
@@ -153,12 +155,12 @@ impl IngestQueue {
         group
     }
 
-    /// Says that so many events in line have been applied, or never will be.
+    /// Records that this many queued events have been applied, or never will be.
     pub fn release(&self, events: usize) {
         self.lock().pending_events -= events;
     }
 
-    /// Lets nobody join any more.
+    /// Closes the queue for new requests.
     pub fn close(&self) {
         self.lock().closed = true;
         self.not_empty.notify_all();

@@ -13,18 +13,18 @@ pub enum Readiness {
     Recovering {
         /// Events replayed or in the snapshot.
         applied: u64,
-        /// Events there are.
+        /// All events of the log.
         of: u64,
     },
-    /// All that is durable is applied, and events are taken.
+    /// All durable events are applied, and events are accepted.
     Ready,
-    /// What another server writes to the log is applied as it comes; no events are taken.
+    /// The service applies what another server appends to the log; it accepts no events.
     Following,
-    /// No events are taken any more.
+    /// No more events are accepted.
     Draining,
-    /// Something happened that only a restart mends.
+    /// An error that only a restart repairs.
     Broken {
-        /// What it was.
+        /// The reason.
         why: String,
     },
 }
@@ -41,7 +41,7 @@ impl fmt::Display for Readiness {
     }
 }
 
-/// A readiness many look at.
+/// The readiness, shared by all threads.
 #[derive(Debug)]
 pub(crate) struct SharedReadiness(RwLock<Readiness>);
 
@@ -54,7 +54,7 @@ impl SharedReadiness {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Shows another; what is broken stays so.
+    /// Sets the readiness; a broken service stays broken.
     pub fn set(&self, readiness: Readiness) {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if !matches!(*current, Readiness::Broken { .. }) {
@@ -65,7 +65,7 @@ impl SharedReadiness {
         }
     }
 
-    /// Shows another if it is recovering or following.
+    /// Sets the readiness if the service is recovering or following.
     pub fn advance(&self, readiness: Readiness) {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if matches!(*current, Readiness::Recovering { .. } | Readiness::Following) {
