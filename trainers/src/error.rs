@@ -52,13 +52,8 @@ pub enum TrainError {
     /// As `Exchange`, where there is a checkpoint of the run.
     #[error("{0}; the checkpoint goes on with `--resume`")]
     Resumable(ExchangeError),
-<<<<<<< HEAD
-    /// Nothing to evaluate.
-    #[error("the split of events {}..{} has nothing to evaluate", range.start, range.end)]
-=======
     /// The split has no event to evaluate.
-    #[error("the split of events {}..{} has nothing to examine", range.start, range.end)]
->>>>>>> prose
+    #[error("the split of events {}..{} has nothing to evaluate", range.start, range.end)]
     EmptySplit {
         /// The events.
         range: Range<usize>,
