@@ -69,8 +69,8 @@ impl<'a> ScoredBatch<'a> {
         Self { events, positive, negative, layout: Layout::Even(each) }.checked(counted == negative.len(), counted)
     }
 
-    /// A batch whose events differ in their number of negatives: those of row `i` are `negative[offsets[i]..offsets[i
-    /// + 1]]`; `offsets` is `[B + 1]`.
+    /// A batch whose events differ in their number of negatives: those of row `i` are
+    /// `negative[offsets[i]..offsets[i + 1]]`; `offsets` is `[B + 1]`.
     ///
     /// # Errors
     /// When the lengths do not fit each other or the offsets descend.
