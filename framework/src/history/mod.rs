@@ -206,9 +206,18 @@ impl History {
         }
     }
 
-    /// Caches memories that were computed from a view of `version`, except where an input of theirs was written since.
-    pub fn cache_updated(&mut self, update: &Update, version: u64) {
-        Arc::make_mut(&mut self.memories).cache_updated(update, version);
+    /// Caches memories that were computed from `view`, except where an input of theirs was written since. A view that
+    /// is not after the newest tick shows older memories: nothing of it is cached.
+    pub fn cache_updated(&mut self, update: &Update, view: &View) {
+        if self.memories.tick.time.is_none_or(|tick| view.before > tick) {
+            Arc::make_mut(&mut self.memories).cache_updated(update, view.version);
+        }
+    }
+
+    /// Shows in `view`, which is of the nodes of a batch, their memories after all observed events.
+    pub fn read_newest_into(&self, view: &mut View) {
+        view.before = Timestamp(i64::MAX);
+        self.memories.read_into(view);
     }
 
     /// Whether memories with their mail read are [cached](History::enable_updated_cache).
@@ -275,6 +284,7 @@ impl History {
         let receivers = self.graph.find_receivers(batch);
         let happened = self.memories_mut().apply(batch, update, &receivers, versions);
         if happened.is_ok() {
+            self.graph.save_before_tick(batch, &receivers);
             self.graph.apply(batch, &receivers, versions, TableWriter::ThisProcess);
         }
         self.graph.receivers = receivers;

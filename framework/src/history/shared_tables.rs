@@ -34,14 +34,17 @@ impl History {
         self.shared = true;
     }
 
-    /// Prepares for a batch that another process is about to observe: finds the receivers of its mail, which only the
-    /// tables before the batch can give.
+    /// Prepares for a batch that another process is about to observe: finds the receivers of its mail and saves what its
+    /// tick will change, which only the tables before the batch can give.
     ///
     /// # Errors
     /// The same as [`observe`](History::observe) returns in that process.
     pub fn expect_remote(&mut self, batch: &Batch<'_>) -> Result<(), ObserveError> {
         self.graph.check(batch)?;
-        self.graph.receivers = self.graph.find_receivers(batch);
+        let receivers = self.graph.find_receivers(batch);
+        self.graph.save_before_tick(batch, &receivers);
+        self.memories_mut().save_before_tick(batch, &receivers);
+        self.graph.receivers = receivers;
         Ok(())
     }
 

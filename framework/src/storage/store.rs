@@ -102,6 +102,16 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// The same of an array that stands under `prefix` in a larger store.
+    pub(crate) fn under(self, prefix: &str) -> StoreError {
+        match self {
+            StoreError::Array { name, problem } => StoreError::Array { name: format!("{prefix}{name}"), problem },
+            other => other,
+        }
+    }
+}
+
 impl Store {
     /// Adds an array, replacing one of that name.
     ///

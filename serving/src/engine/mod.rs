@@ -204,7 +204,7 @@ impl Engine {
     fn keep_memories(&self, pass: &Pass) -> Result<(), RequestError> {
         self.counts.memories(pass);
         if self.spec.strategy != Strategy::Full && pass.mails_read() > 0 {
-            self.state_mut()?.history.cache_updated(pass.update(), pass.view.version);
+            self.state_mut()?.history.cache_updated(pass.update(), &pass.view);
         }
         Ok(())
     }

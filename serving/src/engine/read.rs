@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Number;
-use tempograph_framework::{Batch, Lookup, Pair, Side, Table, Timestamp};
+use tempograph_framework::{Batch, Lookup, NodeId, Pair, Side, Table, Timestamp};
 use tempograph_kernels::Rows;
 
 use crate::artifact::features::FeaturesWithDuring;
@@ -45,7 +45,8 @@ impl Engine {
             let (features, long, position) = {
                 let state = &*self.state()?;
                 let features = self.read_pairs(state, space, queries, during)?;
-                let long = (queries.len() > A_PASS).then(|| self.begin_snapshot_read(state));
+                let parts = passes(&space.pairs, state.history.newest()).count();
+                let long = (parts > 1).then(|| self.begin_snapshot_read(state));
                 if long.is_none() {
                     self.view_pairs(state, &features, during.is_empty(), space);
                 }
@@ -70,7 +71,7 @@ impl Engine {
         scores: &mut Vec<f32>,
     ) -> Result<(), RequestError> {
         let all = std::mem::take(&mut space.pairs);
-        for part in all.chunks(A_PASS) {
+        for part in passes(&all, long.newest) {
             space.pairs.clear();
             space.pairs.extend_from_slice(part);
             self.view_pairs_snapshot(long, features, cacheable, space)?;
@@ -247,6 +248,16 @@ pub(super) fn copy_view(state: &State, during: Option<&Batch<'_>>, features: &Du
     if let Some(features) = features {
         pass.view.edge_features = Some(features.clone());
     }
+}
+
+/// The pairs in the parts that one pass answers: at most so many, and all at the time of the `newest` event or all after it, since a pass
+/// shows each memory once.
+fn passes(
+    pairs: &[(NodeId, NodeId, Timestamp)],
+    newest: Option<Timestamp>,
+) -> impl Iterator<Item = &[(NodeId, NodeId, Timestamp)]> {
+    let is_after = move |time: Timestamp| newest.is_none_or(|newest| time > newest);
+    pairs.chunk_by(move |a, b| is_after(a.2) == is_after(b.2)).flat_map(|part| part.chunks(A_PASS))
 }
 
 pub(super) fn finite(values: &[f32]) -> Result<(), RequestError> {

@@ -89,7 +89,7 @@ impl Engine {
         buffers: &mut ViewBuffers,
     ) -> Result<(), RequestError> {
         let pass = &mut buffers.pass;
-        self.advance(batch, pass)?;
+        self.advance(batch, false, pass)?;
         self.before_writing(writer, |capture, state| capture.before_events(state, batch, new_nodes))?;
         {
             let mut state = self.state_mut()?;
@@ -98,7 +98,7 @@ impl Engine {
         }
         self.counts.wave(batch.len());
         if self.spec.strategy != Strategy::Full && self.state()?.history.has_updated_cache() {
-            self.advance(batch, pass)?;
+            self.advance(batch, true, pass)?;
             self.keep_memories(pass)?;
         }
         if self.spec.strategy == Strategy::Cached && self.spec.precompute > 0 && self.cache.is_some() {
@@ -128,8 +128,9 @@ impl Engine {
         self.embed_missing(buffers)
     }
 
-    /// Computes the memories of the nodes of `batch` with their mail read, and what mail of it will say where the model gives that.
-    fn advance(&self, batch: &Batch<'_>, pass: &mut Pass) -> Result<(), RequestError> {
+    /// Computes the memories of the nodes of `batch` with their mail read, and what mail of it will carry where the model gives that: before the
+    /// batch is applied or, with `after`, once it has been.
+    fn advance(&self, batch: &Batch<'_>, after: bool, pass: &mut Pass) -> Result<(), RequestError> {
         {
             let history = &self.state()?.history;
             match history.needs().ends {
@@ -137,6 +138,9 @@ impl Engine {
                 false => pass.queries.clear(),
             }
             history.view_into(&pass.queries, Some(batch), sampling(), &mut pass.view);
+            if after {
+                history.read_newest_into(&mut pass.view);
+            }
         }
         pass.advance(&self.model);
         Ok(())

@@ -137,6 +137,13 @@ impl TrainingRun<'_> {
         Ok(())
     }
 
+    /// Whether a batch of the training split, or the end of the split, separates events of one time.
+    pub fn cuts_ticks(&self) -> bool {
+        let (time, split) = (self.training_data.dataset.log.time(), &self.training_data.split.train);
+        let mut ends = split.clone().step_by(self.train.batch).skip(1).chain([split.end]);
+        ends.any(|end| end > 0 && end < time.len() && time[end] == time[end - 1])
+    }
+
     /// Whether a stop was requested.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)

@@ -59,6 +59,7 @@ impl Graph {
         }
         self.valid_from[node.index()] = EventId(self.seen);
         self.memory_time[node.index()] = self.origin;
+        self.tick.nodes.remove(&node);
         self.adjacency.forget(node);
         if let Some(walks) = &mut self.walks {
             walks.forget(node, self.valid_from[node.index()]);

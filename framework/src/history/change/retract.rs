@@ -92,6 +92,9 @@ impl Memories {
             if self.mailbox.retract(node, event) {
                 self.written[node.index()] = version;
             }
+            if let Some(&slot) = self.tick.slots.get(&node) {
+                self.tick.mailbox.retract(NodeId(slot), event);
+            }
         }
         ends.into_iter().for_each(|node| self.written[node.index()] = version);
     }

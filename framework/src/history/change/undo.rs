@@ -4,10 +4,12 @@ use std::mem::swap;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::history::graph::TickTimes;
 use crate::history::graph::adjacency::SavedLinks;
 use crate::history::graph::pairs::NEVER;
 use crate::history::graph::walks::SavedWalks;
 use crate::history::memory::SavedMemory;
+use crate::history::memory::tick::TickLog;
 use crate::{Batch, Event, EventId, History, Lookup, NodeId, PurposeDraw, Queries, Timestamp, View};
 
 /// The old values of all that has changed in a history since this was [begun](History::begin_undo_log).
@@ -33,6 +35,8 @@ struct HistoryHeader {
     seen: u64,
     /// Versions of the graph and of the memories.
     versions: [u64; 2],
+    /// What the newest tick had changed, in memories and in their times.
+    tick: (TickLog, TickTimes),
 }
 
 /// State of a node.
@@ -54,7 +58,11 @@ impl UndoLog {
     /// Whether `view`, a view of the current `history`, equals a view of the saved moment: nothing in it has changed
     /// since.
     pub fn is_unchanged_in(&self, view: &View, history: &History) -> bool {
-        self.nodes.is_empty() || !history.nodes_read_by(view, self.forgotten).any(|node| self.nodes.contains_key(&node))
+        // A view of the saved tick shows what that tick had changed, which the history forgets with the next tick.
+        let (tick, now) = (self.header.tick.0.time, history.memories.tick.time);
+        let is_known = tick == now || tick.is_none_or(|tick| view.before > tick);
+        let is_changed = || history.nodes_read_by(view, self.forgotten).any(|node| self.nodes.contains_key(&node));
+        self.nodes.is_empty() || is_known && !is_changed()
     }
 
     /// Call before a batch, or a wave, of events is observed.
@@ -110,7 +118,9 @@ impl History {
     pub fn begin_undo_log(&self) -> UndoLog {
         let graph = &self.graph;
         let versions = [graph.version, self.memories.version];
-        let header = HistoryHeader { pending: graph.pending.clone(), newest: graph.newest, seen: graph.seen, versions };
+        let tick = (self.memories.tick.clone(), graph.tick.clone());
+        let header =
+            HistoryHeader { pending: graph.pending.clone(), newest: graph.newest, seen: graph.seen, versions, tick };
         UndoLog {
             header,
             first_pending: self.first_pending(),
@@ -158,12 +168,15 @@ impl History {
     }
 
     fn swap_header(&mut self, header: &mut HistoryHeader) {
-        let HistoryHeader { pending, newest, seen, versions: [of_graph, of_memories] } = header;
+        let HistoryHeader { pending, newest, seen, versions: [of_graph, of_memories], tick: (memories, times) } =
+            header;
         swap(&mut self.graph.pending, pending);
         swap(&mut self.graph.newest, newest);
         swap(&mut self.graph.seen, seen);
         swap(&mut self.graph.version, of_graph);
         swap(&mut self.memories_mut().version, of_memories);
+        swap(&mut self.memories_mut().tick, memories);
+        swap(&mut self.graph.tick, times);
     }
 
     /// Swaps current and old values; `again` swaps them back.
@@ -196,7 +209,7 @@ impl History {
 
     /// The nodes that `view` was read from, and with `all_links` also those that links lead to, shown or not.
     fn nodes_read_by<'a>(&'a self, view: &'a View, all_links: bool) -> impl Iterator<Item = NodeId> + 'a {
-        let senders = view.nodes.iter().flat_map(|&node| self.memories.senders_read(node));
+        let senders = view.nodes.iter().flat_map(|&node| self.memories.senders_read_at(node, view.before));
         let linked = view.nodes.iter().flat_map(|&node| self.graph.adjacency.newest_first(node).map(|link| link.node));
         let shown = |node| view.nodes.binary_search(&node).is_ok();
         // Walks go from a node to the other ends of its pending events, and with an ordered lookup on to the other

@@ -39,6 +39,10 @@ impl Waves {
         let mut events = 0;
         while events < most {
             let event = wave.event(events);
+            // The rest of a tick that has begun is updated from the state before the tick, later events are not.
+            if events > 0 && history.memories.tick.time == Some(wave.time[0]) && event.time > wave.time[0] {
+                break;
+            }
             if events > 0 && self.conflicts(history, &event, hops) {
                 break;
             }

@@ -63,7 +63,7 @@ impl Graph {
         }
         let more = self.newest_links(node, moment, present).take(look.neighbours).skip(slots.len());
         for link in more.take_while(|link| link.time >= from) {
-            part.put(link.node.0, link.event.0, self.delta(link, moment));
+            part.put(link.node.0, link.event.0, self.delta(link, moment, present));
         }
     }
 }

@@ -7,6 +7,8 @@ pub(crate) mod receivers;
 pub(crate) mod sample;
 pub(crate) mod walks;
 
+use rustc_hash::FxHashMap;
+
 use crate::history::graph::adjacency::Adjacency;
 use crate::history::graph::pairs::PairIndex;
 use crate::history::graph::receivers::NeighbourMail;
@@ -40,6 +42,8 @@ pub struct Graph {
     pub(crate) newest: Option<Timestamp>,
     /// `[N]` the time of each memory once its waiting mail is read: that of the node's newest event, or the origin.
     pub(crate) memory_time: Buffer<Timestamp>,
+    /// The memory times that the newest tick has changed, as they were before.
+    pub(crate) tick: TickTimes,
     /// `[N]` the first event that may belong to the node that has the number now, once numbers have been
     /// [reused](crate::History::forget).
     pub(crate) valid_from: Vec<EventId>,
@@ -67,6 +71,7 @@ impl Graph {
             pending: Vec::new(),
             newest: None,
             memory_time: Buffer::default(),
+            tick: TickTimes::default(),
             valid_from: Vec::new(),
             seen: 0,
             version: 0,
@@ -129,6 +134,7 @@ impl Graph {
         self.pairs.clear();
         self.pending.clear();
         self.newest = None;
+        self.tick = TickTimes::default();
         self.valid_from.clear();
         (self.seen, self.version) = (0, 0);
     }
@@ -176,6 +182,7 @@ impl Graph {
     pub fn observe(&mut self, batch: &Batch<'_>) -> Result<(), ObserveError> {
         self.check(batch)?;
         let receivers = self.find_receivers(batch);
+        self.save_before_tick(batch, &receivers);
         self.apply(batch, &receivers, 1, TableWriter::ThisProcess);
         self.receivers = receivers;
         Ok(())
@@ -202,6 +209,33 @@ impl Graph {
             }
         }
         Ok(())
+    }
+
+    /// Saves the memory times that the newest tick of `batch` is about to change. Every process that holds the tables
+    /// calls it before the batch is written.
+    pub(crate) fn save_before_tick(&mut self, batch: &Batch<'_>, receivers: &NeighbourMail) {
+        let Some(&newest) = batch.time.last().filter(|_| self.needs.is_strict()) else { return };
+        let begins = self.tick.time != Some(newest);
+        if begins {
+            self.tick.nodes.clear();
+            self.tick.time = Some(newest);
+        }
+        let touched = |e: usize| {
+            let ends = [batch.src[e], batch.dst[e]].into_iter();
+            ends.chain(receivers.of_event(e).iter().map(|sent| sent.to))
+        };
+        let cut = batch.time.partition_point(|&time| time < newest);
+        for node in (cut..batch.len()).flat_map(touched) {
+            self.tick.nodes.entry(node).or_insert(self.memory_time[node.index()]);
+        }
+        // The events before the tick that begins are in what is shown of it.
+        for e in if begins { 0..cut } else { 0..0 } {
+            for node in touched(e) {
+                if let Some(time) = self.tick.nodes.get_mut(&node) {
+                    *time = batch.time[e];
+                }
+            }
+        }
     }
 
     /// Applies `versions` batches, which were checked.
@@ -251,4 +285,17 @@ impl Graph {
     pub(crate) fn memory_time(&self, node: NodeId) -> Timestamp {
         self.memory_time[node.index()]
     }
+
+    /// The same, as a view of the past before `before` shows it.
+    pub(crate) fn memory_time_at(&self, node: NodeId, before: Timestamp) -> Timestamp {
+        let old = if self.tick.time.is_some_and(|time| before <= time) { self.tick.nodes.get(&node) } else { None };
+        old.copied().unwrap_or_else(|| self.memory_time(node))
+    }
+}
+
+/// Memory times of the nodes that one tick has changed, each as it was before the tick.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TickTimes {
+    pub time: Option<Timestamp>,
+    pub nodes: FxHashMap<NodeId, Timestamp>,
 }

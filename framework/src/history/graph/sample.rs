@@ -46,9 +46,12 @@ impl Graph {
     /// # Panics
     /// If a root or the batch names a node that the graph does not hold: callers check ids at their entry points.
     pub fn sample_into(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw, view: &mut View) {
-        let View { nodes, hops, roots, window, pairs, walks, work, .. } = view;
+        let earliest = queries.times().iter().chain(during.and_then(|batch| batch.time.first())).min();
+        view.before = earliest.copied().unwrap_or(Timestamp(i64::MAX));
+        let View { before, nodes, hops, roots, window, pairs, walks, work, .. } = view;
         let ViewScratch { present, centres, named, rows, times, parts, walked, .. } = work;
         self.collect_pending(during, present);
+        present.shown_before = *before;
         self.fill_walks(queries, present, walked, walks);
         named.make_room(self.nodes());
         rows.make_room(self.nodes());
@@ -150,8 +153,8 @@ impl Graph {
         hop.centres.extend(nodes.iter().map(|node| node.0));
         hop.idle.clear();
         if self.needs.idle {
-            hop.idle
-                .extend(nodes.iter().zip(moments).map(|(&node, moment)| moment.time().since(self.memory_time(node))));
+            let updated = |node| self.memory_time_at(node, present.shown_before);
+            hop.idle.extend(nodes.iter().zip(moments).map(|(&node, moment)| moment.time().since(updated(node))));
         }
         hop.age.clear();
         if self.needs.age {
@@ -205,7 +208,7 @@ impl Graph {
         // `for_each` instead of `for`, so that a chain of iterators is compiled to one loop for each link of the
         // chain.
         self.newest_links(node, moment, present).take(self.needs.neighbours).for_each(|link| {
-            slots.put(count, link, self.delta(link, moment));
+            slots.put(count, link, self.delta(link, moment, present));
             count += 1;
         });
         count
@@ -257,16 +260,16 @@ impl Graph {
         for slot in 0..slots.row.len() {
             let at = all - 1 - slots.row[slot] as usize;
             let link = settled.get(at).unwrap_or_else(|| &fresh[at - settled.len()]);
-            slots.put(slot, link, self.delta(link, moment));
+            slots.put(slot, link, self.delta(link, moment, present));
         }
         slots.row.len()
     }
 
     /// The time difference shown with a neighbour.
-    pub(crate) fn delta(&self, link: &Link, moment: Moment) -> f32 {
+    pub(crate) fn delta(&self, link: &Link, moment: Moment, present: &PendingIndex) -> f32 {
         match self.needs.delta {
             Delta::SinceEvent => moment.time().since(link.time),
-            Delta::SinceUpdate => self.memory_time(link.node).since(link.time),
+            Delta::SinceUpdate => self.memory_time_at(link.node, present.shown_before).since(link.time),
         }
     }
 

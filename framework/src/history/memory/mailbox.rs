@@ -246,6 +246,69 @@ impl Mailbox {
         }
     }
 
+    /// Nodes it has room for.
+    pub fn nodes(&self) -> usize {
+        match &self.kept {
+            MailStorage::Last { mails, .. } => mails.len(),
+            MailStorage::Slots { got, .. } => got.len(),
+            MailStorage::All { mails, .. } => mails.len(),
+        }
+    }
+
+    /// Overwrites the mail of `node` with that of `source` in `other`, a mailbox of the same rule.
+    pub fn copy_from(&mut self, node: NodeId, other: &Mailbox, source: NodeId) {
+        let (n, m, c) = (node.index(), source.index(), self.carried);
+        match (&mut self.kept, &other.kept) {
+            (MailStorage::Last { mails, others }, MailStorage::Last { mails: from, others: rows }) => {
+                mails[n] = from[m];
+                others[n * c..][..c].copy_from_slice(&rows[m * c..][..c]);
+            }
+            (
+                MailStorage::Slots { size, mails, others, got },
+                MailStorage::Slots { mails: from, others: rows, got: count, .. },
+            ) => {
+                mails[n * *size..][..*size].copy_from_slice(&from[m * *size..][..*size]);
+                others[n * *size * c..][..*size * c].copy_from_slice(&rows[m * *size * c..][..*size * c]);
+                got[n] = count[m];
+            }
+            (MailStorage::All { mails, others }, MailStorage::All { mails: from, others: rows }) => {
+                mails[n].clone_from(&from[m]);
+                others[n].clone_from(&rows[m]);
+            }
+            _ => unreachable!("both mailboxes have one rule"),
+        }
+    }
+
+    /// Drops the mail of `node` up to the newest that `source` has in `earlier`, an older copy: that was read, and newer
+    /// mail was not.
+    pub fn drop_run(&mut self, node: NodeId, earlier: &Mailbox, source: NodeId) {
+        let (n, m, c) = (node.index(), source.index(), self.carried);
+        match (&mut self.kept, &earlier.kept) {
+            (MailStorage::All { mails, others }, MailStorage::All { mails: read, .. }) => {
+                let newest = read[m].last().map(|mail| mail.event);
+                let count = mails[n].iter().take_while(|mail| Some(mail.event) <= newest).count();
+                mails[n].drain(..count);
+                others[n].drain(..count * c);
+            }
+            _ => self.mark_read(node),
+        }
+    }
+
+    /// Sets the time that mail of `node` counts from, for mail of events from `first` on: it came as mail to a neighbour
+    /// in a tick in which the memory is written, too.
+    pub fn date_unread(&mut self, node: NodeId, first: EventId, since: Timestamp) {
+        let n = node.index();
+        let mails = match &mut self.kept {
+            MailStorage::Last { mails, .. } => std::slice::from_mut(&mut mails[n]),
+            MailStorage::Slots { size, mails, got, .. } => {
+                let held = got[n].min(*size as u64) as usize;
+                &mut mails[n * *size..][..held]
+            }
+            MailStorage::All { mails, .. } => &mut mails[n],
+        };
+        mails.iter_mut().filter(|mail| mail.weight > 0.0 && mail.event >= first).for_each(|mail| mail.since = since);
+    }
+
     /// Call when the mail of `node` has been read into its memory: drops it, except from slots, where it stays until
     /// newer mail pushes it out.
     pub fn mark_read(&mut self, node: NodeId) {

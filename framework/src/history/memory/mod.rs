@@ -1,10 +1,13 @@
 //! What a model computed from the events: the half of a history that depends on its weights.
 pub(crate) mod mailbox;
 pub(crate) mod read;
+pub(crate) mod tick;
 pub(crate) mod updated_cache;
 
+use crate::history::graph::TableWriter;
 use crate::history::graph::receivers::{NeighbourDelivery, NeighbourMail};
 use crate::history::memory::mailbox::{Mail, Mailbox, SavedMail};
+use crate::history::memory::tick::TickLog;
 use crate::history::memory::updated_cache::UpdatedMemoryCache;
 use crate::history::view::needs::MailContent;
 use crate::history::view::node_positions::NodePositions;
@@ -27,6 +30,14 @@ pub struct Memories {
     pub(crate) written: Buffer<u64>,
     pub(crate) version: u64,
     pub(crate) updated_cache: Option<UpdatedMemoryCache>,
+    /// Whether views do not show the memory of their own tick.
+    pub(crate) strict: bool,
+    /// The newest tick.
+    pub(crate) tick: TickLog,
+    /// The tick that the current batch ends in, where it is another.
+    pub(crate) next_tick: TickLog,
+    /// Slots of `tick` that earlier batches saved, where the current batch begins in that tick.
+    pub(crate) tick_slots: u32,
     /// The position of each node in the current update.
     places: NodePositions,
 }
@@ -52,6 +63,10 @@ impl Memories {
             written: Buffer::default(),
             version: 0,
             updated_cache: None,
+            strict: needs.is_strict(),
+            tick: TickLog::new(needs),
+            next_tick: TickLog::new(needs),
+            tick_slots: 0,
             places: NodePositions::default(),
         };
         memories.grow(nodes);
@@ -80,6 +95,7 @@ impl Memories {
         if let Some(ahead) = &mut self.updated_cache {
             ahead.clear();
         }
+        self.tick.clear();
         self.version = 0;
     }
 
@@ -122,6 +138,7 @@ impl Memories {
         4 * self.rows.len()
             + 16 * self.nodes()
             + mail
+            + self.tick.bytes()
             + self.updated_cache.as_ref().map_or(0, UpdatedMemoryCache::bytes)
     }
 
@@ -145,15 +162,19 @@ impl Memories {
     /// that of the update, where the model gives mail.
     pub(crate) fn apply_remote(&mut self, batch: &Batch<'_>, mail: &[f32], receivers: &NeighbourMail) {
         if self.width > 0 && self.mailbox.keeps_any_number() {
-            batch.src.iter().chain(batch.dst).for_each(|&node| self.mailbox.mark_read(node));
-            self.deliver(batch, mail, receivers, false);
+            batch.src.iter().chain(batch.dst).for_each(|&node| self.mark_read(node));
         }
+        if self.width > 0 {
+            self.write_before_tick(batch);
+            self.deliver(batch, mail, receivers, TableWriter::OtherProcess, false);
+        }
+        self.finish_tick();
         self.version += 1;
     }
 
     /// Whether [`apply_remote`](Memories::apply_remote) needs the mail of the update.
     pub(crate) fn needs_remote_mail(&self) -> bool {
-        self.width > 0 && self.mailbox.keeps_any_number() && self.given().is_some()
+        self.width > 0 && self.given().is_some() && (self.mailbox.keeps_any_number() || self.strict)
     }
 
     /// Forgets what is in no table.
@@ -161,6 +182,7 @@ impl Memories {
         if self.mailbox.keeps_any_number() {
             self.mailbox.clear_all();
         }
+        self.tick.clear();
         self.version = 0;
     }
 
@@ -175,11 +197,14 @@ impl Memories {
         self.places.note_all(&update.nodes);
         self.check(batch, update)?;
         let version = self.version + versions;
+        self.save_before_tick(batch, receivers);
         self.write(batch, update, version);
         if self.width > 0 {
-            self.deliver(batch, &update.mail, receivers, versions > 1);
+            self.write_before_tick(batch);
+            self.deliver(batch, &update.mail, receivers, TableWriter::ThisProcess, versions > 1);
             receivers.nodes().for_each(|node| self.written[node.index()] = version);
         }
+        self.finish_tick();
         self.version = version;
         Ok(())
     }
@@ -225,33 +250,73 @@ impl Memories {
             if let Some(row) = self.update_row(node, update) {
                 self.rows[node.index() * self.width..][..self.width].copy_from_slice(row);
             }
-            if let Some(mail) = self.mailbox.newest(node) {
-                self.updated[node.index()] = mail.time;
+            // The mail that the view showed was read: where an earlier batch wrote this tick, that is the saved mail.
+            let updated = match self.continues(node) {
+                Some(slot) => Some(self.tick.updated_with_mail(slot)),
+                None => self.mailbox.newest(node).map(|mail| mail.time),
+            };
+            if let Some(time) = updated {
+                self.updated[node.index()] = time;
             }
-            self.mailbox.mark_read(node);
+            self.mark_read(node);
+        }
+    }
+
+    /// Drops the mail that was read into the memory of `node`. Mail of the tick that goes on has not been read.
+    fn mark_read(&mut self, node: NodeId) {
+        match self.continues(node) {
+            Some(slot) => {
+                self.mailbox.drop_run(node, &self.tick.mailbox, slot);
+                self.mailbox.date_unread(node, self.tick.first, self.updated[node.index()]);
+            }
+            None => self.mailbox.mark_read(node),
         }
     }
 
     /// Delivers the mail of a batch: of each event to its ends, then to their neighbours. `given` are the mail rows,
-    /// where the model gives them. With `apart` each event counts as a batch of its own.
-    fn deliver(&mut self, batch: &Batch<'_>, given: &[f32], receivers: &NeighbourMail, apart: bool) {
-        let Memories { rows, updated, mailbox, width, .. } = self;
+    /// where the model gives them. With `apart` each event counts as a batch of its own. What is before the tick that
+    /// the batch ends in is delivered to the saved nodes of that tick, too.
+    fn deliver(
+        &mut self,
+        batch: &Batch<'_>,
+        given: &[f32],
+        receivers: &NeighbourMail,
+        writer: TableWriter,
+        apart: bool,
+    ) {
+        let cut = self.events_before_tick(batch);
+        let Memories { rows, updated, mailbox, width, strict, tick, next_tick, tick_slots, .. } = self;
         let says = mailbox.rule().says;
+        let in_tables = writer == TableWriter::ThisProcess || mailbox.keeps_any_number();
         for (e, event) in batch.events().enumerate() {
-            let first = batch.id(if apart { e } else { 0 });
+            let own = batch.id(match (apart, *strict) {
+                (false, _) => 0,
+                (true, false) => e,
+                // The events of a tick are of one batch.
+                (true, true) => batch.time.partition_point(|&time| time < event.time),
+            });
             // The row of an end: 0 the source, 1 the destination.
             let said = |of: usize| match says {
                 MailContent::Memory => &rows[[event.src, event.dst][of].index() * *width..][..*width],
                 MailContent::Given(width) => &given[(2 * e + of) * width..][..width],
             };
+            let mut send = |to: NodeId, other: NodeId, of: usize, weight: f32| {
+                // Mail of a tick that an earlier batch began is of one batch with that.
+                let first = if tick.continues(to, *tick_slots).is_some() { tick.first } else { own };
+                let mail = |since| Mail::new(event.id, other, event.time, since).with_weight(weight);
+                if in_tables {
+                    mailbox.deliver(to, mail(updated[to.index()]), said(of), first);
+                }
+                if let Some(&slot) = next_tick.slots.get(&to).filter(|_| e < cut) {
+                    let since = next_tick.updated[slot as usize];
+                    next_tick.mailbox.deliver(NodeId(slot), mail(since), said(of), first);
+                }
+            };
             for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
-                let mail = Mail::new(event.id, link.node, event.time, updated[node.index()]);
-                mailbox.deliver(node, mail, said(usize::from(link.direction == Link::OUTGOING)), first);
+                send(node, link.node, usize::from(link.direction == Link::OUTGOING), 1.0);
             }
             for &NeighbourDelivery { to, of, weight } in receivers.of_event(e) {
-                let other = [event.src, event.dst][of];
-                let mail = Mail::new(event.id, other, event.time, updated[to.index()]).with_weight(weight);
-                mailbox.deliver(to, mail, said(of), first);
+                send(to, [event.src, event.dst][of], of, weight);
             }
         }
     }
@@ -266,6 +331,7 @@ impl Memories {
         self.rows[node.index() * self.width..][..self.width].fill(0.0);
         self.updated[node.index()] = self.origin;
         self.mailbox.clear(node);
+        self.tick.slots.remove(&node);
         self.written[node.index()] = version;
     }
 
@@ -293,10 +359,5 @@ impl Memories {
     /// The stored memory of `node`, `[D]`.
     pub(crate) fn of(&self, node: NodeId) -> &[f32] {
         &self.rows[node.index() * self.width..][..self.width]
-    }
-
-    /// Whether the memory of `node` goes through the updater.
-    pub(crate) fn reads(&self, node: NodeId) -> bool {
-        self.width > 0 && (self.mailbox.rule().update_without_mail || self.mailbox.has_any(node))
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use tempograph_kernels::{MailPlan, Rows};
 
-use crate::history::memory::mailbox::Mail;
+use crate::history::memory::mailbox::{Mail, Mailbox};
+use crate::history::memory::tick::TickLog;
 use crate::history::view::needs::Combine;
 use crate::history::view::scratch::DeferredReads;
 use crate::history::view::{MailView, ManyMails};
-use crate::{Batch, Memories, NodeId, View};
+use crate::{Batch, Memories, NodeId, Timestamp, View};
 
 /// Numbers one task copies.
 const NUMBERS_A_TASK: usize = 1 << 13;
@@ -46,6 +47,10 @@ impl Memories {
             MailView::Many(_) => None,
         };
         let Some(plan) = plan.filter(|_| self.updated_cache.is_none()) else { return self.read_into(view) };
+        // The batch has cut a tick: what this view shows of its nodes is older than what was to be read late.
+        if self.at(view.before).tick.is_some() {
+            return self.read_into(view);
+        }
         for [row, m] in view.work.pending.late.drain(..).map(|late| late.map(|at| at as usize)) {
             let node = view.nodes[row];
             let mail = self.mailbox.newest(node);
@@ -55,7 +60,7 @@ impl Memories {
             copy_row(&mut plan.memory[row * self.width..][..self.width], self.of(node));
             let said = self.mail_width();
             let other = &mut plan.other[m * said..][..said];
-            copy_row(other, self.newest_mail_row(node));
+            copy_row(other, self.at(view.before).newest_mail_row(node));
             weigh(other, mail.map_or(1.0, |mail| mail.weight));
         }
     }
@@ -66,11 +71,12 @@ impl Memories {
         // its rows come and go.
         let again = pending.is_some() && (several || self.updated_cache.is_some());
         later.refill(pending.filter(|_| !again), self.nodes());
+        let then = self.at(view.before);
         match (several, &mut view.mail) {
             (false, MailView::Last(plan)) => {
-                self.read_last(&view.nodes, view.edge_features.as_ref(), later, writable(plan))
+                then.read_last(&view.nodes, view.edge_features.as_ref(), later, writable(plan))
             }
-            (true, MailView::Many(mails)) => self.read_many(&view.nodes, &mut later.mails, writable(mails)),
+            (true, MailView::Many(mails)) => then.read_many(&view.nodes, &mut later.mails, writable(mails)),
             (several, other) => {
                 *other = if several { MailView::Many(Arc::default()) } else { MailView::Last(Arc::default()) };
                 return self.read(pending, view);
@@ -80,8 +86,77 @@ impl Memories {
         view.memory_version = self.version;
     }
 
+    /// Whether a message carries the other end's memory as it is when the mail is read.
+    fn carries_stored(&self) -> bool {
+        self.mailbox.reads_other()
+    }
+
+    /// Width of what a mail shows of the other end.
+    fn mail_width(&self) -> usize {
+        if self.width == 0 { 0 } else { self.mailbox.rule().width(self.width) }
+    }
+
+    /// The nodes whose current memories the mail of `node` is read with.
+    pub(crate) fn senders_read(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.senders_read_at(node, Timestamp(i64::MAX))
+    }
+
+    /// The same, of the mail that a view of the past before `before` shows.
+    pub(crate) fn senders_read_at(&self, node: NodeId, before: Timestamp) -> impl Iterator<Item = NodeId> + '_ {
+        let (reads, (mailbox, node)) = (self.carries_stored(), self.at(before).mailbox(node));
+        mailbox.waiting(node).filter(move |_| reads).map(|mail| mail.other)
+    }
+
+    /// The memories that a view of the past before `before` shows.
+    fn at(&self, before: Timestamp) -> MemoriesAt<'_> {
+        MemoriesAt { memories: self, tick: self.tick.time.filter(|&time| before <= time).map(|_| &self.tick) }
+    }
+}
+
+/// Memories without the changes of the newest tick, where a view is not after that tick.
+#[derive(Clone, Copy)]
+struct MemoriesAt<'a> {
+    memories: &'a Memories,
+    /// What the tick has changed, as it was before; nothing where the view is after the tick.
+    tick: Option<&'a TickLog>,
+}
+
+impl<'a> MemoriesAt<'a> {
+    fn slot(self, node: NodeId) -> Option<(&'a TickLog, NodeId)> {
+        let tick = self.tick?;
+        tick.slots.get(&node).map(|&slot| (tick, NodeId(slot)))
+    }
+
+    /// The mailbox that has the mail of `node`, and its number there.
+    fn mailbox(self, node: NodeId) -> (&'a Mailbox, NodeId) {
+        self.slot(node).map_or((&self.memories.mailbox, node), |(tick, slot)| (&tick.mailbox, slot))
+    }
+
+    /// The newest mail of `node`.
+    fn newest(self, node: NodeId) -> Option<&'a Mail> {
+        let (mailbox, node) = self.mailbox(node);
+        mailbox.newest(node)
+    }
+
+    /// The stored memory of `node`, `[D]`.
+    fn row(self, node: NodeId) -> &'a [f32] {
+        let width = self.memories.width;
+        self.slot(node).map_or_else(|| self.memories.of(node), |(tick, slot)| tick.row(slot, width))
+    }
+
+    /// The cached memory of `node` with its mail read; the cache is of the current memories alone.
+    fn cached_row(self, node: NodeId) -> Option<&'a [f32]> {
+        if self.slot(node).is_some() { None } else { self.memories.cached_row(node) }
+    }
+
+    /// Whether the memory of `node` goes through the updater.
+    fn reads(self, node: NodeId) -> bool {
+        let (mailbox, slot) = self.mailbox(node);
+        self.memories.width > 0 && (mailbox.rule().update_without_mail || mailbox.has_any(slot))
+    }
+
     fn read_last(
-        &self,
+        self,
         nodes: &[NodeId],
         features: Option<&Arc<dyn Rows>>,
         pending: &mut DeferredReads,
@@ -97,11 +172,11 @@ impl Memories {
         for (row, &node) in nodes.iter().enumerate() {
             // A node that the pending batch writes will have mail, whether it has any now or not.
             let unread = self.reads(node) && self.cached_row(node).is_none();
-            if !unread && (self.width == 0 || !pending.has(node)) {
+            if !unread && (self.memories.width == 0 || !pending.has(node)) {
                 continue;
             }
-            let mail = self.mailbox.newest(node);
-            if pending.has(node) || mail.is_some_and(|mail| self.carries_stored() && pending.has(mail.other)) {
+            let mail = self.newest(node);
+            if pending.has(node) || mail.is_some_and(|mail| self.memories.carries_stored() && pending.has(mail.other)) {
                 pending.late.push([row as u32, plan.rows.len() as u32]);
             }
             plan.rows.push(row as u32);
@@ -110,39 +185,24 @@ impl Memories {
             plan.dt.push(mail.map_or(0.0, since_update));
         }
         let MailPlan { rows, other, .. } = plan;
-        fill_rows(other, self.mail_width(), rows, |&row| self.newest_mail_row(nodes[row as usize]));
-        if self.mailbox.has_weights() && self.mail_width() > 0 {
-            let weight = |&row: &u32| self.mailbox.newest(nodes[row as usize]).map_or(1.0, |mail| mail.weight);
-            let mails = other.chunks_exact_mut(self.mail_width()).zip(rows);
+        fill_rows(other, self.memories.mail_width(), rows, |&row| self.newest_mail_row(nodes[row as usize]));
+        if self.memories.mailbox.has_weights() && self.memories.mail_width() > 0 {
+            let weight = |&row: &u32| self.newest(nodes[row as usize]).map_or(1.0, |mail| mail.weight);
+            let mails = other.chunks_exact_mut(self.memories.mail_width()).zip(rows);
             mails.for_each(|(other, row)| weigh(other, weight(row)));
         }
     }
 
-    /// Whether a message carries the other end's memory as it is when the mail is read.
-    fn carries_stored(&self) -> bool {
-        self.mailbox.reads_other()
-    }
-
-    /// Width of what a mail shows of the other end.
-    fn mail_width(&self) -> usize {
-        if self.width == 0 { 0 } else { self.mailbox.rule().width(self.width) }
-    }
-
-    /// The nodes whose current memories the mail of `node` is read with.
-    pub(crate) fn senders_read(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
-        let reads = self.carries_stored();
-        self.mailbox.waiting(node).filter(move |_| reads).map(|mail| mail.other)
-    }
-
     /// What the last mail of `node` carries, before its weight is applied; empty where no mail waits.
-    fn newest_mail_row(&self, node: NodeId) -> &[f32] {
-        match self.carries_stored() {
-            false => self.mailbox.newest_row(node),
-            true => self.mailbox.newest(node).map_or(&[], |mail| self.of(mail.other)),
+    fn newest_mail_row(self, node: NodeId) -> &'a [f32] {
+        let (mailbox, slot) = self.mailbox(node);
+        match self.memories.carries_stored() {
+            false => mailbox.newest_row(slot),
+            true => mailbox.newest(slot).map_or(&[], |mail| self.row(mail.other)),
         }
     }
 
-    fn read_many(&self, nodes: &[NodeId], shown: &mut Vec<[u32; 2]>, mails: &mut ManyMails) {
+    fn read_many(self, nodes: &[NodeId], shown: &mut Vec<[u32; 2]>, mails: &mut ManyMails) {
         self.read_rows(nodes, &mut mails.memory);
         mails.unique = nodes.len();
         mails.rows.clear();
@@ -154,7 +214,8 @@ impl Memories {
         for (row, &node) in nodes.iter().enumerate().filter(|&(_, &node)| self.reads(node)) {
             mails.rows.push(row as u32);
             mails.starts.push(mails.event.len() as u32);
-            for (which, mail) in self.mailbox.waiting(node).enumerate() {
+            let (mailbox, slot) = self.mailbox(node);
+            for (which, mail) in mailbox.waiting(slot).enumerate() {
                 mails.event.push(mail.event.0);
                 mails.dt.push(since_update(mail));
                 mails.time.push(mail.time.0);
@@ -162,25 +223,26 @@ impl Memories {
             }
         }
         mails.starts.push(mails.event.len() as u32);
-        let (said, carried) = (self.mail_width(), self.mailbox.carried());
+        let (said, carried) = (self.memories.mail_width(), self.memories.mailbox.carried());
         let found = |[row, which]: [u32; 2]| {
-            let ([older, newer], which) = (self.mailbox.runs(nodes[row as usize]), which as usize);
+            let (mailbox, slot) = self.mailbox(nodes[row as usize]);
+            let ([older, newer], which) = (mailbox.runs(slot), which as usize);
             let ((mails, rows), at) =
                 if which < older.0.len() { (older, which) } else { (newer, which - older.0.len()) };
             (&mails[at], &rows[at * carried..][..carried])
         };
-        fill_rows(&mut mails.other, said, shown, |&mail| match (self.carries_stored(), found(mail)) {
-            (true, (mail, _)) => self.of(mail.other),
+        fill_rows(&mut mails.other, said, shown, |&mail| match (self.memories.carries_stored(), found(mail)) {
+            (true, (mail, _)) => self.row(mail.other),
             (false, (_, row)) => row,
         });
-        if self.mailbox.has_weights() && said > 0 {
+        if self.memories.mailbox.has_weights() && said > 0 {
             let mails = mails.other.chunks_exact_mut(said).zip(&*shown);
             mails.for_each(|(other, &mail)| weigh(other, found(mail).0.weight));
         }
     }
 
-    fn read_rows(&self, nodes: &[NodeId], memory: &mut Vec<f32>) {
-        fill_rows(memory, self.width, nodes, |&node| self.cached_row(node).unwrap_or_else(|| self.of(node)));
+    fn read_rows(self, nodes: &[NodeId], memory: &mut Vec<f32>) {
+        fill_rows(memory, self.memories.width, nodes, |&node| self.cached_row(node).unwrap_or_else(|| self.row(node)));
     }
 }
 

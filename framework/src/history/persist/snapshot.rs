@@ -2,13 +2,18 @@
 
 use std::ops::Range;
 
-use crate::history::memory::mailbox::Mail;
+use crate::history::graph::TickTimes;
+use crate::history::memory::mailbox::{Mail, Mailbox};
+use crate::history::memory::tick::TickLog;
 use crate::history::persist::extent::{ListCursor, SnapshotExtent};
 use crate::log::link::Link;
 use crate::{Event, EventId, Features, Graph, History, Memories, Needs, NodeId, Store, StoreError, Timestamp};
 
 /// Version of the arrays' format; a reader refuses another.
 const FORMAT: u64 = 1;
+
+/// The prefix of the arrays that hold nodes as they were before the newest tick.
+const TICK: &str = "tick.";
 
 impl History {
     /// Everything the history holds, waiting mail included, as arrays. Features are not part of it.
@@ -19,7 +24,8 @@ impl History {
     /// and `position [format, seen, version, origin]`. Some arrays are there only if needed: `mail.weight [M]` where
     /// mail to neighbours decays with time; `newest [1]`, the newest event's time, where that event was retracted;
     /// `first [N]`, the first event of each node since, where nodes were forgotten; `walks.rows [N, L d]` and
-    /// `walks.time [N]`, the time of the rows, where walks are kept.
+    /// `walks.time [N]`, the time of the rows, where walks are kept; `tick.time|first [1]`, `tick.node|updated [S]`,
+    /// `tick.memory [S, D]` and `tick.mail.*`: the nodes that events of the newest tick have changed, as they were.
     pub fn to_store(&self) -> Store {
         let extent = self.extent();
         let mut store = self.header_to_store();
@@ -31,6 +37,14 @@ impl History {
         store
     }
 
+    /// SHA-256 of the history: of all arrays of [`to_store`](History::to_store) but those of `tick`, which say of the
+    /// same events how they were reached.
+    pub fn sha256(&self) -> String {
+        let mut store = self.to_store();
+        store.split_off(TICK);
+        store.sha256()
+    }
+
     /// The part of [`to_store`](History::to_store) that is neither by node nor by pair nor in lists: `position`,
     /// `pending`, `newest`.
     pub fn header_to_store(&self) -> Store {
@@ -38,6 +52,7 @@ impl History {
         let position = [FORMAT, self.graph.seen, self.graph.version, self.graph.origin.0 as u64];
         store.put("position", [4], position.to_vec());
         self.graph.store_pending(&mut store);
+        store.merge(TICK, self.memories.tick.to_store(self.memories.width));
         store
     }
 
@@ -120,10 +135,12 @@ impl History {
         memories.version = position[2];
         memories.updated = updated.into_iter().map(Timestamp).collect::<Vec<_>>().into();
         memories.restore(&mut store)?;
+        memories.tick.restore(store.split_off(TICK), nodes, memories.width).map_err(|error| error.under(TICK))?;
         let mut graph = Graph::new(nodes, needs, origin);
         (graph.seen, graph.version) = (position[1], position[2]);
         graph.memory_time =
             (0..nodes as u32).map(|node| memories.memory_time_from_mail(NodeId(node))).collect::<Vec<_>>().into();
+        graph.tick = memories.tick.times();
         graph.restore(&mut store)?;
         Ok(History::of(graph, memories, features))
     }
@@ -134,58 +151,107 @@ impl Memories {
         let rows = &self.rows[nodes.start * self.width..nodes.end * self.width];
         store.put("memory", [nodes.len(), self.width], rows.to_vec());
         store.put("updated", [nodes.len()], times(self.updated[nodes.clone()].iter().copied()));
-        self.store_mail(store, nodes);
+        self.mailbox.store(store, nodes);
     }
 
-    fn store_mail(&self, store: &mut Store, nodes: Range<usize>) {
+    fn restore(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        self.rows = store.take_len::<f32>("memory", self.nodes() * self.width)?.into();
+        let nodes = self.nodes();
+        self.mailbox.restore(store, nodes, nodes)
+    }
+
+    /// The time of the memory of `node` once its waiting mail is read.
+    pub(crate) fn memory_time_from_mail(&self, node: NodeId) -> Timestamp {
+        self.mailbox.newest(node).map_or(self.updated[node.index()], |mail| mail.time)
+    }
+}
+
+impl TickLog {
+    /// The tick and its saved nodes: `time`, `first`, `node [S]`, `memory [S, D]`, `updated [S]` and mail by position
+    /// in `node`; nothing where no tick has begun.
+    fn to_store(&self, width: usize) -> Store {
+        let mut store = Store::default();
+        let Some(time) = self.time else { return store };
+        let mut slots: Vec<(NodeId, usize)> = self.slots.iter().map(|(&node, &slot)| (node, slot as usize)).collect();
+        slots.sort_unstable();
+        store.put("time", [1], vec![time.0]);
+        store.put("first", [1], vec![self.first.0]);
+        store.put("node", [slots.len()], slots.iter().map(|(node, _)| node.0).collect());
+        let rows = slots.iter().flat_map(|&(_, slot)| &self.rows[slot * width..][..width]).copied().collect();
+        store.put("memory", [slots.len(), width], rows);
+        store.put("updated", [slots.len()], times(slots.iter().map(|&(_, slot)| self.updated[slot])));
+        let mut mailbox = Mailbox::new(slots.len(), *self.mailbox.rule(), width);
+        for (i, &(_, slot)) in slots.iter().enumerate() {
+            mailbox.copy_from(NodeId(i as u32), &self.mailbox, NodeId(slot as u32));
+        }
+        mailbox.store(&mut store, 0..slots.len());
+        store
+    }
+
+    /// Reads what [`to_store`](TickLog::to_store) wrote, for a history of `nodes` nodes.
+    fn restore(&mut self, mut store: Store, nodes: usize, width: usize) -> Result<(), StoreError> {
+        if store.names().next().is_none() {
+            return Ok(());
+        }
+        self.time = Some(Timestamp(store.take_len::<i64>("time", 1)?[0]));
+        self.first = EventId(store.take_len::<u64>("first", 1)?[0]);
+        let saved = nodes_in("node", nodes, &mut store)?;
+        self.rows = store.take_len::<f32>("memory", saved.len() * width)?;
+        self.updated = store.take_len::<i64>("updated", saved.len())?.into_iter().map(Timestamp).collect();
+        self.mailbox.grow(saved.len());
+        self.mailbox.restore(&mut store, saved.len(), nodes)?;
+        self.slots = saved.iter().enumerate().map(|(slot, &node)| (node, slot as u32)).collect();
+        Ok(())
+    }
+
+    /// The times of the saved memories once their mail is read.
+    fn times(&self) -> TickTimes {
+        let time = |&slot: &u32| self.updated_with_mail(NodeId(slot));
+        TickTimes { time: self.time, nodes: self.slots.iter().map(|(&node, slot)| (node, time(slot))).collect() }
+    }
+}
+
+impl Mailbox {
+    fn store(&self, store: &mut Store, nodes: Range<usize>) {
         let mut rows = Vec::new();
         let mut mails = Vec::new();
         for node in (nodes.start as u32..nodes.end as u32).map(NodeId) {
-            for (run, carried) in self.mailbox.runs(node) {
+            for (run, carried) in self.runs(node) {
                 mails.extend(run.iter().map(|mail| (node, *mail)));
                 rows.extend_from_slice(carried);
             }
         }
         let count = mails.len();
-        let width = self.mailbox.carried();
+        let width = self.carried();
         store.put("mail.node", [count], mails.iter().map(|(node, _)| node.0).collect());
         store.put("mail.event", [count], mails.iter().map(|(_, mail)| mail.event.0).collect());
         store.put("mail.other", [count], mails.iter().map(|(_, mail)| mail.other.0).collect());
         store.put("mail.time", [count], times(mails.iter().map(|(_, mail)| mail.time)));
         store.put("mail.since", [count], times(mails.iter().map(|(_, mail)| mail.since)));
         store.put("mail.rows", [count, width], rows);
-        if self.mailbox.has_weights() {
+        if self.has_weights() {
             store.put("mail.weight", [count], mails.iter().map(|(_, mail)| mail.weight).collect());
         }
     }
 
-    fn restore(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        self.rows = store.take_len::<f32>("memory", self.nodes() * self.width)?.into();
-        self.restore_mail(store)
-    }
-
-    fn restore_mail(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        let owners = nodes_in("mail.node", self.nodes(), store)?;
+    /// Reads mail of `owners` nodes with ends below `nodes`.
+    fn restore(&mut self, store: &mut Store, owners: usize, nodes: usize) -> Result<(), StoreError> {
+        let owners = nodes_in("mail.node", owners, store)?;
         let count = owners.len();
-        let others = nodes_of("mail.other", [count, self.nodes()], store)?;
+        let others = nodes_of("mail.other", [count, nodes], store)?;
         let event = store.take_len::<u64>("mail.event", count)?;
         let time = store.take_len::<i64>("mail.time", count)?;
         let since = store.take_len::<i64>("mail.since", count)?;
-        let width = self.mailbox.carried();
+        let width = self.carried();
         let rows = store.take_len::<f32>("mail.rows", count * width)?;
-        let has_weights = self.mailbox.has_weights();
+        let has_weights = self.has_weights();
         let weight = if has_weights { store.take_len::<f32>("mail.weight", count)? } else { vec![1.0; count] };
         for i in 0..count {
             let mail = Mail::new(EventId(event[i]), others[i], Timestamp(time[i]), Timestamp(since[i]));
             let mail = mail.with_weight(weight[i]);
-            self.mailbox.put(owners[i], mail, &rows[i * width..(i + 1) * width]);
+            self.put(owners[i], mail, &rows[i * width..(i + 1) * width]);
         }
         Ok(())
-    }
-
-    /// The time of the memory of `node` once its waiting mail is read.
-    pub(crate) fn memory_time_from_mail(&self, node: NodeId) -> Timestamp {
-        self.mailbox.newest(node).map_or(self.updated[node.index()], |mail| mail.time)
     }
 }
 

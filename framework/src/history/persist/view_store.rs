@@ -7,7 +7,7 @@ use tempograph_kernels::{MailPlan, Neighbours};
 use crate::history::view::pair_fact::{PairFact, Recency};
 use crate::history::view::window::Window;
 use crate::history::view::{Hop, MailView, ManyMails, View};
-use crate::{Features, NodeId, Store, StoreError};
+use crate::{Features, NodeId, Store, StoreError, Timestamp};
 
 /// Placeholder for a missing position.
 const NOWHERE: u32 = u32::MAX;
@@ -20,6 +20,7 @@ impl View {
     pub fn to_store(&self) -> Store {
         let mut store = Store::default();
         store.put("version", [2], vec![self.version, self.memory_version]);
+        store.put("before", [1], vec![self.before.0]);
         put(&mut store, "nodes", self.nodes.iter().map(|node| node.0).collect());
         put(&mut store, "roots", self.roots.clone());
         store_mail(&self.mail, &mut store);
@@ -42,6 +43,7 @@ impl View {
     pub fn from_store(mut store: Store, features: &Features) -> Result<View, StoreError> {
         let versions = store.take_len::<u64>("version", 2)?;
         let [version, memory_version] = [versions[0], versions[1]];
+        let before = Timestamp(store.take_len::<i64>("before", 1)?[0]);
         let nodes = store.take::<u32>("nodes")?.1.into_iter().map(NodeId).collect();
         let roots = store.take::<u32>("roots")?.1;
         let mail = restore_mail(&mut store, features)?;
@@ -55,6 +57,7 @@ impl View {
         Ok(View {
             version,
             memory_version,
+            before,
             nodes,
             mail,
             hops,

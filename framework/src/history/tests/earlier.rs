@@ -59,7 +59,8 @@ impl LookedAt {
             Between::Note if earlier.is_some_and(|earlier| earlier.version() < history.version()) => {
                 let nodes: Vec<NodeId> = (0..NODES).map(NodeId).collect();
                 let memory = vec![0.5; nodes.len() * history.needs().memory];
-                history.cache_updated(&Update { nodes, memory, mail: Vec::new() }, history.version());
+                let view = View { before: Timestamp(i64::MAX), version: history.version(), ..View::default() };
+                history.cache_updated(&Update { nodes, memory, mail: Vec::new() }, &view);
             }
             _ => {}
         }

@@ -32,6 +32,7 @@ proptest! {
     fn a_view_holds_the_stored_memory_and_the_mail_of_each_nodes_last_batch(story in stories(), needs in needs(Sampler::Recent)) {
         replay(&story, &needs, |history, slow, batch, _| {
             let view = history.view(&everyone(batch), Some(batch), chance());
+            let slow = slow.at(view.before);
             let memory: Vec<f32> = view.nodes.iter().flat_map(|node| slow.memory[node.index()].clone()).collect();
             assert_eq!(view.mail.memory(), memory);
             for (&node, found) in view.nodes.iter().zip(mails_of(&view, said_width(&needs))) {

@@ -280,38 +280,126 @@ struct SlowMail {
 }
 
 /// Memory and mail kept the simple way.
+#[derive(Clone)]
 struct Slow {
     needs: Needs,
     memory: Vec<Vec<f32>>,
     updated: Vec<Timestamp>,
     mail: Vec<Vec<SlowMail>>,
     batches: usize,
+    tick: Option<SlowTick>,
+}
+
+/// The newest tick, and the nodes that it has changed.
+#[derive(Clone)]
+struct SlowTick {
+    time: Timestamp,
+    nodes: Vec<NodeId>,
+    /// All as it was before the tick.
+    before: Box<Slow>,
 }
 
 impl Slow {
     fn new(needs: &Needs) -> Slow {
         let nodes = NODES as usize;
         let memory = vec![vec![0.0; needs.memory]; nodes];
-        Slow { needs: needs.clone(), memory, updated: vec![ORIGIN; nodes], mail: vec![Vec::new(); nodes], batches: 0 }
+        let (updated, mail) = (vec![ORIGIN; nodes], vec![Vec::new(); nodes]);
+        Slow { needs: needs.clone(), memory, updated, mail, batches: 0, tick: None }
+    }
+
+    /// What views at `time` show: nothing that an event of the newest tick has changed, unless they are after it.
+    fn at(&self, time: Timestamp) -> Slow {
+        let mut shown = self.clone();
+        if let Some(SlowTick { nodes, before, .. }) = self.tick.as_ref().filter(|tick| time <= tick.time) {
+            nodes.iter().for_each(|&node| shown.take_from(before, node));
+        }
+        shown
+    }
+
+    fn take_from(&mut self, other: &Slow, node: NodeId) {
+        let n = node.index();
+        self.memory[n].clone_from(&other.memory[n]);
+        self.updated[n] = other.updated[n];
+        self.mail[n].clone_from(&other.mail[n]);
     }
 
     fn observe(&mut self, batch: &Batch<'_>, update: &Update, visible: &Visible<'_>) {
         if self.needs.memory == 0 {
             return;
         }
-        for (&node, row) in update.nodes.iter().zip(update.memory.chunks(self.needs.memory)) {
-            self.memory[node.index()] = row.to_vec();
-            self.updated[node.index()] = self.updated_with_mail(node);
-            if self.needs.mail.combine.slots().is_none() {
-                self.mail[node.index()].clear();
+        let (first, newest) = (batch.time[0], batch.time[batch.len() - 1]);
+        let strict = self.needs.lookup != Lookup::Ordered;
+        let goes_on = self.tick.clone().filter(|tick| strict && tick.time == first);
+        let (of_tick, earlier): (Vec<_>, Vec<_>) = batch.events().partition(|event| event.time == newest);
+        let mut part = self.clone();
+        part.observe_events(&earlier, update, visible, goes_on.as_ref());
+        let was = self.clone();
+        self.observe_events(&batch.events().collect::<Vec<_>>(), update, visible, goes_on.as_ref());
+        let changed = of_tick.iter().flat_map(|event| self.touched(event, visible)).collect::<Vec<_>>();
+        match &mut self.tick {
+            Some(tick) if tick.time == newest => {
+                for node in changed {
+                    if !tick.nodes.contains(&node) {
+                        tick.nodes.push(node);
+                        tick.before.take_from(&was, node);
+                    }
+                }
+            }
+            tick => {
+                part.tick = None;
+                *tick = strict.then(|| SlowTick { time: newest, nodes: changed, before: Box::new(part) });
             }
         }
-        for event in batch.events() {
+        self.batches += 1;
+    }
+
+    /// The nodes whose state an event changes.
+    fn touched(&self, event: &crate::Event, visible: &Visible<'_>) -> Vec<NodeId> {
+        let ends = [event.src, event.dst];
+        let to = ends.into_iter().flat_map(|end| receivers(event, end, &self.needs, visible)).map(|(node, _)| node);
+        ends.into_iter().chain(to).collect()
+    }
+
+    /// Observes events of one batch. `goes_on` is the tick that the batch begins in, where an earlier one began it.
+    fn observe_events(
+        &mut self,
+        events: &[crate::Event],
+        update: &Update,
+        visible: &Visible<'_>,
+        goes_on: Option<&SlowTick>,
+    ) {
+        let before = |node: NodeId| goes_on.filter(|tick| tick.nodes.contains(&node));
+        let rows: Vec<&[f32]> = update.memory.chunks(self.needs.memory).collect();
+        for (row, &node) in update.nodes.iter().enumerate() {
+            if !events.iter().any(|event| event.src == node || event.dst == node) {
+                continue;
+            }
+            self.memory[node.index()] = rows[row].to_vec();
+            self.updated[node.index()] = match before(node) {
+                Some(tick) => tick.before.updated_with_mail(node),
+                None => self.updated_with_mail(node),
+            };
+            let since = self.updated[node.index()];
+            let mails = &mut self.mail[node.index()];
+            if let Some(tick) = before(node) {
+                mails.iter_mut().filter(|mail| mail.time == tick.time).for_each(|mail| mail.since = since);
+            }
+            match before(node) {
+                _ if self.needs.mail.combine.slots().is_some() => {}
+                Some(tick) => {
+                    let read =
+                        |mail: &SlowMail| tick.before.mail[node.index()].iter().any(|read| read.event == mail.event);
+                    mails.retain(|mail| !read(mail));
+                }
+                None => mails.clear(),
+            }
+        }
+        for event in events {
             let mut ends = vec![(event.src, event.dst), (event.dst, event.src)];
             ends.dedup();
             let to_ends: Vec<(NodeId, NodeId, f32)> = ends.iter().map(|&(node, other)| (node, other, 1.0)).collect();
             let to_others = ends.iter().flat_map(|&(end, _)| {
-                let to = receivers(&event, end, &self.needs, visible).into_iter();
+                let to = receivers(event, end, &self.needs, visible).into_iter();
                 to.map(move |(node, weight)| (node, end, weight))
             });
             for (node, other, weight) in to_ends.into_iter().chain(to_others.collect::<Vec<_>>()) {
@@ -324,11 +412,13 @@ impl Slow {
                         said(event.id.0, usize::from(!of_src), &self.needs)
                     }
                 };
-                let (event, time, batch) = (event.id.0, event.time, self.batches);
+                // Its last mail is of the tick that goes on.
+                let last = before(node).and_then(|_| self.mail[node.index()].last());
+                let batch = last.map_or(self.batches, |mail| mail.batch);
+                let (event, time) = (event.id.0, event.time);
                 self.mail[node.index()].push(SlowMail { event, other, time, since, row, weight, batch });
             }
         }
-        self.batches += 1;
     }
 
     /// The mail `node` reads next, as it is shown.

@@ -35,6 +35,7 @@ fn assert_sees(view: &View, layer: usize, row: u32, root: Root, needs: &Needs, v
 
 fn assert_shows(view: &View, queries: &Queries, needs: &Needs, visible: &Visible<'_>, slow: &Slow) {
     assert_eq!(view.hops.len(), needs.layers);
+    let slow = &slow.at(view.before);
     for (i, root) in roots(queries).into_iter().enumerate() {
         assert_sees(view, 0, view.roots[i], root, needs, visible, slow);
     }

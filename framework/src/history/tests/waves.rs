@@ -75,8 +75,9 @@ fn happen(history: &mut History, batch: &Batch<'_>) {
     }
     history.observe_wave(batch, &update).unwrap();
     if history.has_updated_cache() {
-        let view = history.view(&Queries::none(), Some(batch), chance());
-        history.cache_updated(&made_of(&needs, &Queries::none(), &view), view.version);
+        let mut view = history.view(&Queries::none(), Some(batch), chance());
+        history.read_newest_into(&mut view);
+        history.cache_updated(&made_of(&needs, &Queries::none(), &view), &view);
     }
 }
 
@@ -121,6 +122,45 @@ proptest! {
             (done..done + wave).for_each(|event| happen(&mut alone, &log.batch(event..event + 1)));
             prop_assert_eq!(together.to_store(), alone.to_store(), "after {} events of a wave of {}", done + wave, wave);
             done += wave;
+        }
+    }
+
+    #[test]
+    fn a_tick_leaves_the_same_event_by_event_in_parts_and_at_once(story in stories(), needs in with_model()) {
+        let needs = Needs { lookup: if needs.lookup == Lookup::Ordered { Lookup::Exact } else { needs.lookup }, ..needs };
+        let log = &story.log;
+        let time = log.time();
+        let ends = (1..=log.len()).filter(|&at| at == log.len() || time[at] > time[at - 1]);
+        let starts = std::iter::once(0).chain(ends.clone());
+        let ticks: Vec<Range<usize>> = starts.zip(ends).map(|(start, end)| start..end).collect();
+        let single = |range: &Range<usize>| range.clone().map(|event| event..event + 1).collect::<Vec<_>>();
+        let halves = |range: &Range<usize>| {
+            let half = range.start + range.len() / 2;
+            [range.start..half, half..range.end].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>()
+        };
+        let mut histories = [empty(NODES, &needs), empty(NODES, &needs), empty(NODES, &needs)];
+        for tick in &ticks {
+            for (history, parts) in histories.iter_mut().zip([vec![tick.clone()], single(tick), halves(tick)]) {
+                for part in parts {
+                    let batch = log.batch(part);
+                    let queries = if needs.ends { Queries::of_ends(&batch) } else { Queries::none() };
+                    let mut update = made_of(&needs, &queries, &history.view(&queries, Some(&batch), chance()));
+                    if !needs.ends {
+                        let rows = batch.events().flat_map(|event| [0, 1].map(|of| said(event.id.0, of, &needs)));
+                        update.mail = rows.flatten().collect();
+                    }
+                    history.observe(&batch, &update).unwrap();
+                }
+            }
+            let [whole, others @ ..] = &histories;
+            let shown = |history: &History| {
+                let mut store = history.to_store();
+                store.split_off("position");
+                store
+            };
+            for other in others {
+                prop_assert_eq!(shown(other), shown(whole), "events {:?}", tick);
+            }
         }
     }
 

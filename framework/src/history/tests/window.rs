@@ -31,6 +31,7 @@ proptest! {
         replay(&story, &needs, |history, slow, batch, visible| {
             let queries = everyone(batch);
             let view = history.view(&queries, Some(batch), chance());
+            let slow = &slow.at(view.before);
             assert_eq!(view.window.centres(), view.hops[0].centres.len());
             for (i, root) in roots(&queries).into_iter().enumerate() {
                 let seen = visible.window(root, look);
@@ -48,6 +49,7 @@ proptest! {
             let nodes: Vec<NodeId> = (0..NODES).map(NodeId).collect();
             let queries = Queries::of_nodes(&nodes, Timestamp(now + ahead));
             let view = history.view(&queries, None, chance());
+            let slow = &slow.at(view.before);
             for (i, root) in roots(&queries).into_iter().enumerate() {
                 let seen = observed.window(root, needs.window.unwrap());
                 assert_eq!(shown(&view, view.roots[i]), expected(&seen, root, &needs, slow), "{root:?}");

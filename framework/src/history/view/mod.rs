@@ -14,7 +14,7 @@ use tempograph_kernels::{MailPlan, Neighbours, PairPlan, Rows};
 
 use crate::history::view::scratch::ViewScratch;
 use crate::history::view::window::Window;
-use crate::{NodeId, PairFact, Queries};
+use crate::{NodeId, PairFact, Queries, Timestamp};
 
 /// The past of some roots, strictly before each root's time. Reading it changes nothing.
 ///
@@ -26,6 +26,9 @@ pub struct View {
     pub version: u64,
     /// Version its memories come from, in batches.
     pub memory_version: u64,
+    /// The earliest time of its roots and of the current batch: it shows no memory that an event of this time, or a
+    /// later one, has changed in the newest tick.
+    pub before: Timestamp,
     /// The distinct nodes, `[U]`, ascending.
     pub nodes: Vec<NodeId>,
     /// Stored memory and waiting mail of the distinct nodes.

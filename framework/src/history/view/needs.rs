@@ -60,6 +60,12 @@ pub struct WindowSpec {
 }
 
 impl Needs {
+    /// Whether views leave out what events of their own time have changed in memories: always, except where the order
+    /// within a tick counts.
+    pub fn is_strict(&self) -> bool {
+        self.memory > 0 && self.lookup != Lookup::Ordered
+    }
+
     /// A model that remembers nothing; start from it and name what is needed.
     pub fn nothing() -> Needs {
         Needs {

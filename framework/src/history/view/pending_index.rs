@@ -46,6 +46,8 @@ pub(crate) struct PendingIndex {
     /// `[nodes]` the end of each group in `links`, which is the start of the next.
     ends: Vec<u32>,
     links: Vec<Link>,
+    /// [`View::before`](crate::View::before) of the view that is filled.
+    pub shown_before: Timestamp,
 }
 
 impl PendingIndex {

@@ -80,9 +80,11 @@ impl Lanes {
         let plan = run.parallel.plan();
         let batches = plan.batches(run.training_data.split.train.len(), run.train.batch);
         plan.check(batches).map_err(TrainError::Plan)?;
-        let layout = run.parallel.layout(exchange.rank(), exchange.world(), learner.has_resident());
-        let layout = layout.map_err(TrainError::Plan)?;
         let needs = learner.needs();
+        // A history on a device has no second copy of what a tick that is cut has changed.
+        let resident = learner.has_resident() && (!needs.is_strict() || !run.cuts_ticks());
+        let layout = run.parallel.layout(exchange.rank(), exchange.world(), resident);
+        let layout = layout.map_err(TrainError::Plan)?;
         let ends = needs.ends;
         let AllocatedHistories { machine, graphs, sorted, group, histories } =
             allocate_histories(run, needs, exchange, &layout)?;
