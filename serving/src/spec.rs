@@ -15,27 +15,27 @@ use crate::observe::trace::{LoggingSpec, TracesSpec};
 use crate::schedule::SchedulerSpec;
 use crate::service::{Late, ServiceSpec, SnapshotSpec};
 
-/// A server's settings. Unknown keys are refused; [`SERVE_TEMPLATE`] explains every one.
+/// A server's settings. Unknown keys are refused; [`SERVE_TEMPLATE`] explains every key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServeSpec {
-    /// What becomes of events older than the newest.
+    /// How events that are older than the newest event are handled.
     pub late: Late,
-    /// Where connections come in.
+    /// The addresses that the server listens on.
     pub listen: ListenSpec,
-    /// Encryption.
+    /// Encryption of connections.
     pub tls: TlsSpec,
-    /// Who may do what.
+    /// What each caller may do.
     pub auth: AuthSpec,
-    /// Bounds on what clients may ask.
+    /// Bounds on the requests of clients.
     pub limits: LimitsSpec,
     /// The log of record.
     pub log: LogSpec,
     /// Snapshots.
     pub snapshots: SnapshotSpec,
-    /// How the engine works.
+    /// The engine's caches and limits.
     pub engine: EngineSpec,
-    /// The order of reads.
+    /// How reads are scheduled.
     pub scheduler: SchedulerSpec,
     /// Log lines.
     pub logging: LoggingSpec,
@@ -43,14 +43,15 @@ pub struct ServeSpec {
     pub traces: TracesSpec,
 }
 
-/// A spec with every key, its default and what it does: what `tempograph new --serve` writes.
+/// A spec with every key, its default and its meaning. `tempograph new --serve` writes it.
 pub const SERVE_TEMPLATE: &str = include_str!("serve_template.toml");
 
 impl ServeSpec {
-    /// Reads a spec file, or none, and lays `sets`, `key=value` with dotted keys, over it.
+    /// Reads a spec file, or the defaults without one, and overrides its keys with `sets`: `key=value` with dotted
+    /// keys.
     ///
     /// # Errors
-    /// Names the file, the place and the value, and for an unknown key the nearest known one.
+    /// Names the file, the position and the value, and for an unknown key the nearest known key.
     pub fn read(path: Option<&Path>, sets: &[String]) -> Result<ServeSpec, String> {
         let Some(path) = path else { return ServeSpec::parse("", sets) };
         let text = std::fs::read_to_string(path)
@@ -58,12 +59,12 @@ impl ServeSpec {
         ServeSpec::parse(&text, sets).map_err(|error| format!("in the spec {}: {error}", path.display()))
     }
 
-    /// Reads a spec's text and lays `sets` over it.
+    /// Parses a spec's text and overrides its keys with `sets`.
     ///
     /// # Errors
     /// As [`read`](ServeSpec::read).
     pub fn parse(text: &str, sets: &[String]) -> Result<ServeSpec, String> {
-        // The file by itself first: its errors name line and column.
+        // The file is parsed alone first, so that its errors name line and column.
         let spec: ServeSpec = toml::from_str(text).map_err(|error| explain_toml(&error))?;
         if sets.is_empty() {
             return spec.checked();
@@ -77,7 +78,7 @@ impl ServeSpec {
         laid.map_err(|error| after(explain_toml(&error)))?.checked().map_err(after)
     }
 
-    /// The part of it that is the service's.
+    /// The part of the settings that the service reads.
     pub fn service(&self) -> ServiceSpec {
         ServiceSpec {
             log: self.log.clone(),
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_template_says_the_defaults() {
-        // With the keys that have no default, which it shows commented out, left out.
+        // The keys without a default are commented out in the template.
         assert_eq!(ServeSpec::parse(SERVE_TEMPLATE, &[]).unwrap(), ServeSpec::default());
     }
 

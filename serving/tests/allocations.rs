@@ -1,4 +1,4 @@
-//! Events are told and pairs are scored, one at a time, without asking for memory.
+//! A warm engine applies single events and scores single pairs without allocating memory.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
@@ -10,8 +10,8 @@ use tempograph_framework::{Dataset, Lookup};
 use tempograph_models::{AttentionForm, TgnSpec, WalkSpec};
 use tempograph_serving::{Engine, Granularity, NewEvent, PairQuery};
 
-/// A stream of known nodes that goes on where `world` stands: each event with a question about it, a moment later. With `new_pairs` half of the
-/// events are on an item that no event has been on before.
+/// Events of known nodes after those of `world`, each with a query just after it. With `new_pairs`, half of the events
+/// have a destination that no event had before.
 fn stream(world: &World, count: usize, new_pairs: bool) -> Vec<(NewEvent, PairQuery)> {
     let known = world.new_events(0..common::EVENTS);
     let newest = known.last().unwrap().time.as_i64().unwrap();
@@ -28,12 +28,12 @@ fn stream(world: &World, count: usize, new_pairs: bool) -> Vec<(NewEvent, PairQu
     (0..count).map(event_of).collect()
 }
 
-/// Events told, of which the first bucket of features has no room for all, and the second has.
+/// Number of events. The first bucket of features is too small for all, the second is not.
 const COUNT: usize = 2300;
-/// Events that the engine has been told before it is looked at.
+/// Number of events before allocations are counted.
 const WARM: usize = 1300;
 
-/// How often memory is asked for while the stream is served.
+/// Number of allocations while the stream is served.
 fn allocations(engine: &Engine, stream: &[(NewEvent, PairQuery)]) -> usize {
     let mut scores = Vec::with_capacity(1);
     let before = counting::asked();
@@ -45,7 +45,7 @@ fn allocations(engine: &Engine, stream: &[(NewEvent, PairQuery)]) -> usize {
     counting::asked() - before
 }
 
-/// The only test here: what another one asked for would be counted.
+/// The only test of this file, because allocations of other threads would be counted too.
 #[test]
 fn an_event_told_and_a_pair_scored_ask_for_no_memory_once_the_engine_is_warm() {
     let variants = [
@@ -66,7 +66,7 @@ fn an_event_told_and_a_pair_scored_ask_for_no_memory_once_the_engine_is_warm() {
             let items = format!("synthetic:events={},users=18,items={COUNT},features={features}", common::EVENTS);
             let world = World::of(&spec, Dataset::from_spec(&items).unwrap());
             let engine = world.engine();
-            // What is known of a pair takes room when it meets first.
+            // A new pair allocates room for its facts.
             let stream = stream(&world, COUNT, !spec.pair_features);
             let (first, rest) = stream.split_at(WARM);
             assert!(allocations(&engine, first) > 0, "the allocator counts");

@@ -1,4 +1,4 @@
-//! An artifact is written whole and opened whole, or says what is wrong.
+//! An artifact is written and opened whole, or the error says what is wrong.
 mod common;
 #[path = "../../models/tests/kinds/row_model.rs"]
 mod row_model;

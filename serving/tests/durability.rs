@@ -1,4 +1,4 @@
-//! What is durable survives: restarts, torn writes, damaged snapshots, a full disk, a clock that goes backwards.
+//! Durable events survive restarts, torn writes, damaged snapshots, a full disk and a clock that goes backwards.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
@@ -64,7 +64,7 @@ fn snapshots_are_taken_as_events_come_old_ones_are_removed_and_the_newest_is_ope
     drop(service);
     let kept = numbers(&beside(&world, "snapshots"));
     assert_eq!(kept, [last.number - 2, last.number - 1, last.number]);
-    // Nothing is left for the log to add.
+    // Without the log, recovery has only the snapshots.
     fs::remove_dir_all(world.folder().join("../artifact.log")).unwrap();
     engine.observe(&world.new_events(SEEN..EVENTS), Granularity::Event).unwrap();
     let snapshot = beside(&world, "snapshots").join(last.number.to_string()).join("artifact");
@@ -88,7 +88,7 @@ fn snapshots_are_taken_by_the_size_of_the_log_and_by_the_clock_too() {
     };
     let service = open(&world.folder(), &by_size);
     ingest(&service, &world.new_events(SEEN..SEEN + 10)).unwrap();
-    // Of each event the log has ten KiB of features.
+    // Each event has 10 KiB of features in the log.
     for request in 0..11 {
         assert!(
             request > 8 || service.status().snapshots.last.is_none(),
@@ -169,7 +169,7 @@ fn a_snapshot_that_was_not_finished_is_none() {
     assert_eq!(service.snapshot().unwrap().number, 1);
 }
 
-/// Entries of one event each, of `bytes` of features.
+/// Entries of one event each, with `features` features.
 fn entries(range: std::ops::Range<u64>, features: usize) -> Vec<Entry> {
     let event = |seq: u64| NewEvent {
         src: seq,
@@ -191,7 +191,7 @@ fn journal(dir: &Path) -> PathBuf {
     journals.filter(|path| path.extension().is_some_and(|extension| extension == "jnl")).max().unwrap()
 }
 
-/// Bytes of a journal that were written.
+/// Length of the written part of a journal in bytes.
 fn written(journal: &Path) -> usize {
     fs::read(journal).unwrap().iter().rposition(|&byte| byte != 0).unwrap() + 1
 }
@@ -212,7 +212,7 @@ fn a_torn_write_at_the_end_of_the_log_takes_nothing_with_it_that_was_durable() {
     let tears: [Tear; 5] = [
         |bytes, before, _| bytes.truncate(before + 1),
         |bytes, _, after| bytes.truncate(after - 1),
-        // Pages that did not reach the disk read as zero.
+        // Pages that were not written to the disk read as zero.
         |bytes, before, _| bytes[before + 4096..before + 8192].fill(0),
         |bytes, before, after| bytes[(before + after) / 2] ^= 0x40,
         |bytes, before, after| bytes[before..after].iter_mut().enumerate().for_each(|(i, byte)| *byte = (i * 7) as u8),
@@ -335,7 +335,7 @@ fn a_clock_that_goes_backwards_changes_no_order_and_loses_nothing() {
         assert_eq!(service.snapshot().unwrap().log_seq, part.end as u64);
         assert_eq!(service.status().snapshots.age_seconds, 0);
     }
-    // Whatever the files say of their age.
+    // Recovery must not depend on the files' times.
     let shelf = beside(&world, "snapshots");
     for (age, number) in numbers(&shelf).into_iter().enumerate() {
         let note = File::open(shelf.join(number.to_string()).join("snapshot.json")).unwrap();
@@ -346,7 +346,7 @@ fn a_clock_that_goes_backwards_changes_no_order_and_loses_nothing() {
     assert_eq!(saved(&service.engine()), saved(&engine));
 }
 
-/// A file system of a few MiB of its own, where that is allowed.
+/// A small file system of a few MiB, where mounting one is allowed.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -371,7 +371,7 @@ fn a_disk_that_is_really_full_refuses_events_and_takes_them_when_there_is_room_a
     (0..rounds()).for_each(|round| fill_a_disk_and_make_room(10 + round % 50));
 }
 
-/// The disk is full after so many events, or a few more.
+/// Fills the disk after `first` events or a few more, then frees space.
 fn fill_a_disk_and_make_room(first: usize) {
     let Some(disk) = SmallDisk::mount("3m") else {
         eprintln!(
@@ -390,7 +390,7 @@ fn fill_a_disk_and_make_room(first: usize) {
     let mut filling = File::create(&ballast).unwrap();
     let mut taken = first;
     let error = loop {
-        // A write that failed may have given some room back.
+        // A failed write may have freed some space.
         while filling.write_all(&[1; 4096]).is_ok() {}
         match ingest(&service, &events[taken..taken + 1]) {
             Ok(_) => taken += 1,

@@ -1,4 +1,4 @@
-//! An engine that is told and asked by many, saved and opened again, is one engine.
+//! An engine answers the same with many threads, and after it is saved and opened again.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
@@ -34,7 +34,7 @@ fn what_is_saved_is_opened_as_it_stood_and_goes_on_as_if_it_had_not_stopped() {
 
 #[test]
 fn events_wait_for_no_more_rows_while_a_large_world_is_saved_than_while_a_small_one_is() {
-    /// Rows copied in one go: as many as are copied at a time, or the pages of the nodes that a request names.
+    /// Rows copied at a time: the limit of a copy, or the pages of the nodes that a request names.
     const MOST: u64 = 1024;
     for nodes in [2_000, 200_000] {
         let spec = TgnSpec { memory: 4, time: 4, width: 4, neighbours: 2, ..TgnSpec::default() };
@@ -70,7 +70,7 @@ fn events_wait_for_no_more_rows_while_a_large_world_is_saved_than_while_a_small_
 #[test]
 fn events_are_told_while_more_destinations_are_ranked_than_one_request_may_name() {
     const DESTINATIONS: u64 = 51_000;
-    /// Pairs of a part, of which a node is copied for each, and the source.
+    /// Nodes copied for a part: one for each pair, and the source.
     const MOST: u64 = 4096 + 1;
     let spec = TgnSpec { memory: 4, time: 4, width: 4, neighbours: 2, ..TgnSpec::default() };
     let world = World::new(&spec, 0);

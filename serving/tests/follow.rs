@@ -1,4 +1,4 @@
-//! Several servers replay one log: one writes, the others follow, and any of them can take over where it ended.
+//! Several servers replay one log: one writes, the others follow, and any of them can be promoted.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
@@ -12,7 +12,7 @@ use tempograph_serving::{
     Export, Granularity, LogKind, LogSpec, MemoryLog, Readiness, Retraction, ServeSpec, Service, ServiceSpec,
 };
 
-/// A service that follows what stands in for a topic, started from an artifact of its own.
+/// A follower of a log that stands for a topic, started from its own artifact.
 fn follower(world: &World, name: &str, log: &Arc<MemoryLog>) -> Arc<Service> {
     let artifact = copy(world, name);
     let spec = ServiceSpec {
@@ -38,7 +38,7 @@ fn who_follows_has_the_state_of_who_writes_and_takes_over_where_it_ended() {
     let leader = with_log(&world.folder(), &without_snapshots(), log.clone());
     let events = with_ids(world.new_events(SEEN..EVENTS));
     ingest(&leader, &events[..20]).unwrap();
-    // One was there from early on, the other comes late.
+    // One follower starts early, the other later.
     let early = follower(&world, "early", &log);
     ingest(&leader, &events[20..40]).unwrap();
     leader.retract(&["event-3".into(), "event-30".into()]).unwrap();
@@ -55,7 +55,7 @@ fn who_follows_has_the_state_of_who_writes_and_takes_over_where_it_ended() {
     }
     let unfit = leader.promote(soon()).unwrap_err().to_string();
     assert_eq!(unfit, "there is nobody to take over from: the server is ready");
-    // The last events are in the log when it is gone, and perhaps seen by nobody else.
+    // The last events are in the log when the leader is gone; the followers may not have applied them.
     ingest(&leader, &events[60..80]).unwrap();
     drop(leader);
     assert_eq!(early.promote(soon()).unwrap().log_seq, SEEN as u64 + 80);
@@ -74,7 +74,7 @@ fn who_follows_has_the_state_of_who_writes_and_takes_over_where_it_ended() {
     for follower in [&early, &late] {
         assert_eq!(saved(&follower.engine()), saved(&engine));
     }
-    // What stood on its shelf while it followed is where it goes on.
+    // A follower restarts from the snapshot that it wrote while it followed.
     drop(late);
     let again = Service::with_log(
         &world.folder().with_file_name("late"),

@@ -1,4 +1,4 @@
-//! What a client meets.
+//! The HTTP interface, as a client sees it.
 mod common;
 
 use std::io::Write;
@@ -168,7 +168,7 @@ fn a_late_event_is_refused_with_both_times_and_its_request_with_it() {
     );
     assert!(server.service.engine().history().to_store() == world.history.to_store());
     let (_, metrics) = server.send_text("GET", "/metrics", "");
-    // Reads of the past are no late events.
+    // Reads at an earlier time are not counted as late events.
     assert!(metrics.contains("tempograph_late_requests_total 2"), "{metrics}");
 }
 
@@ -188,7 +188,7 @@ fn a_new_node_appears_with_its_first_event() {
     let world = World::new(&small(), 2);
     let server = Running::start(&world);
     let before = server.service.engine().history().nodes();
-    // 500 is new on both sides, which makes two nodes; nobody knows it before.
+    // 500 is new on both sides, which makes two nodes; it is unknown before.
     assert_eq!(server.post("/v1/score", &json!({ "queries": [now(500, 500)] })).0, 404);
     let event = NewEvent {
         src: 500,
@@ -283,7 +283,7 @@ fn health_and_metrics_tell_what_happened() {
         format!("tempograph_nodes {}", world.set.nodes),
         format!("tempograph_version {}", world.history.version() + 7),
         format!("tempograph_model{{version=\"{}\"}} 1", server.service.engine().manifest().model_version()),
-        // Both ends had to be embedded.
+        // Both ends had to be computed.
         "tempograph_embeddings_asked_total 2".into(),
         "tempograph_touched_fraction 1".into(),
         "tempograph_hit_rate 0".into(),
@@ -336,7 +336,7 @@ fn a_request_in_flight_is_finished_before_the_server_stops() {
     let mut stream = TcpStream::connect(server.address).unwrap();
     let (first, rest) = text.split_at(text.len() - 100);
     stream.write_all(first.as_bytes()).unwrap();
-    // The head has been read once another request on a later connection is answered.
+    // When a request on a later connection is answered, the server has read the head of the first.
     server.get("/health/live");
     server.ask_to_stop();
     std::thread::sleep(Duration::from_millis(100));

@@ -1,4 +1,4 @@
-//! The log of record in a topic, against the client library's own mock of a cluster.
+//! The log of record in a topic, with the client library's own mock of a cluster.
 #![cfg(feature = "kafka")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;

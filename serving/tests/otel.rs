@@ -14,7 +14,7 @@ use tempograph_serving::{LogKind, ServeSpec};
 use tonic::codegen::{BoxFuture, Service};
 use tonic::{Request, Response, Status};
 
-/// As much of OTLP as is looked at.
+/// The part of OTLP that the test reads.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Export {
     #[prost(message, repeated, tag = "1")]
@@ -56,7 +56,7 @@ struct Attribute {
 #[derive(Clone, PartialEq, prost::Message)]
 struct Thanks {}
 
-/// Keeps what it is sent.
+/// Stores the spans that it receives.
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Vec<Span>>>);
 
@@ -76,7 +76,7 @@ impl Service<Request<Export>> for Collector {
     }
 }
 
-/// A collector on a free port.
+/// Starts a collector on a free port.
 fn collect() -> (SocketAddr, Collector) {
     let collector = Collector::default();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -125,7 +125,7 @@ fn a_request_is_a_span_of_its_callers_trace_with_its_stages_below_it() {
         assert!(begun.elapsed() < Duration::from_secs(20), "the server does not come up");
         std::thread::sleep(Duration::from_millis(20));
     }
-    // Nobody's requests are traced here, but those whose caller wants it.
+    // By the settings no request is traced. This one is, because its caller's trace is sampled.
     let parent = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
     assert_eq!(ask("/v1/score", parent, r#"{"queries":[{"src":1,"dst":2}]}"#), Some(200));
     let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! What is served is what was trained.
+//! A served model gives the scores of training.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
@@ -24,14 +24,15 @@ fn walks() -> Option<WalkSpec> {
     Some(WalkSpec { layers: 2, width: 12, decay: Some(2e-4), seed: 3 })
 }
 
-/// Every kind of the registry, small, with static memory and without, and settings of a TGN that take every way through view and observe.
+/// Every registered kind, small, with and without static memory, and TGN settings that together cover all ways through
+/// view and observe.
 fn variants() -> Vec<ModelSpec> {
     let kinds = Registry::default().kinds().iter().map(|kind| narrow(&kind.settings())).collect::<Vec<_>>();
     let with_static: Vec<ModelSpec> = kinds.iter().filter_map(with_static_memory).collect();
     kinds.into_iter().chain(with_static).chain(variants_of_tgn().into_iter().map(ModelSpec::from)).collect()
 }
 
-/// The same settings with widths that a test can bear.
+/// The same settings with small widths, so that the test is fast.
 fn narrow(spec: &ModelSpec) -> ModelSpec {
     let mut table = toml::Table::try_from(spec).unwrap();
     for (key, value) in [("memory", 8), ("time", 6), ("width", 8), ("neighbours", 4)] {
@@ -45,7 +46,7 @@ fn narrow(spec: &ModelSpec) -> ModelSpec {
     Registry::default().read(table).unwrap()
 }
 
-/// The same settings with static memory, of kinds that may read any: what nodes show is then not all zeros.
+/// The same settings with static memory, for kinds that can read it; node inputs are then not all zeros.
 fn with_static_memory(spec: &ModelSpec) -> Option<ModelSpec> {
     let mut table = toml::Table::try_from(spec).unwrap();
     table.get_mut("static")?.as_table_mut()?.insert("how".into(), "add".into());
@@ -197,7 +198,7 @@ fn a_ranking_by_rows_of_pairs_is_that_of_one_view_with_all_pairs() {
     for spec in [tncn, TgnSpec { common_neighbours: true, ..small() }.into()] {
         let world = World::new(&spec, 3);
         let (engine, log) = (world.engine(), &world.set.log);
-        // Each destination of the log once, by its number in the data and as a node.
+        // Each destination of the log once, as external id and as node.
         let mut names: Vec<(u64, NodeId)> =
             world.new_events(0..EVENTS).iter().map(|event| event.dst).zip(log.dst().iter().copied()).collect();
         names.sort_unstable();

@@ -1,4 +1,4 @@
-//! Weights are changed under load, and back, and nobody notices but by the answers' names.
+//! Weights are replaced under load, and back. Clients notice it only by the version in the answers.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
@@ -13,7 +13,7 @@ use tempograph_framework::{Features, History, SliceModel};
 use tempograph_models::ModelSpec;
 use tempograph_serving::{Engine, Granularity, PairQuery, ServeSpec, Service};
 
-/// The same stream, and a model that learned something else from the first `seen` of it.
+/// The same stream, with a model that learned something else from its first `seen` events.
 fn other(features: usize, seen: usize) -> World {
     let mut world = World::new(&small(), features);
     let widths = world.model.program().inputs().features;

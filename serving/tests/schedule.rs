@@ -1,4 +1,4 @@
-//! Reads through the scheduler are answered as the engine answers, in time or not at all.
+//! Reads through the scheduler have the answers of the engine, and are in time or refused.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
@@ -102,7 +102,7 @@ fn a_rank_in_chunks_is_the_rank_in_one() {
 
 #[test]
 fn reads_with_tighter_deadlines_are_answered_while_a_long_rank_is_under_way() {
-    // One thread computes, and each candidate is a chunk: the rank takes far longer than a score.
+    // There is one thread, and each candidate is a chunk, so the rank takes far longer than a score.
     let setting = setting(&SchedulerSpec { chunk: 1, workers: 1, ..SchedulerSpec::default() });
     let known: Vec<u64> = setting.world.queries(SEEN..EVENTS).iter().map(|pair| pair.dst).collect();
     let candidates: Vec<u64> = known.into_iter().cycle().take(20_000).collect();
@@ -164,7 +164,7 @@ fn an_answer_is_no_older_than_its_bound() {
     let setting = setting(&SchedulerSpec::default());
     let query = [PairQuery { src: 1, dst: 2, time: None }];
     let bound = Duration::from_millis(30);
-    // How many events had been taken at some moments.
+    // How many events had been submitted at some times.
     let mut taken = Vec::new();
     for event in setting.world.new_events(SEEN..SEEN + 60) {
         let accepted = IngestRequest { events: vec![event], granularity: Granularity::Event, ack: Ack::Accepted };

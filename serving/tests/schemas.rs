@@ -1,5 +1,5 @@
-//! The Rust of the gRPC schemas is what the schemas say: `cargo test -p tempograph-serving --features schemas --test schemas`, and with
-//! `-- --ignored` it is written anew.
+//! The generated Rust code matches the gRPC schemas:
+//! `cargo test -p tempograph-serving --features schemas --test schemas`. With `-- --ignored` it is generated again.
 #![cfg(feature = "schemas")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -9,13 +9,13 @@ fn proto() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("proto")
 }
 
-/// Files by their schema: name, and what the generator calls it.
+/// Generated files: their name, and the generator's name for them.
 const FILES: [(&str, &str); 2] = [("open_inference.rs", "inference.rs"), ("tempograph.rs", "tempograph.v1.rs")];
 
 fn generated() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let schemas = protox::compile(["tempograph.proto", "open_inference.proto"], [proto()]).unwrap();
-    // Clients bring their own connection.
+    // Clients provide their own connection.
     let generator = tonic_prost_build::configure().build_transport(false).bytes(".inference").out_dir(folder.path());
     generator.compile_fds(schemas).unwrap();
     folder

@@ -1,4 +1,4 @@
-//! A service takes events in one order, each once, and answers when it was asked to.
+//! A service applies events in one order, each once, and acknowledges them at the requested level.
 mod common;
 
 use std::sync::Arc;
@@ -40,7 +40,7 @@ fn an_event_told_again_under_its_id_happens_once() {
     let twice = [&events[..5], &events[..5]].concat();
     let receipt = ingest(&service, &twice).unwrap();
     assert_eq!((receipt.accepted, receipt.duplicates, receipt.position.log_seq), (5, 5, SEEN as u64 + 5));
-    // Known ones may be late, and may stand among new ones.
+    // Known events may be late, and may be among new ones.
     let receipt = ingest(&service, &events[2..10]).unwrap();
     assert_eq!((receipt.first_seq, receipt.accepted, receipt.duplicates), (SEEN as u64 + 5, 5, 3));
     drop(service);
@@ -119,7 +119,7 @@ fn a_late_event_is_refused_by_name_and_takes_its_request_with_it() {
         panic!("a late event was taken")
     };
     assert_eq!((place.as_str(), service.status().late_refused), ("events[2].time", 1));
-    // What stands in line counts as having happened, and what was refused does not.
+    // Enqueued events count as seen, and refused ones do not.
     ingest(&service, &world.new_events(SEEN..SEEN + 2)).unwrap();
     assert_eq!(service.position().log_seq, SEEN as u64 + 2);
 }
@@ -139,7 +139,7 @@ fn with_apply_now_a_late_event_happens_at_the_newest_time_in_every_run() {
     engine.observe(&[&on_time[..5], &[now], &on_time[5..6]].concat(), Granularity::Event).unwrap();
     assert_eq!(saved(&service.engine()), saved(&engine));
     drop(service);
-    // The policy of the day does not change what has happened.
+    // A later policy does not change what was applied.
     assert_eq!(saved(&open(&world.folder(), &without_snapshots()).engine()), saved(&engine));
 }
 
@@ -206,7 +206,7 @@ fn a_full_disk_refuses_events_and_answers_reads_until_there_is_room() {
             "the log of record scripted cannot be used: No space left on device (os error 28)"
         );
     }
-    // Not even what asks for no more than a place in line is taken now.
+    // Even events with the lowest acknowledgement are refused now.
     assert!(matches!(service.ingest(request(&events[10..11], Ack::Accepted)), Err(IngestError::Log(_))));
     assert!(service.status().log_failing);
     assert_eq!((service.readiness(), service.position().log_seq), (Readiness::Ready, SEEN as u64 + 10));
@@ -254,7 +254,7 @@ fn a_retraction_of_a_failed_write_that_is_found_in_the_log_happens_and_lateness_
     log.full.store(true, Ordering::Relaxed);
     assert!(service.retract(&["event-19".into()]).is_err());
     log.full.store(false, Ordering::Relaxed);
-    // Until the retraction is found.
+    // Until the retraction appears in the log.
     while !ingest(&service, &events[20..]).unwrap_err().to_string().contains("tell these again") {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -373,7 +373,7 @@ fn idle_nodes_are_forgotten_in_the_same_place_after_a_restart_whatever_the_setti
 
 #[test]
 fn a_running_server_forgets_idle_nodes_by_itself_and_a_replay_forgets_the_same() {
-    /// More than pass between two looks for idle nodes.
+    /// More events than between two searches for idle nodes.
     const TOLD: usize = 12_500;
     let set = Dataset::from_spec("synthetic:events=13000,users=3000,items=2000").unwrap();
     let world = World::of(&small(), set);
@@ -389,7 +389,7 @@ fn a_running_server_forgets_idle_nodes_by_itself_and_a_replay_forgets_the_same()
     for request in world.new_events(SEEN..SEEN + TOLD).chunks(500) {
         server.ingest(request, "event");
     }
-    // What is looked for after the last event may still stand in line.
+    // The search after the last event may still be in the queue.
     let deadline = soon();
     while expired(&server) == 0 && std::time::Instant::now() < deadline {
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -400,7 +400,7 @@ fn a_running_server_forgets_idle_nodes_by_itself_and_a_replay_forgets_the_same()
     server.ask_to_stop();
     server.wait().unwrap();
     drop(server);
-    // Only the log says so now: these settings forget nobody.
+    // Only the log has the expiries: these settings have no time to live.
     let replayed = open(&world.folder(), &without_snapshots());
     assert_eq!(replayed.engine().stats().expired, forgotten);
     assert_eq!(saved(&replayed.engine()), before);
@@ -408,7 +408,7 @@ fn a_running_server_forgets_idle_nodes_by_itself_and_a_replay_forgets_the_same()
 
 #[test]
 fn events_wait_for_a_part_of_a_look_for_idle_nodes_and_a_replay_does_the_same_in_between() {
-    /// Nodes of a part.
+    /// Nodes searched in one part.
     const PART: u32 = 8192;
     let set = Dataset::from_spec("synthetic:events=2000,users=10000,items=10000").unwrap();
     let world = World::of(&small(), set);
@@ -423,7 +423,7 @@ fn events_wait_for_a_part_of_a_look_for_idle_nodes_and_a_replay_does_the_same_in
         while log.begun.load(Ordering::SeqCst) == begun {
             std::thread::yield_now();
         }
-        // The first part is being written, and these stand behind it.
+        // The first part is being appended, and this event is enqueued after it.
         let told = service.submit(request(&world.new_events(1500..1501), Ack::Applied)).unwrap();
         log.hold(false);
         told.wait().unwrap();

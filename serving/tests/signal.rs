@@ -1,4 +1,4 @@
-//! A served artifact stops when the system asks it to, or when it cannot be brought up to its log.
+//! A server stops at a signal, or when its artifact cannot be brought up to its log.
 #![cfg(unix)]
 mod common;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{SEEN, World, request, response, small};
 use tempograph_serving::{EmbeddedLog, Entry, Granularity, Log, LogSpec, Mutation, ServeSpec};
 
-/// An answer, once there is a server.
+/// The answer, once the server listens.
 fn ask(address: SocketAddr) -> String {
     for _ in 0..200 {
         if let Ok(mut stream) = TcpStream::connect(address)
@@ -25,7 +25,7 @@ fn ask(address: SocketAddr) -> String {
     panic!("nobody answers on {address}")
 }
 
-/// One server at a time: a signal is for all of a process.
+/// One server at a time, because a signal reaches the whole process.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn free() -> SocketAddr {

@@ -1,4 +1,4 @@
-//! Who may do what: bearer tokens with roles.
+//! Authorization: bearer tokens with roles.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::access::error::{ApiError, ErrorKind};
 
-/// What a caller may do. One role includes no other.
+/// The permissions of a caller. No role includes another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// Tell events, and take them back.
+    /// Submit and retract events.
     Ingest,
-    /// Ask, and see the metrics.
+    /// Query, and read the metrics.
     Read,
-    /// Reload, roll back, take snapshots, drain, expire.
+    /// Reload, roll back, take snapshots, drain, expire, promote.
     Admin,
 }
 
@@ -39,8 +39,8 @@ impl Role {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthSpec {
-    /// What a caller without a token may do; left out, `read` and `ingest` where there are no tokens and nothing where there are.
-    /// `admin` is never among them.
+    /// The roles of a caller without a token. Left out, `read` and `ingest` if there are no tokens, and none if there
+    /// are. `admin` is not allowed here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anonymous: Option<Vec<Role>>,
     /// Tokens.
@@ -48,13 +48,14 @@ pub struct AuthSpec {
     pub tokens: Vec<TokenSpec>,
 }
 
-/// A token: its name, its roles, and exactly one of `sha256`, `env` and `file`, so that a spec need hold no secret.
+/// A token: its name, its roles, and exactly one of `sha256`, `env` and `file`. So a spec does not have to contain a
+/// secret.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSpec {
-    /// What its holder is called in logs; also the tenant the scheduler is fair to.
+    /// The holder's name in logs. It is also the tenant in the scheduler.
     pub name: String,
-    /// What its holder may do.
+    /// The holder's roles.
     pub roles: Vec<Role>,
     /// SHA-256 of the token, in hex: `printf %s TOKEN | sha256sum`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,12 +63,12 @@ pub struct TokenSpec {
     /// An environment variable that holds the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
-    /// A file that holds the token; white space around it does not count.
+    /// A file that holds the token; white space around it is ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
 }
 
-/// Shortest token that is taken, in bytes.
+/// Shortest allowed token, in bytes.
 const SHORTEST: usize = 16;
 
 impl AuthSpec {
@@ -97,17 +98,17 @@ impl AuthSpec {
     }
 }
 
-/// Who calls, and for whom.
+/// The caller of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    /// Name of the token, if one was shown.
+    /// Name of the token, if there is one.
     pub name: Option<Arc<str>>,
     roles: u8,
 }
 
 impl Caller {
     /// # Errors
-    /// 401 for a caller without a token, 403 for one whose token does not do.
+    /// 401 for a caller without a token, 403 for a token without the role.
     pub fn require_role(&self, role: Role) -> Result<(), ApiError> {
         match (self.roles & role.bit() != 0, &self.name) {
             (true, _) => Ok(()),
@@ -130,7 +131,7 @@ struct Token {
     roles: u8,
 }
 
-/// Tells callers apart.
+/// Finds the caller of a token.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     anonymous: u8,
@@ -138,10 +139,10 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    /// Reads the tokens from where the spec says they are.
+    /// Reads the tokens from the sources that the spec names.
     ///
     /// # Errors
-    /// A sentence naming the token and what is wrong with it, without the token.
+    /// A sentence naming the token's name and the fault, without the token itself.
     pub fn open(spec: &AuthSpec) -> Result<Authenticator, String> {
         spec.check()?;
         let tokens = spec.tokens.iter().map(Token::read).collect::<Result<Vec<_>, _>>()?;
@@ -149,15 +150,15 @@ impl Authenticator {
         Ok(Authenticator { anonymous: bits(spec.anonymous.as_ref().unwrap_or(&by_default)), tokens })
     }
 
-    /// Whether anyone may tell events or ask.
+    /// Whether callers without a token may submit events or query.
     pub fn is_open(&self) -> bool {
         self.anonymous != 0
     }
 
-    /// Who calls, by the value of the header `authorization`. Takes as long for one token as for another.
+    /// The caller, from the value of the header `authorization`. The time is the same for every token.
     ///
     /// # Errors
-    /// A header that is not `Bearer TOKEN`, or a token nobody knows.
+    /// A header that is not `Bearer TOKEN`, or an unknown token.
     pub fn caller(&self, authorization: Option<&[u8]>) -> Result<Caller, ApiError> {
         let Some(value) = authorization else { return Ok(Caller { name: None, roles: self.anonymous }) };
         let refuse = |fact| Err(ApiError::new(ErrorKind::Unauthenticated, fact));

@@ -1,4 +1,4 @@
-//! Why a request has no answer, as every interface says it.
+//! The errors of requests, in the form of each interface.
 
 use std::time::Duration;
 
@@ -11,47 +11,47 @@ use tonic::{Code, Status};
 use crate::RequestError;
 use crate::schedule::ReadError;
 
-/// Kinds of refusal. Each has one HTTP status, one gRPC status and one word that clients can tell it by.
+/// Kinds of refusal. Each has one HTTP status, one gRPC status and one code word for clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ErrorKind {
-    /// Not the JSON, tensor or header that is wanted.
+    /// Not the expected JSON, tensor or header.
     Malformed,
-    /// No token, or one that nobody knows.
+    /// No token, or an unknown one.
     Unauthenticated,
     /// A token without the role.
     Forbidden,
-    /// An id nobody was known by so far.
+    /// No node has this id.
     UnknownNode,
     /// No such route, model or tensor.
     NotFound,
-    /// The route takes other methods.
+    /// The route has other methods.
     WrongMethod,
     /// The request did not arrive in time.
     SlowRequest,
     /// A time before the newest event.
     Late,
-    /// It does not go with what the server is doing or has done.
+    /// The request conflicts with what the server is doing or has done.
     Conflict,
-    /// More than one request may hold.
+    /// The request has more entries than are allowed.
     TooLarge,
-    /// A content type or coding that is not read.
+    /// A content type or coding that is not supported.
     WrongMedia,
-    /// A value that will not do.
+    /// An invalid value.
     Invalid,
-    /// As much waits as may.
+    /// A queue is full.
     Busy,
-    /// A bug, or weights gone wrong.
+    /// A bug, or an answer that is not finite.
     Internal,
     /// Not ready yet, or stopping.
     Unavailable,
     /// The deadline has passed.
     Deadline,
-    /// What the answer has to have seen is not there in time.
+    /// The required events were not applied in time.
     Stale,
 }
 
 impl ErrorKind {
-    /// Status over HTTP, status over gRPC, and the word.
+    /// Status over HTTP, status over gRPC, and code word.
     const fn facts(self) -> (u16, Code, &'static str) {
         match self {
             ErrorKind::Malformed => (400, Code::InvalidArgument, "malformed"),
@@ -87,13 +87,13 @@ impl ErrorKind {
     }
 }
 
-/// A refusal: what kind, what is the matter, when to try again, and what else a client should know.
+/// A refusal: its kind, a sentence, when to try again, and more fields for the client.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
     pub kind: ErrorKind,
     pub error: String,
     pub retry_after: Option<Duration>,
-    /// More fields of the JSON form: how far a stream of events came.
+    /// More fields of the JSON form, such as the counts of a stream.
     pub more: Map<String, Value>,
 }
 
@@ -106,18 +106,18 @@ impl ApiError {
         ApiError::new(ErrorKind::TooLarge, format!("the body is larger than {bytes} bytes"))
     }
 
-    /// A panic on the way to the answer.
+    /// The refusal after a panic.
     pub fn broken() -> ApiError {
         ApiError::new(ErrorKind::Internal, "the answer broke off: this is a bug, and the server's log says where")
     }
 
-    /// With one more field of the JSON form.
+    /// Adds a field to the JSON form.
     pub fn with(mut self, field: &str, value: impl Into<Value>) -> ApiError {
         self.more.insert(field.into(), value.into());
         self
     }
 
-    /// With the place in front of what is the matter.
+    /// Puts the place of the fault in front of the sentence.
     pub fn at(mut self, place: impl std::fmt::Display) -> ApiError {
         self.error = format!("{place}: {}", self.error);
         self
@@ -154,7 +154,8 @@ impl From<ReadError> for ApiError {
 }
 
 impl IntoResponse for ApiError {
-    /// `{"error": "…", "code": "…"}` with what else there is to know; `retry-after` is in whole seconds, `retry_after_ms` says it better.
+    /// `{"error": "…", "code": "…"}` and more fields. `retry-after` is in whole seconds; `retry_after_ms` is more
+    /// precise.
     fn into_response(self) -> Response {
         let mut body = json!({ "error": self.error, "code": self.kind.word() });
         if let Value::Object(fields) = &mut body {
@@ -177,7 +178,7 @@ impl IntoResponse for ApiError {
 }
 
 impl From<ApiError> for Status {
-    /// The word is in the metadata as `tempograph-code`, when to try again as `grpc-retry-pushback-ms`.
+    /// The code word is in the metadata as `tempograph-code`, the time until a retry as `grpc-retry-pushback-ms`.
     fn from(refused: ApiError) -> Status {
         let mut status = Status::new(refused.kind.code(), refused.error);
         let metadata = status.metadata_mut();

@@ -1,4 +1,4 @@
-//! Bounds on what a client may ask of a server.
+//! Bounds on the requests of clients.
 
 use std::time::Duration;
 
@@ -19,17 +19,18 @@ pub struct LimitsSpec {
     pub events: usize,
     /// Most pairs of one request; at most 50,000.
     pub pairs: usize,
-    /// Most candidates a request may name; at most 50,000.
+    /// Most candidates that one request names; at most 50,000.
     pub candidates: usize,
-    /// Connections open at once; the next is closed at once.
+    /// Most open connections; another one is closed at once.
     pub connections: usize,
-    /// HTTP/2 streams of one connection open at once.
+    /// Most open HTTP/2 streams of one connection.
     pub streams: u32,
-    /// Longest wait for a request's head and for a TLS handshake, and longest rest of a connection, in milliseconds.
+    /// Longest wait for a request's head and for a TLS handshake, and longest idle time of a connection, in
+    /// milliseconds.
     pub head_ms: u64,
     /// Longest wait for a request's body, or for the next piece of a stream, in milliseconds.
     pub body_ms: u64,
-    /// Longest deadline that is granted, in milliseconds: who asks for more is answered or refused by then.
+    /// Longest deadline, in milliseconds. A request with a later deadline is answered or refused by then.
     pub wait_ms: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Who may ask what, and why a request has no answer.
+//! Who may do what, and the errors of requests.
 pub(crate) mod auth;
 pub(crate) mod error;
 pub(crate) mod limits;

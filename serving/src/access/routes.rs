@@ -1,14 +1,14 @@
-//! Every route there is, and who may take it. A path that is not here is closed.
+//! All routes, with the role that each needs. A path that is not here is refused.
 
 use crate::access::auth::Role;
 
 /// A route over HTTP, or a method over gRPC.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Route {
-    /// As axum writes it; of a gRPC method, `/package.Service/Method`.
+    /// In axum's syntax; for a gRPC method, `/package.Service/Method`.
     pub path: &'static str,
     pub method: &'static str,
-    /// What a caller must be allowed to do; `None` for what anyone may know.
+    /// The role that a caller needs; `None` for open routes.
     pub role: Option<Role>,
 }
 
@@ -26,9 +26,9 @@ const fn open(path: &'static str) -> Route {
 
 const READ: Option<Role> = Some(Role::Read);
 
-/// All of them.
+/// All routes.
 pub(crate) const ROUTES: &[Route] = &[
-    // What it shows it asks for with its reader's own token.
+    // The page itself is open. Its requests carry the token of its user.
     get("/", None),
     post("/v1/events", Role::Ingest),
     post("/v1/events/stream", Role::Ingest),
@@ -82,7 +82,7 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 impl Route {
-    /// Whether it tells how far a server is that replays its log, and so does not wait for that.
+    /// Whether it reports the progress of a replay, and so answers before the replay is complete.
     pub fn reports_status(&self) -> bool {
         matches!(self.path, "/v1/status" | "/metrics" | "/tempograph.v1.Admin/Status")
     }
@@ -93,7 +93,7 @@ impl Route {
     }
 }
 
-/// The place of a path in [`ROUTES`].
+/// The index of a path in [`ROUTES`].
 pub(crate) fn place(path: &str) -> Option<usize> {
     ROUTES.iter().position(|route| route.path == path)
 }

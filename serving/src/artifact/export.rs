@@ -1,4 +1,4 @@
-//! Writing an artifact: everything a server needs, whole or not at all.
+//! Writes an artifact: everything that a server needs, whole or not at all.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,27 +17,28 @@ use crate::artifact::manifest::{
 use crate::artifact::names::Names;
 use crate::artifact::open;
 
-/// A model and the history it has made, to be written as an artifact.
+/// A model and its history, to be written as an artifact.
 ///
-/// The folder holds `manifest.json` ([`Manifest`]), `spec.toml` (the model's settings), `weights.safetensors` (dotted names),
-/// `history.safetensors` ([`History::to_store`]), `ids.safetensors` (the user's own ids: `own [N]`, `side [N]`, and `destinations`,
-/// the nodes acted on so far) and, where the model reads features, `features.safetensors`: `node [N, F]`, and of the edge features
-/// only the rows the history still refers to, `edge.event [M]` and `edge.row [M, E]`; where it reads static memory, `static [N, S]`.
+/// The folder holds `manifest.json` ([`Manifest`]), `spec.toml` (the model's settings), `weights.safetensors` (dotted
+/// names), `history.safetensors` ([`History::to_store`]) and `ids.safetensors`: the user's own ids `own [N]` and
+/// `side [N]`, and `destinations`, the nodes that were a destination so far. Where the model reads features, it holds
+/// `features.safetensors`: `node [N, F]`, and the rows of the edge features that the history still refers to,
+/// `edge.event [M]` and `edge.row [M, E]`; where the model reads static memory, `static [N, S]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Export<'a> {
-    /// What was learned.
+    /// The trained model.
     pub model: &'a SliceProgram,
-    /// What it has seen: the first events of the dataset's log, in order.
+    /// The history: the first events of the dataset's log, in order.
     pub history: &'a History,
-    /// What was observed.
+    /// The dataset of the events.
     pub dataset: &'a Dataset,
     /// Events a batch in training.
     pub batch: usize,
-    /// Whether an artifact that is there already is replaced.
+    /// Whether an existing artifact is replaced.
     pub replace: bool,
 }
 
-/// `spec.toml`.
+/// The content of `spec.toml`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SpecFile {
@@ -45,10 +46,10 @@ pub(crate) struct SpecFile {
 }
 
 impl Export<'_> {
-    /// Writes the folder `dir`, which appears whole or not at all, and only if it can be opened again.
+    /// Writes the folder `dir`. It appears whole or not at all, and only if it can be opened again.
     ///
     /// # Errors
-    /// [`ArtifactError`]; what stood at `dir` then still stands.
+    /// [`ArtifactError`]; then `dir` is unchanged.
     pub fn write(&self, dir: &Path) -> Result<Manifest, ArtifactError> {
         self.check()?;
         let history = self.history.to_store();
@@ -69,7 +70,7 @@ impl Export<'_> {
         })
     }
 
-    /// Refuses parts that do not belong together.
+    /// Refuses a model, a history and a dataset that do not belong together.
     fn check(&self) -> Result<(), ArtifactError> {
         let (history, set) = (self.history, self.dataset);
         let known = history.features().static_memory.as_ref().map_or(0, |rows| rows.width());
@@ -103,7 +104,7 @@ impl Export<'_> {
         Err(ArtifactError::Inconsistent { fact })
     }
 
-    /// Width of the static memory the model reads.
+    /// Width of the static memory that the model reads.
     fn static_width(&self) -> usize {
         self.widths().static_memory
     }
@@ -131,7 +132,8 @@ impl Export<'_> {
         }
     }
 
-    /// The features a server may be asked for: those of all nodes, and of the events the history still refers to.
+    /// The features that a server may need: those of all nodes, and those of the events that the history still refers
+    /// to.
     fn features(&self, history: &Store) -> Option<Store> {
         let mut store = Store::default();
         if let (true, Some(rows)) = (self.widths().edge > 0, self.dataset.log.features()) {
@@ -152,8 +154,8 @@ impl Export<'_> {
     }
 }
 
-/// Lets the folder `dir` appear whole or not at all: `fill` fills it under another name, and writes its manifest last. An artifact that
-/// stands there is replaced if `replace` says so.
+/// Makes the folder `dir` appear whole or not at all. `fill` fills it under another name, and writes its manifest last.
+/// An existing artifact is replaced if `replace` is true.
 pub(crate) fn appear(
     dir: &Path,
     replace: bool,
@@ -167,13 +169,13 @@ pub(crate) fn appear(
         Ok(manifest)
     });
     if written.is_err() {
-        // The first error is the one to tell; what is left of the folder is only in the way.
+        // The error above is returned, so an error of this clean-up is ignored.
         let _ = fs::remove_dir_all(&fresh);
     }
     written
 }
 
-/// Writes the settings and, with sizes and checksums of them and of the files `arrays`, the manifest.
+/// Writes the settings and the manifest, which holds sizes and checksums of the settings and of the files `arrays`.
 pub(crate) fn seal(
     dir: &Path,
     manifest: Manifest,
@@ -196,7 +198,7 @@ pub(crate) fn seal(
     Ok(manifest)
 }
 
-/// Whether an artifact at `dir` is to step aside.
+/// Whether an artifact at `dir` has to be moved away.
 fn make_room(dir: &Path, replace: bool) -> Result<bool, ArtifactError> {
     if !dir.exists() || fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none()) {
         return Ok(false);
@@ -205,7 +207,7 @@ fn make_room(dir: &Path, replace: bool) -> Result<bool, ArtifactError> {
     if replaceable && replace { Ok(true) } else { Err(ArtifactError::Occupied { path: dir.to_owned(), replaceable }) }
 }
 
-/// Events that stand in kept links, waiting mail or the newest tick, ascending.
+/// Events in neighbour lists, waiting mail or the newest tick, ascending.
 fn referred_to(history: &Store) -> Vec<u64> {
     let of = |name| history.get::<u64>(name).unwrap_or_default();
     let mut events: Vec<u64> = ["mail.event", "link.event", "pending.id"].into_iter().flat_map(of).copied().collect();
@@ -218,13 +220,14 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
     write_atomic(path, bytes).map_err(ArtifactError::io(path))
 }
 
-/// A hidden neighbour of `dir`, on the same file system and this process's own.
+/// A hidden path next to `dir`, on the same file system, with a name of this process.
 fn sibling(dir: &Path, what: &str) -> PathBuf {
     let name = dir.file_name().unwrap_or("artifact".as_ref()).to_string_lossy();
     dir.with_file_name(format!(".{name}.{what}-{}", std::process::id()))
 }
 
-/// Moves `fresh` to `dir`. An artifact that is there steps aside first: a folder cannot be renamed onto a full one.
+/// Moves `fresh` to `dir`. An existing artifact is moved away first, since a folder cannot be renamed onto a folder
+/// with content.
 fn put_in_place(fresh: &Path, dir: &Path, replaces: bool) -> io::Result<()> {
     if replaces {
         let old = sibling(dir, "replaced");

@@ -1,4 +1,4 @@
-//! Constant features of events and nodes, in stores that grow while they are read.
+//! Constant features of events and nodes, in stores that grow while other threads read them.
 
 use std::cell::UnsafeCell;
 use std::sync::{Arc, OnceLock};
@@ -7,27 +7,27 @@ use rustc_hash::FxHashMap;
 use tempograph_framework::Table;
 use tempograph_kernels::Rows;
 
-/// Rows of the first bucket; each further one holds twice as many.
+/// Rows of the first bucket; each next bucket has twice as many.
 const FIRST_BUCKET: usize = 1024;
-/// Buckets enough for any number of events.
+/// Number of buckets; enough for any number of events.
 const BUCKETS: usize = 48;
 
-/// Edge features by event id: the rows an artifact kept, and those of the events that arrived since.
+/// Edge features by event id: the rows of an artifact, and those of the events since.
 ///
-/// A row never moves once it is stored, so rows are appended while others are read. Rows are not given up while the store
-/// lives: a server's memory grows with the events it is told of that have features, a bucket at a time.
+/// A stored row never moves, so rows are appended while others are read. Rows are never deleted: a server's memory
+/// grows with its events that have features, a bucket at a time.
 #[derive(Debug)]
 pub struct EdgeStore {
     width: usize,
     kept: FxHashMap<u64, u32>,
     /// `[kept, E]`.
     kept_rows: Vec<f32>,
-    /// Id of the first event that is not kept from an artifact.
+    /// Id of the first event after those of the artifact.
     first: u64,
     buckets: [OnceLock<Bucket>; BUCKETS],
 }
 
-/// Rows of which each is written once.
+/// Rows that are each written once.
 #[derive(Debug)]
 struct Bucket {
     width: usize,
@@ -37,13 +37,13 @@ struct Bucket {
     written: Box<[OnceLock<()>]>,
 }
 
-// SAFETY: a row is written under its own `OnceLock`, by one thread and before anybody is shown it, and never again.
+// SAFETY: a row is written under its own `OnceLock`, by one thread, before any thread reads it, and never again.
 unsafe impl Sync for Bucket {}
 
 impl Bucket {
     fn new(rows: usize, width: usize) -> Bucket {
         let zeros = vec![0.0f32; rows * width].into_boxed_slice();
-        // SAFETY: an `UnsafeCell<f32>` lies in memory as an `f32` does.
+        // SAFETY: an `UnsafeCell<f32>` has the memory layout of an `f32`.
         let numbers = unsafe { Box::from_raw(Box::into_raw(zeros) as *mut [UnsafeCell<f32>]) };
         Bucket { width, numbers, written: (0..rows).map(|_| OnceLock::new()).collect() }
     }
@@ -52,13 +52,13 @@ impl Bucket {
         &self.numbers[slot * self.width..][..self.width]
     }
 
-    /// Writes a row, or says that it is written already.
+    /// Writes a row. An error means that it was written before.
     fn set(&self, slot: usize, row: &[f32]) -> Result<(), ()> {
         let mut first = false;
         self.written[slot].get_or_init(|| {
             first = true;
             for (cell, &number) in self.cells(slot).iter().zip(row) {
-                // SAFETY: the lock lets one thread in, once, and nobody reads the row before it is left.
+                // SAFETY: the lock admits one thread, once, and no thread reads the row before it is released.
                 unsafe { *cell.get() = number };
             }
         });
@@ -68,13 +68,13 @@ impl Bucket {
     fn get(&self, slot: usize) -> Option<&[f32]> {
         self.written[slot].get()?;
         let cells = self.cells(slot);
-        // SAFETY: the row has been written, which happens once: from now on it is only read.
+        // SAFETY: the row is written, which is done once. From now on it is only read.
         Some(unsafe { std::slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) })
     }
 }
 
 impl EdgeStore {
-    /// A store of rows of `width`: those of the events `kept`, and from the event `first` on whatever is appended.
+    /// A store of rows of `width`: those of the events `kept`, and then those that are appended, from event `first` on.
     ///
     /// # Panics
     /// If `rows` is not `[kept, width]`.
@@ -100,7 +100,7 @@ impl EdgeStore {
         assert!(rows.set(slot, row).is_ok(), "the features of event {event} are stored already");
     }
 
-    /// Whether it was made with a row of `event`.
+    /// Whether the artifact has a row of `event`.
     pub fn keeps(&self, event: u64) -> bool {
         event < self.first && self.kept.contains_key(&event)
     }
@@ -126,17 +126,17 @@ impl Rows for EdgeStore {
     }
 }
 
-/// Bucket of a row and its place there.
+/// Bucket of a row and the row's index in it.
 fn place(row: usize) -> (usize, usize) {
     let bucket = (row / FIRST_BUCKET + 1).ilog2() as usize;
     (bucket, row - FIRST_BUCKET * ((1 << bucket) - 1))
 }
 
-/// Edge features as a request sees them that brings events of its own, not observed yet.
+/// Edge features as a request with events in `during` sees them. These events are not observed yet.
 #[derive(Debug)]
 pub(crate) struct FeaturesWithDuring {
     pub stored: Arc<EdgeStore>,
-    /// Id of the first event the request brings.
+    /// Id of the first event in `during`.
     pub first: u64,
     pub brought: Table,
 }
@@ -154,7 +154,7 @@ impl Rows for FeaturesWithDuring {
     }
 }
 
-/// Node features of the nodes an artifact knew; a node that appeared since has zeros.
+/// Node features of the nodes of an artifact. Newer nodes have zeros.
 #[derive(Debug)]
 pub(crate) struct NodeFeatures {
     known: Table,

@@ -1,4 +1,4 @@
-//! What an artifact says about itself.
+//! The manifest of an artifact.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tempograph_framework::{Sides, StoreError, TimeUnit};
 use tempograph_models::{FeatureWidths, Program};
 
-/// Name of the manifest in its folder.
+/// File name of the manifest.
 pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const WEIGHTS: &str = "weights.safetensors";
 pub(crate) const HISTORY: &str = "history.safetensors";
@@ -18,48 +18,48 @@ pub(crate) const FEATURES: &str = "features.safetensors";
 pub(crate) const IDS: &str = "ids.safetensors";
 pub(crate) const SPEC: &str = "spec.toml";
 
-/// What `format` always says.
+/// The value of `format`.
 pub(crate) const FORMAT: &str = "tempograph-artifact";
 /// The version of the form that is written and read.
 pub(crate) const VERSION: u64 = 1;
 
-/// `manifest.json`: what the artifact holds and of what it was made.
+/// `manifest.json`: the content and the origin of an artifact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Always `tempograph-artifact`.
     pub format: String,
-    /// Version of the form; a reader refuses another.
+    /// Version of the form; other versions are refused.
     pub version: u64,
     /// Version of the program that wrote it.
     pub tempograph: String,
-    /// Kind of model.
+    /// The kind of model.
     pub model: String,
-    /// Events a batch in training. Replayed in batches of this size, the server's state is that of training.
+    /// Events a batch in training. A replay in batches of this size gives the state of training.
     pub batch: usize,
-    /// Events the history has seen.
+    /// Number of events that the history has seen.
     pub log_position: u64,
     /// Time of the newest of them, in ticks.
     pub newest: Option<i64>,
-    /// What a tick is.
+    /// The unit of a tick.
     pub time_unit: TimeUnit,
-    /// What it was trained on.
+    /// The dataset that the model was trained on.
     pub dataset: DatasetFacts,
-    /// Nodes the history has room for.
+    /// Number of nodes in the history.
     pub nodes: usize,
     /// One set of nodes, or the sources and destinations of the dataset.
     pub sides: Sides,
     /// Widths of the model.
     pub widths: Widths,
-    /// Size and checksum of every file beside the manifest.
+    /// Size and checksum of every other file of the folder.
     pub files: BTreeMap<String, FileFacts>,
 }
 
-/// The dataset an artifact was made of.
+/// The dataset of an artifact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetFacts {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Its checksum.
     pub sha256: String,
@@ -89,7 +89,7 @@ fn is_none(width: &usize) -> bool {
 }
 
 impl Widths {
-    /// Those of a program.
+    /// The widths of a program.
     pub(crate) fn of(program: &Program) -> Widths {
         let FeatureWidths { edge, node } = program.inputs().features;
         Widths {
@@ -102,13 +102,13 @@ impl Widths {
         }
     }
 
-    /// Whether the model reads any constant rows, so that there is a file of them.
+    /// Whether the model reads constant rows, so that there is a file of features.
     pub(crate) fn reads_features(&self) -> bool {
         self.edge + self.node + self.static_memory > 0
     }
 }
 
-/// What a file must be.
+/// The size and checksum of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileFacts {
@@ -119,7 +119,7 @@ pub struct FileFacts {
 }
 
 impl Manifest {
-    /// A name for the weights, which changes when they do.
+    /// A name for the weights. Other weights have another name.
     pub fn model_version(&self) -> String {
         let sha256 = self.files.get(WEIGHTS).map_or("", |file| file.sha256.as_str());
         format!("{}-{}", self.model, sha256.get(..12).unwrap_or(sha256))
@@ -135,18 +135,18 @@ impl FileFacts {
     }
 }
 
-/// An artifact that cannot be written or opened.
+/// Why an artifact cannot be written or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
-    /// The system refused.
+    /// The system's error.
     #[error("{}: {error}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error.
         error: io::Error,
     },
-    /// Something is there already.
+    /// The folder exists already.
     #[error("{} is there already{}", path.display(), if *replaceable { "; it is left alone unless it is to be replaced" } else { " and is not an artifact; it is left alone" })]
     Occupied {
         /// The folder.
@@ -160,20 +160,20 @@ pub enum ArtifactError {
         /// The folder.
         path: PathBuf,
     },
-    /// Written in another version of the form.
+    /// The artifact has another version of the form.
     #[error("{}: format version {found} is not the version {VERSION} this program reads; export the run again", path.display())]
     Version {
         /// The manifest.
         path: PathBuf,
-        /// The version it names.
+        /// The version in the manifest.
         found: u64,
     },
-    /// A file does not hold what it should.
+    /// The content of a file is not what it should be.
     #[error("{}: {fact}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, with its values.
+        /// The fault, with its values.
         fact: String,
     },
     /// A file of arrays cannot be written or read.
@@ -184,7 +184,7 @@ pub enum ArtifactError {
     Array {
         /// The file.
         path: PathBuf,
-        /// The array and what is wrong with it.
+        /// The array and its fault.
         error: StoreError,
     },
     /// Model, history and dataset do not belong together.

@@ -1,4 +1,4 @@
-//! What was exported: a model with the history it has seen, in one file that is verified whole.
+//! Artifacts: a folder with a model and the history that it has seen, verified when it is opened.
 pub(crate) mod export;
 pub(crate) mod features;
 pub(crate) mod manifest;

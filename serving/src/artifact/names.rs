@@ -1,27 +1,27 @@
-//! The user's own ids of the nodes, growing as new ones appear.
+//! The user's own ids of the nodes.
 
 use std::ops::Range;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tempograph_framework::{Dataset, NodeId, PartitionedMap, Side, Sides, Store, StoreError};
 
-/// Which node each of the user's ids is, and which nodes have been acted on so far.
+/// Maps the user's ids to nodes, and lists the nodes that were a destination so far.
 ///
-/// In a bipartite set user 7 and item 7 are two nodes. New nodes get the next free number whichever side they are on.
+/// In a bipartite set, user 7 and item 7 are two nodes. New nodes get the next free number on either side.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     bipartite: bool,
     /// `[N]`.
     own: Vec<u64>,
-    /// `[N]`, all of them sources in a one-mode set.
+    /// `[N]`; in a one-mode set all nodes are sources.
     side: Vec<Side>,
     node_of: PartitionedMap<(Side, u64), NodeId>,
-    /// Nodes that were the destination of an event so far, in the order they first were; who comes last takes the place of one that is
-    /// forgotten. There is room for all nodes.
+    /// Nodes that were the destination of an event so far, in order of their first event as destination. The last one
+    /// moves to the index of an expired one. Capacity is reserved for all nodes.
     destinations: Vec<NodeId>,
-    /// `[N]` one more than the place of each node among them, 0 for one that is not.
+    /// `[N]` the index of each node in `destinations` plus one; 0 for a node that is no destination.
     place: Vec<u32>,
-    /// Nodes that were forgotten and may be given to others; the last goes first.
+    /// Expired nodes whose numbers may be used again; the last is used first.
     free: Vec<NodeId>,
 }
 
@@ -58,7 +58,7 @@ impl Names {
         store
     }
 
-    /// Of [`to_store`](Names::to_store), what is told by node.
+    /// The part of [`to_store`](Names::to_store) that is by node.
     pub fn nodes_to_store(&self, nodes: Range<usize>) -> Store {
         let mut store = Store::default();
         store.put("own", [nodes.len()], self.own[nodes.clone()].to_vec());
@@ -70,17 +70,17 @@ impl Names {
         store
     }
 
-    /// Of [`to_store`](Names::to_store), destinations by their places.
+    /// The part of [`to_store`](Names::to_store) with destinations, by index.
     pub fn destinations_to_store(&self, places: Range<usize>) -> Store {
         numbers("destinations", &self.destinations[places])
     }
 
-    /// Of [`to_store`](Names::to_store), nodes that may be given to others, by their places.
+    /// The part of [`to_store`](Names::to_store) with free nodes, by index.
     pub fn free_to_store(&self, places: Range<usize>) -> Store {
         numbers("free", &self.free[places])
     }
 
-    /// Reads what [`to_store`](Names::to_store) wrote.
+    /// Reads the output of [`to_store`](Names::to_store).
     pub fn from_store(mut store: Store, bipartite: bool) -> Result<Names, StoreError> {
         let wrong = |name: &str, problem: String| StoreError::Array { name: name.into(), problem };
         let (_, own) = store.take::<u64>("own")?;
@@ -111,7 +111,7 @@ impl Names {
         Ok(names)
     }
 
-    /// Nodes named.
+    /// Number of nodes.
     pub fn len(&self) -> usize {
         self.own.len()
     }
@@ -121,7 +121,7 @@ impl Names {
         self.bipartite
     }
 
-    /// What a node of `side` is called in messages.
+    /// The word for a node of `side` in messages.
     pub fn what(&self, side: Side) -> &'static str {
         match (self.bipartite, side) {
             (false, _) => "node",
@@ -130,7 +130,7 @@ impl Names {
         }
     }
 
-    /// The node under the user's `id`.
+    /// The node with the user's `id`.
     pub fn find(&self, side: Side, id: u64) -> Option<NodeId> {
         self.node_of.get(&(self.space(side), id)).copied()
     }
@@ -145,7 +145,7 @@ impl Names {
         self.side[node.index()]
     }
 
-    /// Notes that `node` was the destination of an event.
+    /// Adds `node` to the destinations.
     pub fn mark_destination(&mut self, node: NodeId) {
         let place = &mut self.place[node.index()];
         if *place == 0 {
@@ -159,17 +159,17 @@ impl Names {
         &self.destinations
     }
 
-    /// Some of them, by their places, with the users' ids.
+    /// Some of the destinations, by index, with the users' ids.
     pub fn destinations_at(&self, places: Range<usize>) -> Vec<(NodeId, u64)> {
         self.destinations[places].iter().map(|&node| (node, self.own(node))).collect()
     }
 
-    /// Nodes that may be given to others.
+    /// Expired nodes whose numbers may be used again.
     pub fn free(&self) -> &[NodeId] {
         &self.free
     }
 
-    /// Places among the destinations that change when `nodes` are forgotten.
+    /// Indices in the destinations that change when `nodes` are expired.
     pub fn destinations_moved_by_forgetting(&self, nodes: &[NodeId]) -> impl Iterator<Item = usize> {
         let given_up: Vec<usize> = nodes.iter().filter_map(|&node| self.place_of(node)).collect();
         let (end, count) = (self.destinations.len(), given_up.len());
@@ -180,12 +180,13 @@ impl Names {
         self.place.get(node.index())?.checked_sub(1).map(|place| place as usize)
     }
 
-    /// Some source's id.
+    /// The id of a source.
     pub fn any_source(&self) -> Option<u64> {
         self.side.iter().position(|&side| side == Side::Source).map(|at| self.own[at])
     }
 
-    /// Gives names up; `reusable` says whether their nodes may be given to others. They are no destinations until they are acted on again.
+    /// Removes nodes from the destinations until an event has them as destination again. With `reusable`, removes their
+    /// ids as well, and their numbers may be used again.
     pub fn forget(&mut self, nodes: &[NodeId], reusable: bool) {
         for &node in nodes {
             if let Some(place) = self.place_of(node) {
@@ -203,7 +204,7 @@ impl Names {
         }
     }
 
-    /// The node that is named `ahead` others from now.
+    /// The number of the node that will be added after `ahead` others.
     fn next(&self, ahead: usize) -> NodeId {
         match self.free.len().checked_sub(ahead + 1) {
             Some(at) => self.free[at],
@@ -211,7 +212,7 @@ impl Names {
         }
     }
 
-    /// Notes id and side of `node`, the last one or one that is there.
+    /// Sets id and side of `node`, which is an existing node or the next new one.
     fn place(&mut self, node: NodeId, side: Side, id: u64) {
         if node.index() == self.own.len() {
             self.own.push(id);
@@ -222,7 +223,7 @@ impl Names {
         (self.own[node.index()], self.side[node.index()]) = (id, side);
     }
 
-    /// Names the next node, which is returned.
+    /// Adds the next node and returns it.
     pub fn add(&mut self, side: Side, id: u64) -> NodeId {
         let (node, side) = (self.next(0), self.space(side));
         self.free.pop();
@@ -231,7 +232,7 @@ impl Names {
         node
     }
 
-    /// The side whose name space an id of `side` is in.
+    /// The side in whose name space an id of `side` is.
     pub fn space(&self, side: Side) -> Side {
         if self.bipartite { side } else { Side::Source }
     }
@@ -243,22 +244,23 @@ fn numbers(name: &str, nodes: &[NodeId]) -> Store {
     store
 }
 
-/// Ids that are new in a request, with the numbers their nodes will have.
+/// New ids of a request, with the numbers that their nodes will have.
 ///
-/// A node is named when its first event happens and not before, so that a read knows no id its position does not.
+/// A node is named when its first event is applied, and not before. So a read knows no id that is newer than its
+/// position.
 #[derive(Debug, Default)]
 pub(crate) struct NewNodes {
-    /// Nodes there have to be for them.
+    /// Number of nodes that the history needs to hold them.
     room: usize,
-    /// The event that names each first, and its id, in the order of their numbers.
+    /// The event that first names each id, and the id, in order of the nodes' numbers.
     ids: Vec<(u64, Side, u64)>,
     node_of: FxHashMap<(Side, u64), NodeId>,
-    /// How many have been named.
+    /// How many of them are named.
     named: usize,
 }
 
 impl NewNodes {
-    /// Holds nobody any more.
+    /// Removes all ids.
     pub fn clear(&mut self) {
         self.room = 0;
         self.ids.clear();
@@ -266,7 +268,7 @@ impl NewNodes {
         self.named = 0;
     }
 
-    /// The number of an id nobody in `names` is known by yet, which `event` names.
+    /// The number of an id that `event` names and that is not in `names`.
     pub fn number(&mut self, names: &Names, event: u64, side: Side, id: u64) -> NodeId {
         let next = names.next(self.ids.len());
         let node = *self.node_of.entry((names.space(side), id)).or_insert(next);
@@ -277,17 +279,18 @@ impl NewNodes {
         node
     }
 
-    /// Nodes there has to be room for, if there are any new_nodes.
+    /// Number of nodes that the history must have room for, if there are new nodes.
     pub fn room(&self) -> Option<usize> {
         (self.room > 0).then_some(self.room)
     }
 
-    /// How many are not named yet whom an event before `end` names.
+    /// How many ids are not named yet and first named by an event before `end`.
     pub fn count_until(&self, end: u64) -> usize {
         self.ids[self.named..].partition_point(|&(event, ..)| event < end)
     }
 
-    /// Those not named yet whom an event before `end` names, in the order of their numbers.
+    /// The ids that are not named yet and first named by an event before `end`, in order of their numbers. They count
+    /// as named then.
     pub fn until(&mut self, end: u64) -> impl Iterator<Item = (Side, u64)> {
         let count = self.count_until(end);
         let waiting = &self.ids[self.named..];

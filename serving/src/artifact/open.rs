@@ -1,4 +1,4 @@
-//! Opening an artifact: verified whole, or what is wrong with it.
+//! Opens an artifact: verifies every file, or returns what is wrong with it.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ use crate::artifact::manifest::{
 };
 use crate::artifact::names::Names;
 
-/// What an artifact holds, ready to be served.
+/// The content of an artifact, ready to be served.
 pub(crate) struct Opened {
     pub manifest: Manifest,
     pub model: SliceProgram,
@@ -26,7 +26,7 @@ pub(crate) struct Opened {
     pub edges: Option<Arc<EdgeStore>>,
 }
 
-/// The part of the manifest that every version has.
+/// The part of the manifest that all versions have.
 #[derive(Deserialize)]
 struct Stamp {
     format: String,
@@ -106,7 +106,7 @@ fn read_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
     Ok(manifest)
 }
 
-/// Every file the manifest must list is listed, has its size and its checksum.
+/// Verifies that the manifest lists every required file, and their sizes and checksums.
 fn verify_files(dir: &Path, manifest: &Manifest) -> Result<(), ArtifactError> {
     let mut names = vec![SPEC, WEIGHTS, HISTORY, IDS];
     if manifest.widths.reads_features() {
@@ -179,7 +179,7 @@ fn read_edges(store: &mut Store, manifest: &Manifest) -> Result<Option<Arc<EdgeS
     Ok(Some(Arc::new(EdgeStore::new(width, &events, rows, manifest.log_position))))
 }
 
-/// Whether all events that a history refers to have features: what is shown of them is looked up without asking.
+/// Checks that all events that a history refers to have features. Later look-ups then need no check.
 fn check_events(history: &Store, edges: &EdgeStore) -> Result<(), StoreError> {
     for name in ["mail.event", "link.event", "pending.id"] {
         let unknown = history.get::<u64>(name).unwrap_or_default().iter().find(|&&event| !edges.keeps(event));
@@ -193,7 +193,7 @@ fn check_events(history: &Store, edges: &EdgeStore) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Constant rows by node, where the model reads any: its features, or static memory.
+/// Constant rows by node, where the model reads any: node features or static memory.
 fn read_nodes(
     store: &mut Store,
     name: &str,

@@ -1,4 +1,4 @@
-//! Embeddings kept from one answer to the next, and computed again only where something has changed.
+//! A cache of embeddings. An embedding is computed again only after an event has changed it.
 
 use std::sync::PoisonError;
 
@@ -14,25 +14,26 @@ use crate::engine::workspace::ViewBuffers;
 use crate::engine::{Engine, Strategy};
 use crate::request::RequestError;
 
-/// What is wanted of an embedding.
+/// Which form of an embedding is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Part {
-    /// Itself, `[O]`.
+    /// The embedding, `[O]`.
     Whole,
-    /// What the decoder makes of it as the source of a pair.
+    /// The embedding as the decoder maps it for the source of a pair.
     Source,
-    /// As the destination.
+    /// The same for the destination.
     Destination,
 }
 
-/// Embeddings by node, each good for one moment and until an event reaches it. Nodes share slots: the last one embedded has it.
+/// Embeddings by node. Each is valid for one time and until an event reaches its node. Nodes share slots: a slot holds
+/// the node that was inserted last.
 #[derive(Debug)]
 pub(super) struct EmbeddingCache {
-    /// Of an embedding, and of what the decoder maps it to.
+    /// Widths of an embedding, and of the rows to which the decoder maps it.
     widths: [usize; 2],
-    /// A power of two of them.
+    /// Their number is a power of two.
     entries: Vec<Entry>,
-    /// `[entries, O + 2 O']`: each embedding and what the decoder makes of it.
+    /// `[entries, O + 2 O']`: each embedding with its mapped forms as source and as destination.
     rows: Vec<f32>,
 }
 
@@ -40,12 +41,12 @@ pub(super) struct EmbeddingCache {
 struct Entry {
     node: Option<NodeId>,
     moment: Timestamp,
-    /// A version it is known to hold at.
+    /// A version at which the embedding is known to be valid.
     holds: u64,
 }
 
 impl EmbeddingCache {
-    /// Room for `count` embeddings; memory is taken as they come.
+    /// A cache for `count` embeddings. Memory is allocated when embeddings are inserted.
     pub fn new(count: usize, widths: [usize; 2]) -> EmbeddingCache {
         let count = count.next_power_of_two();
         let nothing = Entry { node: None, moment: Timestamp(0), holds: 0 };
@@ -61,8 +62,8 @@ impl EmbeddingCache {
         slot * width..(slot + 1) * width
     }
 
-    /// A part of the embedding of `node` at `moment`, if it is here and nothing has `changed` it after the version it was known to hold at;
-    /// from now on it is known to hold at `version`.
+    /// A part of the embedding of `node` at `moment`, if it is cached and `changed` is false for the version at which
+    /// it was last known to be valid. It is then known to be valid at `version`.
     fn get(
         &mut self,
         (node, part): (NodeId, Part),
@@ -86,7 +87,7 @@ impl EmbeddingCache {
         })
     }
 
-    /// Keeps what was computed at `version`, unless something newer is here.
+    /// Inserts an embedding that was computed at `version`, unless the slot has a newer one of the same node.
     fn insert(&mut self, node: NodeId, moment: Timestamp, version: u64, parts: [&[f32]; 3]) {
         let slot = self.slot(node);
         let entry = &mut self.entries[slot];
@@ -104,32 +105,32 @@ impl EmbeddingCache {
     }
 }
 
-/// The embeddings one request needs.
+/// The embeddings that one request needs.
 #[derive(Debug, Default)]
 pub(crate) struct EmbeddingBatch {
-    /// What is asked for, each once.
+    /// The requested parts, each once.
     requested: Vec<(NodeId, Part)>,
     slot: FxHashMap<(NodeId, Part), u32>,
     /// Pairs of slots.
     pub pairs: Vec<Pair>,
-    /// `[requested]`, each the part that is asked for.
+    /// `[requested]`, the row of each requested part.
     rows: PaddedRows,
-    /// What has to be embedded, by its slot.
+    /// Slots of the embeddings that are not cached.
     missing: Vec<u32>,
-    /// When it is asked for, as far as the model can tell.
+    /// The requested time, or a constant where the model cannot tell times apart.
     moment: Timestamp,
     reach: ChangeDetector,
 }
 
 impl EmbeddingBatch {
-    /// Asks for nothing any more.
+    /// Removes all requested parts.
     pub fn clear(&mut self) {
         self.requested.clear();
         self.slot.clear();
         self.pairs.clear();
     }
 
-    /// The slot of a node's part, which is asked for from now on.
+    /// The slot of a node's part. Adds the part if it is not requested yet.
     pub fn request(&mut self, node: NodeId, part: Part) -> u32 {
         let next = self.requested.len() as u32;
         let slot = *self.slot.entry((node, part)).or_insert(next);
@@ -139,7 +140,7 @@ impl EmbeddingBatch {
         slot
     }
 
-    /// Asks for the neighbours, as seen at `time`, of the first `count` nodes asked for.
+    /// Requests the neighbours, as seen at `time`, of the first `count` requested nodes.
     pub fn request_neighbours(&mut self, history: &History, time: Timestamp, count: usize) {
         let mut reach = std::mem::take(&mut self.reach);
         reach.prepare(history);
@@ -151,31 +152,32 @@ impl EmbeddingBatch {
         self.reach = reach;
     }
 
-    /// Things asked for.
+    /// Number of requested parts.
     pub fn requested(&self) -> usize {
         self.requested.len()
     }
 
-    /// How many of them were not kept.
+    /// Number of requested parts that are not cached.
     pub fn missing(&self) -> usize {
         self.missing.len()
     }
 
-    /// What was asked for, row by row.
+    /// The requested parts, one in a row.
     pub fn rows(&self) -> &PaddedRows {
         &self.rows
     }
 }
 
 impl Engine {
-    /// Whether embeddings of this model can be kept: they do so only for what a node's newest neighbours tell.
+    /// Widths of the cache's rows, or `None` where embeddings of this model cannot be cached: they can if they depend
+    /// only on the newest neighbours of a node.
     pub(super) fn can_cache_embeddings(model: &SliceProgram, strategy: Strategy) -> Option<[usize; 2]> {
         let program = model.program();
         let recent = program.needs().sampler == Sampler::Recent && program.scores_from_embeddings();
         (recent && strategy != Strategy::Full).then(|| [program.embedding_width(), program.head().width()])
     }
 
-    /// Copies the embeddings that are kept, and of the other nodes what is to be embedded.
+    /// Copies the cached embeddings, and the view of the nodes whose embeddings are missing.
     pub(super) fn gather(&self, state: &State, time: Timestamp, buffers: &mut ViewBuffers) {
         let history = &state.history;
         buffers.gathered.moment = moment(history, history.newest(), time);
@@ -184,7 +186,7 @@ impl Engine {
         copy_view(state, None, &None, &mut buffers.pass);
     }
 
-    /// The same, as it was when a read in parts began.
+    /// The same, as of the beginning of a read in parts.
     pub(super) fn gather_snapshot(
         &self,
         long: &SnapshotRead<'_>,
@@ -194,14 +196,15 @@ impl Engine {
         {
             let history = &self.state()?.history;
             buffers.gathered.moment = moment(history, long.newest, time);
-            // What was known to hold before, and nothing has reached until now, held then.
+            // An embedding that was valid before the read began, and that no event has changed until now, was valid
+            // when it began.
             self.look_up_cached(history, time, long.position.version, &mut buffers.gathered);
         }
         buffers.query_missing(time);
         long.copy_view(None, &None, &mut buffers.pass)
     }
 
-    /// Copies the embeddings that are kept and hold at `version`, and names those that are missing.
+    /// Copies the cached embeddings that are valid at `version`, and lists those that are missing.
     fn look_up_cached(&self, history: &History, time: Timestamp, version: u64, gathered: &mut EmbeddingBatch) {
         let Some(cache) = &self.cache else { unreachable!("asked of an engine that keeps no embeddings") };
         let EmbeddingBatch { requested, rows, missing, moment, reach, .. } = gathered;
@@ -218,7 +221,7 @@ impl Engine {
         }
     }
 
-    /// Embeds what was missing, and keeps it.
+    /// Computes the missing embeddings and caches them.
     pub(super) fn embed_missing(&self, buffers: &mut ViewBuffers) -> Result<(), RequestError> {
         let ViewBuffers { gathered: EmbeddingBatch { requested, rows, missing, moment, .. }, pass } = buffers;
         if missing.is_empty() {
@@ -240,7 +243,7 @@ impl Engine {
 }
 
 impl ViewBuffers {
-    /// Asks for what was missing.
+    /// Adds the missing nodes to the queries of the pass.
     fn query_missing(&mut self, time: Timestamp) {
         let ViewBuffers { gathered: EmbeddingBatch { requested, missing, .. }, pass } = self;
         pass.queries.clear();
@@ -248,8 +251,8 @@ impl ViewBuffers {
     }
 }
 
-/// The moment an embedding at `time` is good for, of a history whose newest event is at `newest`: a model that is shown no time since events
-/// cannot tell one moment behind all events from another.
+/// The time for which a cached embedding is valid, for a read at `time` of a history whose newest event is at `newest`.
+/// A model that sees no time since events cannot tell times after the newest event apart, so these share one value.
 fn moment(history: &History, newest: Option<Timestamp>, time: Timestamp) -> Timestamp {
     let needs = history.needs();
     let dated = needs.idle || needs.shows_mail_times() || needs.window_is_timed();

@@ -1,4 +1,4 @@
-//! Forgetting nodes that have been idle for long.
+//! Expires nodes that have been idle for long.
 
 use std::ops::Range;
 
@@ -8,27 +8,28 @@ use tempograph_framework::NodeId;
 use crate::engine::{Engine, position};
 use crate::request::{AtPosition, FieldPath, RequestError, ticks};
 
-/// Nodes forgotten while readers wait.
+/// Nodes expired in one turn, while reads wait.
 const NODES_A_TURN: usize = 1024;
-/// Nodes looked at while events wait.
+/// Nodes checked in one part, while events wait.
 pub(crate) const NODES_A_PART: u32 = 8192;
 
 impl Engine {
-    /// Forgets all nodes that no event from `before` on has named. Says how many.
+    /// Expires all nodes that no event at or after `before` has named. Returns their number.
     ///
-    /// Memory, mail and neighbours of a forgotten node are gone, and it is nobody's neighbour and no destination any more. Its room goes to
-    /// the next new id, and its own id is new when an event names it again; where a model reads features of nodes, or the memory of a mail's
-    /// sender when the mail is read, the id keeps its room, empty. Idle nodes are looked for among 8192 at a time, while events wait; events
-    /// that are told meanwhile happen in between. Reads wait for 1024 nodes at a time, which are one change of version. The place of all this
-    /// among the events matters as that of a [retraction](Engine::retract) does: a [service](crate::Service) has each part in its log.
+    /// The memory, mail and neighbours of an expired node are removed. It is no other node's neighbour and no
+    /// destination any more. Its node number goes to the next new id. Its own id is new when an event names it again.
+    /// Where a model reads node features, or the sender's memory when mail is read, the id keeps its number, with empty
+    /// state. Idle nodes are searched in parts of 8192, while events wait; events may be applied between parts. Reads
+    /// wait for 1024 nodes at a time; these are one change of version. The order of an expiry among the events matters,
+    /// as that of a [retraction](Engine::retract) does: a [service](crate::Service) appends each part to its log.
     ///
     /// # Errors
-    /// [`RequestError`] for a time that will not do, or a model whose sampler needs all events of a node.
+    /// [`RequestError`] for an invalid time, or a model whose sampler needs all events of a node.
     pub fn expire(&self, before: &Number) -> Result<AtPosition<usize>, RequestError> {
         self.expire_among(before, 0..u32::MAX)
     }
 
-    /// As [`expire`](Engine::expire), among the nodes of these numbers.
+    /// As [`expire`](Engine::expire), among the nodes with these numbers.
     ///
     /// # Errors
     /// As [`expire`](Engine::expire).
@@ -81,8 +82,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The time before which nodes have been idle for longer than the [time to live](crate::engine::EngineSpec::ttl), where there is one: what
-    /// [`expire`](Engine::expire) is to be told.
+    /// The time to pass to [`expire`](Engine::expire): nodes without an event since then have been idle for longer than
+    /// the [time to live](crate::engine::EngineSpec::ttl). `None` without a time to live.
     pub fn overdue(&self) -> Option<Number> {
         let (newest, unit) = (self.history().newest()?, &self.manifest.time_unit);
         let before = unit.from_ticks(newest) - self.spec.ttl?;

@@ -1,4 +1,4 @@
-//! A model and its history, asked and told in the user's own ids and times, by many at once.
+//! A model and its history. Many threads may query it and submit events to it, in the user's own ids and times.
 pub(crate) mod answer;
 pub(crate) mod embedding_cache;
 mod expire;
@@ -38,48 +38,51 @@ use state::exclusive::ExclusiveState;
 use state::stats::Counts;
 pub use state::stats::EngineStats;
 
-/// A TGN with what it has seen so far.
+/// A model with the history that it has observed so far.
 ///
-/// Reads and writes go the way training goes, through the same kernels: [`History::view_into`], [`forward`](tempograph_framework::SliceModel::forward) or
-/// [`advance`](tempograph_framework::SliceModel::advance), [`History::observe`]. They work in memory that is kept: an event and a score ask for none once the largest
-/// request has been seen.
+/// Reads and writes call the same functions and kernels as training: [`History::view_into`],
+/// [`forward`](tempograph_framework::SliceModel::forward) or [`advance`](tempograph_framework::SliceModel::advance),
+/// [`History::observe`]. They reuse their buffers: after the largest request so far, an event and a score allocate
+/// nothing.
 ///
-/// - A read at time `t` sees neighbours strictly before `t` and the memories of now. Since those hold every event observed, a read
-///   before the newest event is refused; a read at its very time sees it in the memories, as a training batch does that cuts a tick.
-/// - Events come in order of time; a late one is refused, and with it its whole request.
-/// - An id that is new becomes a new node when an event names it. A read that names it before is an error.
+/// - A read at time `t` sees neighbours strictly before `t` and the current memories. The memories include every
+///   observed event, so a read before the newest event is refused. A read at the time of the newest event sees that
+///   event in the memories, as a training batch does that begins within a tick.
+/// - Events are applied in order of time. A late event is refused, and its whole request with it.
+/// - An unknown id becomes a new node when an event names it. A read that names an unknown id is an error.
 ///
 /// # Many readers, one writer
 ///
-/// What has happened stands behind a lock that nobody holds while a model computes. A read holds it, shared with other reads, while it
-/// copies what it is shown of the past, and is answered from the copy: all of an answer is as of one [`Position`], which comes with it.
-/// A large read does so a part at a time, and events that come in between let it have what they write over.
-/// Writes take turns; a write computes beside the reads and holds the lock alone only while an event's few rows are written.
-/// A write that breaks off by a panic leaves the engine [broken](Engine::is_broken): nothing is told to it any more, and where the
-/// panic came while rows were written nothing is asked of it either.
+/// The history is behind a read-write lock. No thread holds the lock while a model computes. A read holds it shared
+/// while it copies its view, and computes the answer from the copy. So a whole answer is of one [`Position`], which the
+/// answer contains. A large read copies its view in parts; a writer saves old values for it before it overwrites them.
+/// Writes take turns. A write computes in parallel with reads, and holds the lock exclusively only while it writes the
+/// few rows of an event. A panic in a write leaves the engine [broken](Engine::is_broken): it applies no more events.
+/// If the panic came while rows were written, it answers no more reads either.
 #[derive(Debug)]
 pub struct Engine {
     manifest: Manifest,
     spec: EngineSpec,
     model: SliceProgram,
     state: RwLock<State>,
-    /// Held by the one who writes, with the copy that is being made of what it writes to.
+    /// Held by the writing thread. Contains the copy that [`save`](Engine::save) is making, if there is one.
     writer: Mutex<WriterState>,
-    /// Held by the one who makes such a copy.
+    /// Held by the thread that saves.
     saving: Mutex<()>,
-    /// Embeddings, where the model's can be kept. Locked for no longer than they are copied, and after the state where both are.
+    /// Embeddings, where those of the model can be cached. Held only for lookups and inserts. Where both are locked,
+    /// the state is locked first.
     cache: Option<Mutex<EmbeddingCache>>,
-    /// What reads in parts look back at. Locked after the state where both are.
+    /// Undo logs of reads in parts. Where both are locked, the state is locked first.
     read_snapshots: Mutex<Vec<ReadSnapshot>>,
     counts: Counts,
     edges: Option<Arc<EdgeStore>>,
     spaces: Workspaces,
 }
 
-/// What the one who writes has to itself: the copy in the making, if there is one.
+/// State of the writing thread: the copy in progress, if there is one.
 type WriterState = Option<Capture>;
 
-/// What has happened so far, held still: no event happens while somebody looks at it.
+/// The history, locked for reading: no event is applied while a guard exists.
 #[derive(Debug)]
 pub struct HistoryGuard<'a>(RwLockReadGuard<'a, State>);
 
@@ -92,18 +95,18 @@ impl Deref for HistoryGuard<'_> {
 }
 
 impl Engine {
-    /// Opens an artifact, checking every byte.
+    /// Opens an artifact and verifies every byte.
     ///
     /// # Errors
-    /// [`ArtifactError`] naming the file and what is wrong with it.
+    /// [`ArtifactError`] naming the file and its fault.
     pub fn open(dir: &Path) -> Result<Engine, ArtifactError> {
         Engine::open_with(dir, &EngineSpec::default())
     }
 
-    /// As [`open`](Engine::open), to work as `spec` says.
+    /// As [`open`](Engine::open), with the settings of `spec`.
     ///
     /// # Errors
-    /// As [`open`](Engine::open); [`ArtifactError::Inconsistent`] for a spec that will not do.
+    /// As [`open`](Engine::open); [`ArtifactError::Inconsistent`] for an invalid spec.
     pub fn open_with(dir: &Path, spec: &EngineSpec) -> Result<Engine, ArtifactError> {
         spec.check().map_err(|fact| ArtifactError::Inconsistent { fact })?;
         let Opened { manifest, model, mut history, names, edges } = open(dir)?;
@@ -130,32 +133,32 @@ impl Engine {
         })
     }
 
-    /// What the artifact said of itself.
+    /// The artifact's manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// How it works.
+    /// The engine's settings.
     pub fn spec(&self) -> &EngineSpec {
         &self.spec
     }
 
-    /// How much has been computed, and how much not.
+    /// Counts of computations, and of computations that a cache saved.
     pub fn stats(&self) -> EngineStats {
         self.counts.read()
     }
 
-    /// What has happened so far. Nothing happens while it is held, so it is not to be held for long.
+    /// The history. No event is applied while the guard is held, so do not hold it for long.
     pub fn history(&self) -> HistoryGuard<'_> {
         HistoryGuard(self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    /// How much has happened so far.
+    /// The position of the history.
     pub fn position(&self) -> Position {
         position(&self.history())
     }
 
-    /// Time of the newest event in the user's own unit.
+    /// Time of the newest event in the user's unit.
     pub fn newest(&self) -> Option<f64> {
         self.history().newest().map(|newest| self.manifest.time_unit.from_ticks(newest))
     }
@@ -165,12 +168,12 @@ impl Engine {
         self.history().nodes()
     }
 
-    /// Whether a write has broken off half-way, by a bug.
+    /// Whether a write panicked before it was complete. This is a bug.
     pub fn is_broken(&self) -> bool {
         self.writer.is_poisoned() || self.state.is_poisoned()
     }
 
-    /// A source that can be asked about, if there is any.
+    /// The id of a source that can be queried, if there is one.
     pub fn example(&self) -> Option<u64> {
         let state = self.state().ok()?;
         state.names.any_source().filter(|_| state.history.newest().is_some())
@@ -185,7 +188,7 @@ impl Engine {
         Ok(ExclusiveState::new(state, &self.counts))
     }
 
-    /// Lets a copy in the making have what is about to be written over.
+    /// Copies the rows that are about to be overwritten, for a copy in progress.
     fn before_writing(
         &self,
         writer: &mut WriterState,
@@ -200,7 +203,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// Keeps the memories that a pass had to bring up to date, so that nobody has to again.
+    /// Caches the memories that a pass updated, so that no later pass computes them again.
     fn keep_memories(&self, pass: &Pass) -> Result<(), RequestError> {
         self.counts.memories(pass);
         if self.spec.strategy != Strategy::Full && pass.mails_read() > 0 {
@@ -214,7 +217,7 @@ fn position(history: &History) -> Position {
     Position { log_seq: history.seen(), version: history.version() }
 }
 
-/// Uniform neighbours are drawn as evaluation draws them: the same way every time.
+/// Uniform neighbours are drawn as in evaluation: the draw is the same every time.
 fn sampling() -> PurposeDraw {
     Draw::new(0).of(Purpose::Sampling)
 }

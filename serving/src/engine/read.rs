@@ -1,4 +1,4 @@
-//! Answering from the past: everything is copied at one position, and computed from the copy.
+//! Reads: the view is copied at one position, and the answer is computed from the copy.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use crate::engine::{Engine, Part, position, sampling};
 use crate::request::incoming::Incoming;
 use crate::request::{AtPosition, FieldPath, MAX_ITEMS, NewEvent, PairQuery, Position, RequestError};
 
-/// Features of the stored events and of those a read brings, where it brings any.
+/// Features of the observed events and of the events in `during`, where there are any.
 pub(super) type DuringFeatures = Option<Arc<dyn Rows>>;
 
 impl Engine {
-    /// Logits of pairs. `during` are events that have not been observed, which a model with exact lookups sees as neighbours where
-    /// they are strictly before a query's time: what training shows a query of its own batch.
+    /// Logits of pairs. `during` are events that have not been observed. A model with exact lookups sees those that are
+    /// strictly before a query's time as neighbours. Training shows a query its own batch in the same way.
     ///
     /// # Errors
-    /// [`RequestError`] naming the first query or event that will not do, and why.
+    /// [`RequestError`] naming the first invalid query or event, and the reason.
     pub fn score(&self, queries: &[PairQuery], during: &[NewEvent]) -> Result<AtPosition<Vec<f32>>, RequestError> {
         let mut answer = Vec::with_capacity(queries.len());
         let position = self.score_into(queries, during, &mut answer)?;
         Ok(AtPosition { answer, position })
     }
 
-    /// As [`score`](Engine::score), written over `scores`, which holds nothing of use after an error.
+    /// As [`score`](Engine::score), written over `scores`. Their content is undefined after an error.
     ///
     /// # Errors
     /// As [`score`](Engine::score).
@@ -61,7 +61,7 @@ impl Engine {
         })
     }
 
-    /// Scores the pairs asked about, part by part.
+    /// Scores the queried pairs, part by part.
     fn score_in_parts(
         &self,
         long: &SnapshotRead<'_>,
@@ -80,7 +80,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Finds what pairs of nodes are asked about.
+    /// Finds the nodes of the queried pairs.
     fn read_pairs(
         &self,
         state: &State,
@@ -92,7 +92,7 @@ impl Engine {
             return Err(RequestError::TooMany { place: "queries".into(), count: queries.len() });
         }
         if !during.is_empty() && state.history.needs().lookup == Lookup::Ordered {
-            // A query has no place among them, so it would see the very event it asks about.
+            // A query has no event id to order it among `during`, so it would see the very event that it is about.
             return Err(RequestError::invalid("during", "cannot be told to a model with `history = \"ordered\"`"));
         }
         let features = self.stage_during(state, during, incoming)?;
@@ -106,7 +106,7 @@ impl Engine {
         Ok(features)
     }
 
-    /// Copies what the pairs asked about are shown of the past: embeddings, where these are kept and all is asked of one moment.
+    /// Copies the view of the queried pairs: embeddings, where they can be cached and all pairs have one time.
     pub(super) fn view_pairs(&self, state: &State, features: &DuringFeatures, cacheable: bool, space: &mut Workspace) {
         let time = self.query_pairs(cacheable, space);
         let Workspace { incoming, buffers, .. } = space;
@@ -117,7 +117,7 @@ impl Engine {
         self.counts.shown(buffers.pass.queries.len());
     }
 
-    /// The same, as it was when a read in parts began.
+    /// The same, as of the beginning of a read in parts.
     pub(super) fn view_pairs_snapshot(
         &self,
         long: &SnapshotRead<'_>,
@@ -133,7 +133,7 @@ impl Engine {
         }
     }
 
-    /// Puts the pairs asked about where they are answered: among the embeddings that are gathered, whose time is returned, or in a pass.
+    /// Adds the queried pairs to the batch of embeddings and returns its time, or adds them to a pass.
     fn query_pairs(
         &self,
         cacheable: bool,
@@ -158,7 +158,7 @@ impl Engine {
         time
     }
 
-    /// Adds the scores of what was looked at to `scores`.
+    /// Adds the scores of the viewed pairs to `scores`.
     pub(super) fn score_viewed(&self, space: &mut Workspace, scores: &mut Vec<f32>) -> Result<(), RequestError> {
         let Workspace { buffers, embedded, pairs, .. } = space;
         if pairs.is_empty() {
@@ -180,7 +180,7 @@ impl Engine {
     /// The embedding of a node, `[O]`.
     ///
     /// # Errors
-    /// [`RequestError`] naming the field that will not do, and why.
+    /// [`RequestError`] naming the invalid field and the reason.
     pub fn embedding(
         &self,
         node: u64,
@@ -219,7 +219,7 @@ impl Engine {
         })
     }
 
-    /// Puts `events`, which have not been observed, where a read sees them.
+    /// Stages `events`, which have not been observed, so that a read sees them.
     pub(super) fn stage_during(
         &self,
         state: &State,
@@ -242,7 +242,7 @@ impl Engine {
     }
 }
 
-/// Copies what `pass` asks about, in sight of the events of `during`.
+/// Copies the view of `pass`, with the events of `during`.
 pub(super) fn copy_view(state: &State, during: Option<&Batch<'_>>, features: &DuringFeatures, pass: &mut Pass) {
     state.history.view_into(&pass.queries, during, sampling(), &mut pass.view);
     if let Some(features) = features {

@@ -1,4 +1,4 @@
-//! Taking events back.
+//! Retracts events.
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{EventId, NodeId, Side};
@@ -6,30 +6,31 @@ use tempograph_framework::{EventId, NodeId, Side};
 use crate::engine::{Engine, position};
 use crate::request::{AtPosition, FieldPath, MAX_ITEMS, RequestError};
 
-/// An event to be taken back.
+/// An event to retract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retraction {
-    /// Its number: how many events happened before it.
+    /// Its number: how many events are before it in the log.
     pub seq: u64,
-    /// Who acted.
+    /// Its source.
     pub src: u64,
-    /// On what.
+    /// Its destination.
     pub dst: u64,
 }
 
 impl Engine {
-    /// Takes events back. Says how many were still known; taking one back again changes nothing.
+    /// Retracts events. Returns how many were still in the history; retracting one again changes nothing.
     ///
-    /// From then on the event is nobody's neighbour and in no fact about a pair, and mail of it that no later event has had read is thrown
-    /// away; of neighbours that got its mail, from those that still stand among the newest events of its ends. What the model has made of it
-    /// stays in the memories it was read into, and what an event that has settled gave to rows of temporal walks stays there
-    /// ([`kept_after_retract`](Engine::kept_after_retract)): to be rid of that, too, is to replay the log without it,
-    /// under this engine or another. The place of a retraction among the events matters, so a log of record has to keep it there, with the
-    /// numbers of the events: replayed in order, it leaves the very same state.
+    /// A retracted event is no neighbour any more and counts in no pair fact. Its mail is removed if no later event has
+    /// read it. The mail that it left at neighbours of its ends is removed from those that are still among the newest
+    /// events of its ends. What the model computed from the event stays in the memories that read it. What a settled
+    /// event added to rows of temporal walks stays there ([`kept_after_retract`](Engine::kept_after_retract)). To
+    /// remove these as well, replay the log without the event, into this engine or another. The order of a retraction
+    /// among the events matters, so a log of record must hold it at its position, with the numbers of the events. A
+    /// replay in that order gives exactly the same state.
     ///
     /// # Errors
-    /// [`RequestError`] naming the first that names an unknown id, and nothing was taken back.
+    /// [`RequestError`] naming the first retraction with an unknown id; then no event is retracted.
     pub fn retract(&self, events: &[Retraction]) -> Result<AtPosition<usize>, RequestError> {
         let mut writer = self.writer.lock().map_err(|_| RequestError::Broken)?;
         if events.len() > MAX_ITEMS {
@@ -45,7 +46,7 @@ impl Engine {
         Ok(AtPosition { answer, position: position(&state.history) })
     }
 
-    /// Parts of the state of this model that keep what an event has changed there when it is [taken back](Engine::retract).
+    /// Parts of this model's state that keep the effect of an event after it is [retracted](Engine::retract).
     pub fn kept_after_retract(&self) -> Vec<&'static str> {
         self.model.program().needs().kept_after_retract()
     }

@@ -1,4 +1,4 @@
-//! Writing what has happened as an artifact again, while reads and events go on.
+//! Saves the engine's state as an artifact, while reads and events continue.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,26 +12,28 @@ use crate::artifact::manifest::{ArtifactError, FEATURES, HISTORY, IDS, Manifest,
 use crate::engine::Engine;
 use crate::engine::state::capture::{Capture, InFile, Piece};
 
-/// Most rows copied at a time while events wait.
+/// Most rows copied at a time, while events wait.
 const AT_ONCE: usize = 1024;
-/// Rows of features in a part of their file.
+/// Rows of features in one part of their file.
 const FEATURES_A_PART: usize = 4096;
 
 impl Engine {
-    /// Writes the model and all that has happened, as of one position, as an artifact: the folder `dir` appears whole or not at all. An
-    /// artifact that stands there is replaced. The manifest that is returned names the position.
+    /// Writes the model and its history at one position as an artifact. The folder `dir` appears whole or not at all.
+    /// An artifact that is already there is replaced. The returned manifest names the position.
     ///
-    /// Reads go on all the time, and so do events: they wait while a few rows are copied, however many there are. In memory are the rows on
-    /// their way to the disk, and there, for as long as it is written, the state a second time.
+    /// Reads continue. Events continue as well: they wait only while a few rows are copied, however large the history
+    /// is. Memory holds the rows that are being written, and the state is on the disk a second time while it is
+    /// written.
     ///
     /// # Errors
-    /// [`ArtifactError`]; what stood at `dir` then still stands. [`ArtifactError::Inconsistent`] of a [broken](Engine::is_broken) engine.
+    /// [`ArtifactError`]; then `dir` is unchanged. [`ArtifactError::Inconsistent`] for a [broken](Engine::is_broken)
+    /// engine.
     pub fn save(&self, dir: &Path) -> Result<Manifest, ArtifactError> {
-        // Nothing is left half-done by who broke off: the next begins anew.
+        // A panic under this lock leaves nothing half-done: the next save begins a new copy.
         let _one = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let saved = appear(dir, true, |fresh| self.copy_to(fresh));
         if let Ok(mut writer) = self.writer.lock() {
-            // A copy that was given up is kept up to date no more.
+            // Drops an abandoned copy, so that writers stop copying rows for it.
             *writer = None;
         }
         saved
@@ -58,7 +60,7 @@ impl Engine {
         seal(dir, manifest, self.model.spec(), &names)
     }
 
-    /// Begins a copy: of the position the manifest names.
+    /// Begins a copy at the position that the manifest names.
     pub(super) fn begin(&self, at_once: usize) -> Result<(Manifest, Features), ArtifactError> {
         let mut writer = self.writer.lock().map_err(|_| broken())?;
         let state = self.state().map_err(|_| broken())?;
@@ -66,7 +68,7 @@ impl Engine {
         Ok((self.manifest_of(&state.history, state.names.len()), state.history.features().clone()))
     }
 
-    /// What was copied since this was asked last; nothing once all is.
+    /// The pieces copied since the last call; empty once everything is copied.
     pub(super) fn next_pieces(&self) -> Result<Vec<Piece>, ArtifactError> {
         let mut writer = self.writer.lock().map_err(|_| broken())?;
         let Some(capture) = writer.as_mut() else { return Ok(Vec::new()) };
@@ -86,7 +88,7 @@ impl Engine {
         }
     }
 
-    /// The features of all nodes, and of the events that are still referred to.
+    /// Writes the features of all nodes, and of the events that the history still refers to.
     fn write_features(
         &self,
         dir: &Path,
@@ -114,7 +116,7 @@ fn broken() -> ArtifactError {
 fn put_edges(parts: &mut StoreParts, rows: &dyn Rows, referred: &Numbers) -> Result<(), ArtifactError> {
     let mut events = referred.iter().peekable();
     let mut key = 0;
-    // One part at least, so that the arrays are there.
+    // At least one part is written, so that the file has its arrays.
     while key == 0 || events.peek().is_some() {
         let part: Vec<u64> = events.by_ref().take(FEATURES_A_PART).collect();
         let mut store = Store::default();
@@ -140,11 +142,11 @@ fn put_rows(parts: &mut StoreParts, name: &str, rows: &Arc<dyn Rows>, nodes: usi
     Ok(())
 }
 
-/// The files that pieces go to.
+/// The files to which pieces are written.
 pub(super) struct Files {
     pub history: StoreParts,
     pub ids: StoreParts,
-    /// Events that stand in kept links, waiting mail or the newest tick, where their features are to be written.
+    /// Events in neighbour lists, waiting mail or the newest tick, if their features are to be written.
     referred: Numbers,
     with_edges: bool,
 }
@@ -173,7 +175,7 @@ impl Files {
     }
 }
 
-/// A set of numbers, a bit for each up to the largest.
+/// A set of numbers: one bit for each number up to the largest.
 #[derive(Default)]
 struct Numbers(Vec<u64>);
 
@@ -186,7 +188,7 @@ impl Numbers {
         self.0[word] |= 1 << (number % 64);
     }
 
-    /// Ascending.
+    /// The numbers, ascending.
     fn iter(&self) -> impl Iterator<Item = u64> {
         let in_word = |(at, &word): (usize, &u64)| {
             (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at as u64 * 64 + bit)

@@ -1,4 +1,4 @@
-//! Long reads: answered a part at a time, all of it as of the moment they began at, while events go on.
+//! Long reads: copied in parts, all at the position at which the read began, while events continue.
 use std::ops::Range;
 use std::sync::{MutexGuard, PoisonError};
 
@@ -12,7 +12,7 @@ use crate::engine::state::pass::Pass;
 use crate::engine::{Engine, position, sampling};
 use crate::request::{Position, RequestError};
 
-/// What there was at a moment that a long read looks back at, as far as it has changed since.
+/// Old values for one long read: an undo log of the history and one of the names.
 #[derive(Debug)]
 pub(super) struct ReadSnapshot {
     number: u64,
@@ -20,13 +20,13 @@ pub(super) struct ReadSnapshot {
     pub names: NamesUndoLog,
 }
 
-/// Which destinations there were.
+/// The destinations as they were when the read began.
 #[derive(Debug)]
 pub(super) struct NamesUndoLog {
     destinations: usize,
-    /// By place, where others stand there now.
+    /// The earlier destinations, by index, where the entry has changed since.
     moved: FxHashMap<usize, NodeId>,
-    /// The users' ids of nodes that were forgotten since.
+    /// The users' ids of nodes that were expired since.
     own: FxHashMap<NodeId, u64>,
 }
 
@@ -39,7 +39,7 @@ impl NamesUndoLog {
         }
     }
 
-    /// Before nodes are forgotten.
+    /// Saves old values before nodes are expired.
     pub fn before_forgetting(&mut self, names: &Names, nodes: &[NodeId]) {
         for place in names.destinations_moved_by_forgetting(nodes).filter(|&place| place < self.destinations) {
             self.moved.entry(place).or_insert_with(|| names.destinations()[place]);
@@ -56,22 +56,23 @@ impl NamesUndoLog {
     }
 }
 
-/// A read in parts. What it looks back at is kept until it is dropped.
+/// A read in parts. Its undo log is kept until it is dropped.
 ///
-/// Those who write let it have what they are about to write over. A part of which nothing was written since is copied as it stands, beside
-/// other reads; for another, what it is shown is put back for as long as it is copied. Nobody waits for more than a part.
+/// A writer copies old values into the undo log before it overwrites them. A part without changes since the read began
+/// is copied under the shared lock. For a part with changes, the old values are put back while the part is copied,
+/// under the exclusive lock. No thread waits for longer than one part.
 #[derive(Debug)]
 pub(super) struct SnapshotRead<'a> {
     engine: &'a Engine,
     number: u64,
-    /// The moment it began at.
+    /// The position at which it began.
     pub position: Position,
-    /// Time of the newest event then.
+    /// Time of the newest event at that position.
     pub newest: Option<Timestamp>,
 }
 
 impl Engine {
-    /// Begins a read in parts of what there is now. The state stays locked by whoever has it.
+    /// Begins a read in parts at the current position. The caller holds the lock of the state.
     pub(super) fn begin_snapshot_read(&self, state: &State) -> SnapshotRead<'_> {
         let mut snapshots = self.snapshots();
         let number = snapshots.last().map_or(0, |last| last.number + 1);
@@ -83,19 +84,20 @@ impl Engine {
         SnapshotRead { engine: self, number, position: position(&state.history), newest: state.history.newest() }
     }
 
-    /// Lets long reads have what is about to be written over. The state is locked by who writes.
+    /// Saves values for long reads before they are overwritten. The caller holds the exclusive lock of the state.
     pub(super) fn record_undo(&self, keep: impl FnMut(&mut ReadSnapshot)) {
         self.snapshots().iter_mut().for_each(keep);
     }
 
     fn snapshots(&self) -> MutexGuard<'_, Vec<ReadSnapshot>> {
-        // Where a copy broke off the state is poisoned, too, and nothing is read any more.
+        // If a thread panicked while it held this lock, the state's lock is poisoned as well, and no more reads are
+        // answered.
         self.read_snapshots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl SnapshotRead<'_> {
-    /// Copies what `pass` asks about as it was when the read began.
+    /// Copies the view of `pass` as of the beginning of the read.
     pub fn copy_view(
         &self,
         during: Option<&Batch<'_>>,
@@ -120,7 +122,7 @@ impl SnapshotRead<'_> {
         Ok(())
     }
 
-    /// Some of the destinations there were, by their places, with the users' ids.
+    /// Some of the destinations at that position, by index, with the users' ids.
     pub fn destinations(&self, places: Range<usize>) -> Result<Vec<(NodeId, u64)>, RequestError> {
         let state = &*self.engine.state()?;
         Ok(self.with(|snapshot| snapshot.names.part(&state.names, places)))

@@ -1,4 +1,4 @@
-//! A read in parts is of the moment it began at.
+//! A read in parts is of the position at which it began.
 
 use tempograph_framework::{Delta, Lookup, OtherMemory, Sampler, Side};
 use tempograph_models::{Embedding, TgnSpec, WalkSpec};
@@ -7,10 +7,10 @@ use crate::RankQuery;
 use crate::engine::state::capture_tests::{RandomWorkload, engine_working};
 use crate::engine::{Engine, EngineSpec, Strategy};
 
-/// Candidates of a part: few, so that much happens in between.
+/// Candidates of a part: few, so that many events are applied between parts.
 const AT_ONCE: usize = 4;
 
-/// Models of all that a view shows, and of embeddings that are kept beyond a moment.
+/// Models that together cover all that a view shows, and embeddings that are valid at more than one time.
 fn variants() -> Vec<TgnSpec> {
     let uniform = TgnSpec { sampler: Sampler::Uniform, ..TgnSpec::default() };
     vec![
@@ -42,7 +42,7 @@ fn a_long_ranking_is_of_the_moment_it_began_at_whatever_happens_meanwhile() {
         let (folder, engine) = engine_working(spec.clone(), &how);
         let mut story = RandomWorkload::begin(&engine, &spec, seed as u64);
         for round in 0..3 {
-            // One that nothing happens to any more, and that keeps nothing.
+            // A second engine: it applies no more events, and caches nothing.
             let at = folder.path().join("was");
             engine.save(&at).unwrap();
             let was =
@@ -73,7 +73,7 @@ fn a_long_ranking_is_of_the_moment_it_began_at_whatever_happens_meanwhile() {
                 "{parts} parts, and nothing happened meanwhile"
             );
         }
-        // Both ends of each pair, where these are asked about one by one.
+        // Both ends of each pair, where pairs are queried without cached embeddings.
         let most = engine.stats().most_shown;
         assert!(most <= 2 * AT_ONCE as u64, "{most} nodes were copied at once");
         assert!(engine.read_snapshots.lock().unwrap().is_empty(), "nothing is kept for who has been answered");

@@ -1,36 +1,36 @@
-//! What a server keeps so that it need not compute it again.
+//! Settings of an engine: what it caches and precomputes.
 
 use serde::{Deserialize, Serialize};
 
-/// How an engine works. Whatever is chosen, answers and state are the same to the last bit.
+/// Settings of an engine. Answers and state are the same to the last bit with all of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineSpec {
-    /// What is kept from one answer to the next: `full`, `affected` or `cached` (`affected`).
+    /// What is cached between answers: `full`, `affected` or `cached` (`affected`).
     pub strategy: Strategy,
-    /// With `cached`: hops computed as events are told. 0 leaves embeddings to whoever asks, 1 embeds the two ends of each event, 2 their
-    /// neighbours too; no more than the model has layers (1).
+    /// With `cached`: hops that are embedded when events are applied. 0 embeds nothing ahead, 1 the two ends of each
+    /// event, 2 their neighbours too; at most as many as the model has layers (1).
     pub precompute: usize,
-    /// Most embeddings kept; rounded up to a power of two (65536).
+    /// Most cached embeddings; rounded up to a power of two (65536).
     pub kept: usize,
-    /// Most events that are computed together where none reads what another writes (64).
+    /// Most events that are computed together, where none reads a row that another writes (64).
     pub wave: usize,
-    /// Nodes that no event has named for longer than this, in the unit of the times, are [forgotten](crate::Engine::expire) now and then;
-    /// left out, never.
+    /// Nodes that no event has named for longer than this, in the unit of the times, are
+    /// [expired](crate::Engine::expire) from time to time. Left out, none are.
     pub ttl: Option<f64>,
 }
 
-/// What is computed again.
+/// What is computed again for each read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
-    /// Everything that is asked, from memory and mail.
+    /// Everything, from memory and mail.
     Full,
-    /// What has changed: mail is read into memory once, when it comes, and an embedding is computed again if an event reached it, or if it
-    /// is asked for at a time that is not the same to the model.
+    /// Only what has changed. Mail is read into memory once. An embedding is computed again if an event has reached it,
+    /// or if it is queried at a time that differs for the model.
     #[default]
     Affected,
-    /// As `affected`, and part of it is computed ahead as events are told.
+    /// As `affected`, and embeddings are precomputed when events are applied.
     Cached,
 }
 
@@ -41,10 +41,11 @@ impl Default for EngineSpec {
 }
 
 impl EngineSpec {
-    /// Says what will not do, naming the key and its value.
+    /// Checks the settings. An error names the key and its value.
     ///
     /// # Errors
-    /// A sentence for: a wave or a number of kept embeddings of 0, more hops ahead than 2, a time to live that is not positive.
+    /// A sentence for: a wave or a number of cached embeddings of 0, more than 2 precomputed hops, a time to live that
+    /// is not positive.
     pub fn check(&self) -> Result<(), String> {
         for (key, value) in [("wave", self.wave), ("kept", self.kept)] {
             if value == 0 {

@@ -1,4 +1,4 @@
-//! Working memory of requests, kept from one to the next.
+//! Buffers of requests, reused by later requests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,42 +9,43 @@ use crate::engine::EmbeddingBatch;
 use crate::engine::state::pass::Pass;
 use crate::request::incoming::Incoming;
 
-/// Most pairs of a pass: what is more is read in parts. Bounds the memory a request takes, and how long events wait for it. A score does not
-/// depend on what is scored beside it.
+/// Most pairs of a pass; more are read in parts. Bounds the memory of a request, and how long events wait for it. A
+/// score does not depend on the other pairs of its pass.
 pub(crate) const A_PASS: usize = 4096;
 
-/// What one request works in.
+/// The buffers of one request.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
-    /// Events the request tells.
+    /// Events of the request.
     pub incoming: Incoming,
     /// Ids among them that are new.
     pub new_nodes: NewNodes,
     pub waves: Waves,
-    /// Nodes it asks about.
+    /// Queried nodes and times.
     pub pairs: Vec<(NodeId, NodeId, Timestamp)>,
-    /// Whether it is answered from embeddings.
+    /// Whether the request is answered from embeddings.
     pub embedded: bool,
     pub scores: Vec<f32>,
     pub buffers: ViewBuffers,
 }
 
-/// What a request is shown of the past.
+/// The view of a request.
 #[derive(Debug, Default)]
 pub(crate) struct ViewBuffers {
-    /// Embeddings, where these are kept.
+    /// Embeddings, where the model's can be cached.
     pub gathered: EmbeddingBatch,
     pub pass: Pass,
 }
 
-/// As many workspaces as there were ever requests at once. The one that came back last is lent first: what it holds is likely in cache.
+/// A pool with as many workspaces as there were ever requests at once. The last returned is lent first, since it is
+/// probably in the CPU's cache.
 #[derive(Debug, Default)]
 pub(crate) struct Workspaces {
     idle: Mutex<Vec<Workspace>>,
 }
 
 impl Workspaces {
-    /// Lends a workspace for the time of `task`.
+    /// Lends a workspace to `task`.
     pub fn with<R>(&self, task: impl FnOnce(&mut Workspace) -> R) -> R {
         let mut space = self.take();
         let result = task(&mut space);
@@ -52,7 +53,7 @@ impl Workspaces {
         result
     }
 
-    /// A workspace, to be [given](Self::give) back.
+    /// Takes a workspace, to be [given](Self::give) back.
     pub fn take(&self) -> Workspace {
         self.idle().pop().unwrap_or_default()
     }
@@ -62,7 +63,7 @@ impl Workspaces {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Workspace>> {
-        // Nothing can break off while it is held.
+        // No code that runs under this lock can panic half-way.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

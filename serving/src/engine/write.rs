@@ -1,4 +1,4 @@
-//! Letting events happen.
+//! Observes events.
 
 use tempograph_framework::{Batch, Timestamp};
 
@@ -9,14 +9,14 @@ use crate::engine::{Engine, Part, Strategy, WriterState, position, sampling};
 use crate::request::incoming::Incoming;
 use crate::request::{Granularity, NewEvent, Position, RequestError};
 
-/// Nodes that room is made for while reads wait.
+/// Nodes added at a time, while reads wait.
 const ROOM_AT_ONCE: usize = 1024;
 
 impl Engine {
-    /// Lets events happen, in order: all of them, or none if one will not do. Says where the engine stands after them.
+    /// Observes events in order: all of them, or none if one is invalid. Returns the position after them.
     ///
     /// # Errors
-    /// [`RequestError`] naming the first event that will not do, and why.
+    /// [`RequestError`] naming the first invalid event, and the reason.
     pub fn observe(&self, events: &[NewEvent], granularity: Granularity) -> Result<Position, RequestError> {
         let mut writer = self.writer.lock().map_err(|_| RequestError::Broken)?;
         self.spaces.with(|space| self.observe_in(space, &mut writer, events, granularity))
@@ -31,7 +31,7 @@ impl Engine {
     ) -> Result<Position, RequestError> {
         let Workspace { incoming, new_nodes, waves, buffers, .. } = space;
         self.prepare(events, incoming, new_nodes)?;
-        // Nothing can be refused from here on.
+        // From here on no event can be refused.
         match granularity {
             Granularity::Batch if events.is_empty() => {}
             Granularity::Batch => self.observe_batch(writer, &incoming.whole(), granularity, new_nodes, buffers)?,
@@ -48,7 +48,7 @@ impl Engine {
         Ok(position(&self.state()?.history))
     }
 
-    /// Checks events, finds or numbers their nodes, makes room for those that are new and stores their features.
+    /// Validates events, finds or numbers their nodes, grows the history for new nodes and stores the events' features.
     fn prepare(
         &self,
         events: &[NewEvent],
@@ -78,8 +78,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets a batch or a wave happen. What it writes, and the memories that the next one on its nodes will write, are computed beside the
-    /// reads.
+    /// Observes a batch or a wave. Its update is computed in parallel with reads. Memories that the next event of these
+    /// nodes would compute from their mail are computed ahead and cached.
     fn observe_batch(
         &self,
         writer: &mut WriterState,
@@ -107,7 +107,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Embeds the ends of events that have just happened and, where two hops are wanted, their neighbours, for whoever asks next.
+    /// Embeds the ends of the events just observed, for later reads. With two precomputed hops, their neighbours too.
     fn embed_ahead(&self, batch: &Batch<'_>, buffers: &mut ViewBuffers) -> Result<(), RequestError> {
         let gathered = &mut buffers.gathered;
         gathered.clear();
@@ -128,8 +128,8 @@ impl Engine {
         self.embed_missing(buffers)
     }
 
-    /// Computes the memories of the nodes of `batch` with their mail read, and what mail of it will carry where the model gives that: before the
-    /// batch is applied or, with `after`, once it has been.
+    /// Computes the memories of the nodes of `batch` after their mail is read, and the rows of its new mail where the
+    /// model makes them: before the batch is applied or, with `after`, once it has been.
     fn advance(&self, batch: &Batch<'_>, after: bool, pass: &mut Pass) -> Result<(), RequestError> {
         {
             let history = &self.state()?.history;

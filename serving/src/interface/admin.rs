@@ -1,4 +1,4 @@
-//! What changes the server itself, and its numbers, for all interfaces alike.
+//! Administration and status of the server, for all interfaces.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use crate::schedule::{AnswerBody, ReadRequest, SchedulerStatus};
 use crate::service::erase::retract::Retracted;
 use crate::service::{Readiness, ServiceError, Status};
 
-/// How long a drain or a promotion by request may take. Reloads and snapshots take as long as they take.
+/// Longest time for a drain or a promotion by request. Reloads and snapshots have no limit.
 const DRAIN: Duration = Duration::from_secs(60);
 
-/// Every number there is.
+/// All numbers of service and scheduler.
 #[derive(Serialize)]
 pub(crate) struct ServerStatus {
     #[serde(flatten)]
@@ -30,14 +30,14 @@ pub(crate) struct ServerStatus {
 
 impl Server {
     /// # Errors
-    /// 503 while there is nothing to count yet.
+    /// 503 while the server is starting.
     pub fn status(&self) -> Result<ServerStatus, ApiError> {
         let Served { service, scheduler } = self.served()?;
         Ok(ServerStatus { service: service.status(), scheduler: scheduler.status(), engine: service.engine().stats() })
     }
 
     /// # Errors
-    /// 409 or 422 with what is wrong with the artifact; the model that answered goes on.
+    /// 409 or 422 with the fault of the artifact; the current model continues to answer.
     pub async fn reload(&self, artifact: PathBuf) -> Result<Value, ApiError> {
         let service = self.service()?.clone();
         let done = run_blocking(move || service.reload(&artifact)).await??;
@@ -45,7 +45,7 @@ impl Server {
     }
 
     /// # Errors
-    /// 409 where there is nothing to go back to.
+    /// 409 without an earlier model.
     pub async fn rollback(&self) -> Result<Value, ApiError> {
         let service = self.service()?.clone();
         let done = run_blocking(move || service.rollback()).await??;
@@ -53,7 +53,7 @@ impl Server {
     }
 
     /// # Errors
-    /// 503 if it cannot be written.
+    /// 503 if the snapshot cannot be written.
     pub async fn snapshot(&self) -> Result<Value, ApiError> {
         let service = self.service()?.clone();
         let taken = run_blocking(move || service.snapshot()).await??;
@@ -61,7 +61,7 @@ impl Server {
     }
 
     /// # Errors
-    /// 409 for a server that does not follow another, or cannot read the log to its end.
+    /// 409 for a server that does not follow another, or that cannot read the log to its end.
     pub async fn promote(&self) -> Result<Value, ApiError> {
         let service = self.service()?.clone();
         let position = run_blocking(move || service.promote(Instant::now() + DRAIN)).await??;
@@ -86,7 +86,8 @@ impl Server {
     }
 
     /// # Errors
-    /// 413 for too many ids; 422 for one the log does not remember; 503 if it cannot be written; 504 once the deadline has passed.
+    /// 413 for too many ids; 422 for an id that the log does not remember; 503 if the log cannot be written; 504 after
+    /// the deadline.
     pub async fn retract(&self, call: &Call, ids: Vec<String>) -> Result<(u64, Position), ApiError> {
         LimitsSpec::count("ids", ids.len(), self.limits.events)?;
         let service = self.service()?.clone();
@@ -114,7 +115,7 @@ impl Server {
         Ok((told, answer.position, answer.model.to_string()))
     }
 
-    /// All numbers in Prometheus' text format.
+    /// The server's metrics in Prometheus' text format.
     ///
     /// # Errors
     /// As [`status`](Server::status).

@@ -1,4 +1,4 @@
-//! The way in of every request: who it is, what it may take, until when it wants an answer; and what it took, counted.
+//! The middleware of every request: it authorizes the caller, reads the deadline, and counts the answer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::access::routes::{ROUTES, Route, place};
 use crate::interface::server::{Call, Server};
 use crate::observe::metrics::Ended;
 
-/// Lets a request in or refuses it, in the words of its protocol; counts it by its route.
+/// Authorizes a request or refuses it in the form of its protocol. Counts it by its route.
 pub(crate) async fn handle_request(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
@@ -51,9 +51,9 @@ fn matched_name(route: Option<usize>) -> &'static str {
 
 fn authorize(server: &Server, route: Option<usize>, request: &Request) -> Result<Call, ApiError> {
     let headers = request.headers();
-    // What nobody knows is refused by the router, to anyone alike.
+    // The router refuses an unknown path, with the same answer for every caller.
     let caller = match route.and_then(|at| ROUTES[at].role) {
-        // Whether the server is up is told even to those who show a token that is not known here.
+        // Open routes ignore the token, so that health checks work even with an unknown token.
         None => server.authenticator.caller(None)?,
         Some(role) => {
             let caller =
@@ -73,14 +73,15 @@ fn authorize(server: &Server, route: Option<usize>, request: &Request) -> Result
     Ok(Call { tenant, deadline: deadline(headers)?.map(|within| Instant::now() + within) })
 }
 
-/// Refuses a body that announces itself as too large before it is sent; one that does not is cut off while it is read.
+/// Refuses a body by its declared length before it is sent. A body without a declared length is cut off while it is
+/// read.
 fn refuse_large(headers: &HeaderMap, route: Option<usize>, most: usize) -> Result<(), ApiError> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let streams = route.is_some_and(|at| ROUTES[at].path == "/v1/events/stream");
     if length.is_some_and(|length| length > most as u64) && !streams { Err(ApiError::too_large(most)) } else { Ok(()) }
 }
 
-/// Whom the request is for: the token's name where there is one, since anyone can write a header.
+/// The tenant of a request. The name of a token takes precedence over the header, since any client can write a header.
 fn tenant(headers: &HeaderMap, token: Option<&Arc<str>>) -> Result<Arc<str>, ApiError> {
     let malformed = || ApiError::new(ErrorKind::Malformed, "the header `tenant` is not text of at most 64 bytes");
     match (token, headers.get("tenant")) {
@@ -92,7 +93,7 @@ fn tenant(headers: &HeaderMap, token: Option<&Arc<str>>) -> Result<Arc<str>, Api
     }
 }
 
-/// How long the caller waits: `deadline-ms`, or gRPC's `grpc-timeout`.
+/// The time until the deadline, from `deadline-ms` or gRPC's `grpc-timeout`.
 fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
     let wrong =
         |name: &str, wanted: &str| ApiError::new(ErrorKind::Malformed, format!("the header `{name}` is not {wanted}"));
@@ -123,7 +124,7 @@ fn grpc_timeout(text: &str) -> Option<Duration> {
     }
 }
 
-/// How a request ended. Of a gRPC call that answers at all, only a refusal shows in the head.
+/// How a request ended. Only a gRPC refusal has its status in the headers.
 fn ended(response: &Response, grpc: bool) -> Ended {
     if !grpc {
         return Ended::Http(response.status().as_u16());

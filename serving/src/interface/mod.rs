@@ -1,4 +1,4 @@
-//! The ways to a server, and what they share.
+//! The interfaces of a server, and what they share.
 pub(crate) mod admin;
 pub(crate) mod grpc;
 pub(crate) mod http;

@@ -1,11 +1,11 @@
-//! A page that shows the server at work: one file, nothing fetched from elsewhere.
+//! A page that shows the running server: one file, which loads nothing from elsewhere.
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 const PAGE: &str = include_str!("page.html");
 
-/// The page may talk to its own server and to nobody else, and is shown in no other page.
+/// The page may only send requests to its own server, and no other page may embed it.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

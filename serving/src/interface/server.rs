@@ -1,4 +1,4 @@
-//! What all interfaces share: one way to ask, one way to tell, one way to refuse.
+//! What all interfaces share: queries, events and refusals.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -14,50 +14,50 @@ use crate::observe::metrics::{Metrics, Stage};
 use crate::schedule::{Answer, ReadOptions, ReadRequest, Scheduler};
 use crate::service::{Ack, IngestError, IngestRequest, Readiness, Receipt, Service, Ticket};
 
-/// A service as its clients meet it: from the first moment on, though what it serves may take a while to open.
+/// A service as its clients see it. It exists from the start, while its artifact and log may still be opening.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub authenticator: Authenticator,
     pub limits: LimitsSpec,
     pub metrics: Arc<Metrics>,
     pub phase: watch::Receiver<Phase>,
-    /// Nothing while it is being opened.
+    /// Empty while the service is being opened.
     pub served: OnceLock<Served>,
 }
 
-/// What is served, once it is open.
+/// The opened service.
 #[derive(Debug)]
 pub(crate) struct Served {
     pub service: Arc<Service>,
     pub scheduler: Scheduler,
 }
 
-/// How far the server is with stopping.
+/// The phase of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Not at all.
+    /// Not stopping.
     Up,
-    /// Not ready any more, but answering.
+    /// Not ready any more, but still answering.
     Lingering,
-    /// Finishing what is in flight.
+    /// Finishing the requests in flight.
     Closing,
 }
 
-/// For whom a request is, and when the answer is of no use any more.
+/// The tenant of a request and its deadline.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub tenant: Arc<str>,
     pub deadline: Option<Instant>,
 }
 
-/// What an answer must have seen, as clients say it.
+/// The read consistency of a request, as clients write it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReadConsistency {
     pub min_seq: Option<u64>,
     pub max_staleness_ms: Option<u64>,
 }
 
-/// Events in line, and who waits for what.
+/// Submitted events whose receipt is awaited.
 #[derive(Debug)]
 pub(crate) struct Submitted {
     ticket: Ticket,
@@ -65,17 +65,17 @@ pub(crate) struct Submitted {
     begun: Instant,
 }
 
-/// Events that may be checked on a thread that drives connections: more would let others wait.
+/// Most events that are validated on a thread that drives connections. Longer work would delay other connections.
 const FEW: usize = 256;
 
-/// When to look again whether there is room in line.
+/// Interval of attempts to submit while the queue is full.
 const ROOM: Duration = Duration::from_millis(2);
 
-/// When to look again whether a server that opens or replays is ready.
+/// When a client should try again while the server opens or replays.
 const SOON: Duration = Duration::from_secs(1);
 
 impl Server {
-    /// What is served.
+    /// The opened service and its scheduler.
     ///
     /// # Errors
     /// 503 while it is being opened.
@@ -83,7 +83,7 @@ impl Server {
         self.served.get().ok_or_else(|| starting("opening its artifact and its log of record", "opening"))
     }
 
-    /// As [`served`](Server::served).
+    /// The opened service.
     ///
     /// # Errors
     /// As [`served`](Server::served).
@@ -91,10 +91,10 @@ impl Server {
         Ok(&self.served()?.service)
     }
 
-    /// Asks, on the caller's options.
+    /// Submits a read with the caller's options.
     ///
     /// # Errors
-    /// [`ApiError`], at the latest when the deadline has passed.
+    /// [`ApiError`], at the latest at the deadline.
     pub async fn query(&self, call: &Call, read: ReadRequest, seen: ReadConsistency) -> Result<Answer, ApiError> {
         self.check_size(&read)?;
         let begun = Instant::now();
@@ -125,19 +125,19 @@ impl Server {
         }
     }
 
-    /// Lets events happen, and waits for what their `ack` asks for.
+    /// Submits events, and waits for the acknowledgement that the request's `ack` names.
     ///
     /// # Errors
-    /// [`ApiError`]: none of them happens, but where the deadline has passed meanwhile.
+    /// [`ApiError`]: no event is applied, except where the deadline passed after the events were submitted.
     pub async fn ingest(&self, call: &Call, request: IngestRequest) -> Result<Receipt, ApiError> {
         let submitted = self.submit(request).await?;
         self.wait_for_receipt(call, submitted).await
     }
 
-    /// Checks events and puts them in line.
+    /// Validates and enqueues events.
     ///
     /// # Errors
-    /// [`ApiError`]: none of them happens.
+    /// [`ApiError`]: no event is applied.
     pub async fn submit(&self, request: IngestRequest) -> Result<Submitted, ApiError> {
         LimitsSpec::count("events", request.events.len(), self.limits.events)?;
         let (ack, begun, service) = (request.ack, Instant::now(), self.service()?.clone());
@@ -151,7 +151,8 @@ impl Server {
         Ok(Submitted { ticket, ack, begun })
     }
 
-    /// As [`submit`](Server::submit), waiting for room as long as the limits allow: who streams events is not read from meanwhile.
+    /// As [`submit`](Server::submit), but waits for space in the queue as long as the limits allow. Meanwhile a
+    /// streaming client is not read from.
     ///
     /// # Errors
     /// As [`submit`](Server::submit).
@@ -167,7 +168,7 @@ impl Server {
         }
     }
 
-    /// Waits for the receipt of what was submitted.
+    /// Waits for the receipt of submitted events.
     ///
     /// # Errors
     /// As [`ingest`](Server::ingest).
@@ -180,7 +181,7 @@ impl Server {
         Ok(receipt?)
     }
 
-    /// Waits until the deadline, or as long as the limits allow.
+    /// Waits for `work` until the deadline, or as long as the limits allow.
     pub async fn by<T>(
         &self,
         deadline: Option<Instant>,
@@ -193,7 +194,7 @@ impl Server {
         tokio::time::timeout_at(deadline.into(), work).await.map_err(late)
     }
 
-    /// Whether answers are of now, and events are taken, but by a server that follows another.
+    /// Whether answers are current and events are accepted. A follower is ready without accepting events.
     ///
     /// # Errors
     /// 503 with what the server is doing instead.
@@ -211,10 +212,10 @@ impl Server {
         }
     }
 
-    /// Whether everything durable is applied, so that there is anything to ask.
+    /// Whether everything durable is applied, so that the server can be queried.
     ///
     /// # Errors
-    /// 503 with how far it has come.
+    /// 503 with the progress of the replay.
     pub fn caught_up(&self) -> Result<(), ApiError> {
         match self.service()?.readiness() {
             other @ Readiness::Recovering { .. } => Err(recovering(&other)),
@@ -222,14 +223,14 @@ impl Server {
         }
     }
 
-    /// Resolves with a refusal when streams have to end.
+    /// Resolves with a refusal when streams have to end because the server stops.
     pub async fn closing(&self) -> ApiError {
-        // A channel whose sender is gone is closing too.
+        // A closed channel means that the server is closing too.
         let _ = self.phase.clone().wait_for(|phase| *phase == Phase::Closing).await;
         ApiError::new(ErrorKind::Unavailable, "the server is stopping; go on elsewhere, or with a new stream later")
     }
 
-    /// Names the weights that answer now.
+    /// The version of the weights that answer now.
     ///
     /// # Errors
     /// As [`served`](Server::served).
@@ -237,10 +238,10 @@ impl Server {
         Ok(self.service()?.engine().manifest().model_version())
     }
 
-    /// Parts of the state that keep what events have changed there when these are taken back.
+    /// Parts of the state that keep the effect of events after they are retracted.
     ///
     /// # Errors
-    /// While there is no service.
+    /// As [`served`](Server::served).
     pub fn remains(&self) -> Result<Vec<&'static str>, ApiError> {
         Ok(self.service()?.engine().kept_after_retract())
     }
@@ -251,14 +252,14 @@ fn starting(doing: impl Into<String>, status: &str) -> ApiError {
     ApiError { retry_after: Some(SOON), ..refused.with("status", status) }
 }
 
-/// With how far it has come.
+/// A refusal with the progress of the replay.
 fn recovering(readiness: &Readiness) -> ApiError {
     let refused = starting(readiness.to_string(), "recovering");
     let Readiness::Recovering { applied, of } = *readiness else { return refused };
     refused.with("applied", applied).with("of", of)
 }
 
-/// Does work that other connections should not wait for.
+/// Runs long work on a thread of its own, so that other connections do not wait.
 ///
 /// # Errors
 /// 500 if it panics.
@@ -271,7 +272,7 @@ impl From<IngestError> for ApiError {
         let said = error.to_string();
         match error {
             IngestError::Refused(error) => error.into(),
-            // About as long as a full line takes to be applied.
+            // About the time in which a full queue is applied.
             IngestError::Full { .. } => {
                 ApiError { retry_after: Some(Duration::from_millis(500)), ..ApiError::new(ErrorKind::Busy, said) }
             }

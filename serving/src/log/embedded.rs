@@ -1,4 +1,4 @@
-//! The log of record in files of this machine.
+//! The log of record in local files.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,20 +12,23 @@ use crate::log::journal;
 use crate::log::journal::Damage;
 use crate::log::{Entry, Log, LogError};
 
-/// Bytes retained in memory before they are sorted into tables; as much is read again from the journal when the log is opened.
+/// Bytes retained in memory before they are sorted into tables. The same number of bytes is read from the journal when
+/// the log is opened.
 const MEMTABLE: u64 = 16 << 20;
 /// Bytes of tables retained for reading.
 const CACHE: u64 = 16 << 20;
-/// Entries given up in one write.
+/// Entries deleted in one write.
 const TRUNCATED_AT_ONCE: usize = 4096;
 
-/// A log in a folder, on [fjall](https://docs.rs/fjall): an append is one checksummed record of its journal, flushed to the disk.
+/// A log in a folder, on [fjall](https://docs.rs/fjall): an append is one checksummed record of its journal, flushed to
+/// the disk.
 ///
-/// `entries` has [`Entry::to_bytes`] by place (`u64`, big-endian), `ids` the number of an event (`u64`, little-endian) by its id; an
-/// append writes both or neither. The journal's tail is looked at (`journal.rs`) before it is opened.
+/// `entries` holds [`Entry::to_bytes`] by position (`u64`, big-endian), `ids` the number of an event (`u64`,
+/// little-endian) by its id. An append writes both or neither. The end of the journal is checked and repaired
+/// (`journal.rs`) before the storage opens it.
 pub struct EmbeddedLog {
     dir: PathBuf,
-    /// Nothing after a failed write, until it is opened again.
+    /// `None` after a failed write, until the log is reopened.
     store: RwLock<Option<Store>>,
     retained: Mutex<Range<u64>>,
 }
@@ -37,10 +40,11 @@ struct Store {
 }
 
 impl EmbeddedLog {
-    /// Opens the log in `dir`, which is made if it is not there.
+    /// Opens the log in `dir`. Creates the folder if it does not exist.
     ///
     /// # Errors
-    /// [`LogError`], naming the folder: it cannot be written, another process has it, or the disk has lost part of it.
+    /// [`LogError`], naming the folder: it cannot be written, another process holds it, or the disk has lost part of
+    /// it.
     pub fn open(dir: &Path) -> Result<EmbeddedLog, LogError> {
         let store = Store::open(dir)?;
         let first = store.entries.first_key_value().map(|entry| entry.key());
@@ -86,7 +90,7 @@ impl Log for EmbeddedLog {
         });
         match written {
             Ok(_) => self.update_retained(|retained| retained.end += entries.len() as u64),
-            // What is on the disk now is not known before it is read again.
+            // Only reading the disk again shows whether the failed write reached it.
             Err(_) => drop(self.store.write().unwrap_or_else(PoisonError::into_inner).take()),
         }
         written
@@ -99,7 +103,7 @@ impl Log for EmbeddedLog {
         }
         let mut entries = Vec::new();
         let mut count = 0;
-        // An append under way is not read: it is not known yet whether it will be durable.
+        // An append in progress is not read, because it may still fail.
         let found = self.with(|store| {
             let mut found = Vec::new();
             for entry in store.entries.range(from.to_be_bytes()..retained.end.to_be_bytes()) {
@@ -154,7 +158,7 @@ impl Log for EmbeddedLog {
         let mut held = self.store.write().unwrap_or_else(PoisonError::into_inner);
         if held.is_none() {
             let store = Store::open(&self.dir)?;
-            // A write that failed may be there all the same. Its sender was told that it is not.
+            // A failed write may be on the disk all the same. Its client has an error as the answer, so it is removed.
             store.remove(self.retained().end..u64::MAX, PersistMode::SyncAll).map_err(storage(&self.dir))?;
             *held = Some(store);
         }
@@ -226,7 +230,7 @@ fn place_of(key: &[u8]) -> Result<u64, LogError> {
     })
 }
 
-/// What is told of an error of the storage in `dir`.
+/// The error of the storage in `dir`.
 fn storage<E: fmt::Display>(dir: &Path) -> impl Fn(E) -> LogError {
     let place = dir.display().to_string();
     move |error| LogError::Storage { place: place.clone(), fact: error.to_string() }

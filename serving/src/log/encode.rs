@@ -1,12 +1,13 @@
-//! Entries as bytes: the form in which every log keeps them.
+//! The binary form of entries, in which every log stores them.
 //!
-//! An entry is `form u8 = 1`, `kind u8` (0 events one by one, 1 events as a batch, 2 retractions, 3 forgetting,
-//! 4 forgetting some), `first_seq u64`, `count varint`. A retraction
-//! is the event's number, `src` and `dst`, varints; forgetting the one time before which nodes were idle, and of some
-//! the first of their numbers and the one after the last, varints. An event is
-//! `flags u8`, `src varint`, `dst varint`, a time, and as the flags say a label `f32` (bit 0; else it is 0), features (bit 1: `count
-//! varint`, `f32` each), an id (bit 2: `bytes u8`, UTF-8) and the time it was told with (bit 3: it was late). A time is `0, zigzag
-//! varint`, `1, varint` or `2, f64`. Numbers of fixed width are little-endian; a varint has seven bits a byte, lowest first.
+//! An entry is `form u8 = 1`, `kind u8` (0 events one by one, 1 events as a batch, 2 retractions, 3 an expiry among all
+//! nodes, 4 an expiry among some nodes), `first_seq u64`, `count varint`, and its content. A retraction is the event's
+//! number, `src` and `dst`, varints. An expiry is the time before which nodes were idle; among some nodes, then the
+//! first of their numbers and the one after the last, varints. An event is `flags u8`, `src varint`, `dst varint`, a
+//! time, and depending on the flags a label `f32` (bit 0; else it is 0), features (bit 1: `count varint`, `f32` each),
+//! an id (bit 2: `bytes u8`, UTF-8) and the time with which it was submitted (bit 3: it was late). A time is
+//! `0, zigzag varint`, `1, varint` or `2, f64`. Numbers of fixed width are little-endian; a varint has seven bits a
+//! byte, lowest first.
 
 use std::ops::Range;
 
@@ -16,7 +17,7 @@ use crate::Retraction;
 use crate::log::entry::{Entry, Mutation};
 use crate::request::{Granularity, NewEvent};
 
-/// The form that is written and read.
+/// The version of the form that is written and read.
 const FORM: u8 = 1;
 
 const EVENTS: u8 = 0;
@@ -25,7 +26,7 @@ const RETRACT: u8 = 2;
 const EXPIRE: u8 = 3;
 const EXPIRE_SOME: u8 = 4;
 
-/// The numbers of all nodes.
+/// The range of all node numbers.
 const ALL: Range<u32> = 0..u32::MAX;
 
 const LABEL: u8 = 1;
@@ -71,10 +72,10 @@ impl Entry {
         bytes
     }
 
-    /// Reads what [`to_bytes`](Entry::to_bytes) wrote.
+    /// Reads the output of [`to_bytes`](Entry::to_bytes).
     ///
     /// # Errors
-    /// What is wrong with the bytes.
+    /// The fault of the bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Entry, String> {
         let mut reader = Reader { bytes };
         match reader.u8()? {
@@ -103,7 +104,7 @@ impl Entry {
 
 fn put_event(bytes: &mut Vec<u8>, event: &NewEvent, submitted_time: Option<&Number>) {
     let flag = |flag, set: bool| if set { flag } else { 0 };
-    // Told apart by bits: -0.0 is a label as well.
+    // The bits are compared, so that the label -0.0 is stored as well.
     let label = event.label.to_bits() != 0;
     bytes.push(
         flag(LABEL, label)
@@ -151,7 +152,7 @@ fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value as u8);
 }
 
-/// Takes numbers off the front of some bytes.
+/// Reads numbers from the front of some bytes.
 struct Reader<'a> {
     bytes: &'a [u8],
 }

@@ -1,4 +1,4 @@
-//! What one entry of the log holds.
+//! The content of one entry of the log.
 
 use std::ops::Range;
 
@@ -7,35 +7,35 @@ use serde_json::Number;
 use crate::Retraction;
 use crate::request::{Granularity, NewEvent};
 
-/// One thing that was done to the history, whole or not at all.
+/// One change of the history, applied whole or not at all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// Events of the log before it.
     pub first_seq: u64,
-    /// What was done.
+    /// The change.
     pub mutation: Mutation,
 }
 
-/// What is done to a history.
+/// A change of a history.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mutation {
-    /// Events happen.
+    /// Events are applied.
     Events {
-        /// The events, at the times they happen at.
+        /// The events, at the times at which they are applied.
         events: Vec<NewEvent>,
-        /// Whether one by one or all at once.
+        /// Whether they are applied one by one or as one batch.
         granularity: Granularity,
-        /// Late ones among them, by index, with the times they were told with.
+        /// Late events among them, by index, with the times with which they were submitted.
         late: Vec<(u32, Number)>,
     },
-    /// Nodes are forgotten that no event has named since.
+    /// Nodes that no event has named since a time are expired.
     Expire {
-        /// The time since when.
+        /// The time.
         before: Number,
-        /// Numbers of the nodes among which they are looked for.
+        /// Numbers of the nodes among which idle ones are searched.
         nodes: Range<u32>,
     },
-    /// Events are taken back.
+    /// Events are retracted.
     Retract {
         /// The events.
         events: Vec<Retraction>,
@@ -51,7 +51,7 @@ impl Entry {
         }
     }
 
-    /// How many events it holds.
+    /// Number of its events.
     pub fn events(&self) -> usize {
         self.new_events().len()
     }
@@ -61,7 +61,7 @@ impl Entry {
         self.new_events().iter().zip(self.first_seq..).filter_map(|(event, seq)| Some((event.id.as_deref()?, seq)))
     }
 
-    /// Events of the log up to and with it.
+    /// Number of the log's events up to and including this entry.
     pub fn next_seq(&self) -> u64 {
         self.first_seq + self.events() as u64
     }

@@ -1,9 +1,10 @@
-//! The journal of the storage crate, looked at before the crate does.
+//! Checks and repairs the storage crate's journal before the crate opens it.
 //!
-//! The crate drops what follows the first unreadable byte of its journal, and will not open one whose last batch has the right length
-//! and the wrong bytes, which is what a power cut can leave where a file's pages reach the disk in any order. Neither will do for a log
-//! of record. So the tail is cut here, but only if nothing whole comes after it: a write that was torn was the last one, and nobody was
-//! told that it is durable. Whole batches behind damage mean that the disk has lost what was promised, and then the log is not opened.
+//! The crate drops everything after the first unreadable byte of its journal. It does not open a journal whose last
+//! batch has the right length and the wrong bytes. A power cut can leave such a batch, because a file's pages may reach
+//! the disk in any order. A log of record allows neither. So this module cuts the end of the journal, but only if no
+//! whole batch comes after the damage: a torn write was the last one, and was not acknowledged as durable. Whole
+//! batches after the damage mean that the disk has lost acknowledged entries; then the log is not opened.
 
 use std::fs;
 use std::io;
@@ -11,30 +12,31 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// What a batch ends with.
+/// The end of a batch.
 const TRAILER: &[u8] = b"FJL\x03";
 /// `1, items u32, sequence u64`.
 const START: usize = 13;
 /// `3, xxh3 u64, trailer`.
 const END: usize = 9 + TRAILER.len();
 
-/// Damage in a journal, with whole batches behind it.
+/// Damage in a journal, with whole batches after it.
 #[derive(Debug, PartialEq)]
 pub(super) struct Damage {
     pub file: PathBuf,
-    /// Bytes that are whole.
+    /// Length of the whole batches before the damage, in bytes.
     pub good: usize,
-    /// Where the next whole batch begins.
+    /// Offset of the next whole batch.
     pub next: usize,
 }
 
-/// Cuts what a torn write has left at the end of the journals of `dir`. Says how many bytes were cut, or where there is damage.
+/// Cuts the remains of a torn write from the end of the journals of `dir`. Returns how many bytes were cut, or where
+/// there is damage.
 pub(super) fn repair(dir: &Path) -> io::Result<Result<u64, Damage>> {
     let mut cut = 0;
     for file in journals(dir)? {
         let bytes = fs::read(&file)?;
         let good = whole(&bytes);
-        // The crate makes room ahead: what was never written is zero.
+        // The crate allocates its files in advance: bytes that were never written are zero.
         let Some(last) = bytes[good..].iter().rposition(|&byte| byte != 0) else { continue };
         let torn = &bytes[good..good + last + 1];
         if let Some(next) = (1..torn.len()).find(|&at| torn[at] == 1 && batch(&torn[at..]).is_some()) {
@@ -55,7 +57,7 @@ fn journals(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Bytes that whole batches fill from the start on.
+/// Length of the whole batches at the start of `bytes`.
 fn whole(bytes: &[u8]) -> usize {
     let mut end = 0;
     while let Some(length) = batch(&bytes[end..]) {
@@ -64,7 +66,7 @@ fn whole(bytes: &[u8]) -> usize {
     end
 }
 
-/// Length of the whole batch that `bytes` begin with, if they do.
+/// Length of the whole batch at the start of `bytes`, if there is one.
 fn batch(bytes: &[u8]) -> Option<usize> {
     let (1, start) = (*bytes.first()?, bytes.get(..START)?) else { return None };
     let items = u32::from_le_bytes(start[1..5].try_into().ok()?);
@@ -78,8 +80,8 @@ fn batch(bytes: &[u8]) -> Option<usize> {
     is_whole.then_some(end + END)
 }
 
-/// Length of the item that `bytes` begin with: `2, kind, compression, keyspace u64, key u16, value u32, stored u32`, key, stored value;
-/// or `4, keyspace u64`.
+/// Length of the item at the start of `bytes`: `2, kind, compression, keyspace u64, key u16, value u32, stored u32`,
+/// key, stored value; or `4, keyspace u64`.
 fn item(bytes: &[u8]) -> Option<usize> {
     match *bytes.first()? {
         2 => {

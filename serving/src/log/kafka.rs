@@ -16,20 +16,22 @@ use rustc_hash::FxHashMap;
 
 use crate::log::{Entry, Log, LogError, LogSpec};
 
-/// How long a broker may take to answer.
+/// How long to wait for an answer of a broker.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Events read at a time when the log is opened.
 const AT_ONCE: usize = 4096;
 
-/// A log in a topic: an entry is a message, its place the message's offset.
+/// A log in a topic: an entry is a message, and its position is the message's offset.
 ///
-/// One server writes to the partition, storage_error so by nobody: it finds out by the offsets when another does, and stops. An append is done
-/// once every in-sync replica has it. Entries of an append that failed may be found in the topic later, one by one and in order;
-/// [`reopen`](Log::reopen) shows them behind what was [retained](Log::retained). The topic's own settings say how long messages are retained, and
-/// that has to be for longer than the oldest snapshot; it must not be compacted. The newest `log.remember_ids` ids are remembered.
+/// One server writes to the partition, but no broker enforces this. If another server writes as well, the offsets of
+/// the next append show it, and the append fails. An append is complete once every in-sync replica has it. Entries of a
+/// failed append may appear in the topic later, one by one and in order; [`reopen`](Log::reopen) then retains them
+/// after the entries that were [retained](Log::retained) before. The topic's own settings control how long messages are
+/// retained. This must be longer than the age of the oldest snapshot, and the topic must not be compacted. The newest
+/// `log.remember_ids` ids are remembered.
 pub struct KafkaLog {
     spec: LogSpec,
-    /// Nothing after a failed write, until it is opened again.
+    /// `None` after a failed write, until the log is reopened.
     producer: Mutex<Option<BaseProducer<Deliveries>>>,
     reader: Mutex<Reader>,
     retained: Mutex<Range<u64>>,
@@ -37,13 +39,13 @@ pub struct KafkaLog {
     bytes: Mutex<u64>,
 }
 
-/// A consumer that stands before the message `next`.
+/// A consumer whose next message has offset `next`.
 struct Reader {
     consumer: BaseConsumer,
     next: Option<u64>,
 }
 
-/// What became of the messages of one append.
+/// Results of the messages of one append.
 #[derive(Default)]
 struct Deliveries(Mutex<Delivered>);
 
@@ -90,10 +92,10 @@ impl RecentIds {
 }
 
 impl KafkaLog {
-    /// Opens the topic of `spec`, which has to be there, and reads the newest ids.
+    /// Opens the topic of `spec`, which must exist, and reads the newest ids.
     ///
     /// # Errors
-    /// [`LogError`], naming brokers and topic: nobody answers, there is no such topic, or it holds something else.
+    /// [`LogError`], naming brokers and topic: no broker answers, there is no such topic, or it holds something else.
     pub fn open(spec: &LogSpec) -> Result<KafkaLog, LogError> {
         let storage_error = |error: KafkaError| storage(spec, error);
         let consumer: BaseConsumer = client(spec)
@@ -119,7 +121,7 @@ impl KafkaLog {
         Ok(log)
     }
 
-    /// Reads the ids from place `from` on.
+    /// Reads the ids from position `from` on.
     fn read_ids(&self, from: u64) -> Result<(), LogError> {
         let mut place = from;
         loop {
@@ -155,7 +157,7 @@ impl KafkaLog {
         match delivered.failed {
             Some(error) => Err(error),
             None if delivered.offsets.iter().copied().eq(expected) => Ok(bytes),
-            // Somebody else's messages stand where these should.
+            // Messages of another writer have these offsets.
             None => Err(KafkaError::MessageProduction(RDKafkaErrorCode::Fenced)),
         }
     }
@@ -205,7 +207,7 @@ impl Log for KafkaLog {
         Ok(unpoisoned(&self.ids).numbers.get(id).copied())
     }
 
-    /// Does nothing: how long messages are retained is up to the topic.
+    /// Does nothing: the topic's settings control how long messages are retained.
     fn truncate_before(&self, _: u64) -> Result<(), LogError> {
         Ok(())
     }
@@ -223,18 +225,18 @@ impl Log for KafkaLog {
     fn refresh(&self) -> Result<(), LogError> {
         let found = watermarks(&unpoisoned(&self.reader).consumer, &self.spec)?;
         let known = std::mem::replace(&mut *unpoisoned(&self.retained), found).end;
-        // What cannot be read now is looked at again: no id is left out.
+        // After a failed read, these entries are read again by the next refresh, so that no id is left out.
         self.read_ids(known).inspect_err(|_| unpoisoned(&self.retained).end = known)
     }
 
-    /// Bytes appended since the log was opened: the topic's own size is the broker's to tell.
+    /// Bytes appended since the log was opened. Only the broker knows the size of the topic.
     fn bytes(&self) -> u64 {
         *unpoisoned(&self.bytes)
     }
 }
 
 impl Reader {
-    /// The entry at `place`.
+    /// The entry at position `place`.
     fn take(&mut self, spec: &LogSpec, place: u64) -> Result<Entry, LogError> {
         let storage_error = |error: KafkaError| storage(spec, error);
         if self.next != Some(place) {
@@ -276,14 +278,14 @@ fn client(spec: &LogSpec) -> ClientConfig {
     config
 }
 
-/// A producer that neither loses nor repeats nor reorders, while it lasts.
+/// A producer that, while it exists, neither loses nor repeats nor reorders messages.
 fn producer(spec: &LogSpec) -> Result<BaseProducer<Deliveries>, KafkaError> {
     let mut config = client(spec);
     config
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("delivery.timeout.ms", (BROKER_TIMEOUT.as_millis() - 1000).to_string());
-    // Messages of one append wait for no others.
+    // The whole append is sent at once, so waiting for more messages would only add latency.
     config.set("linger.ms", "0");
     BaseProducer::from_config_and_context(&config, Deliveries::default())
 }
@@ -298,7 +300,7 @@ fn storage(spec: &LogSpec, fact: impl fmt::Display) -> LogError {
     LogError::Storage { place: spec.address(), fact: fact.to_string() }
 }
 
-/// What a lock guards is whole whenever it is given back.
+/// Ignores poisoning: no panic leaves a guarded value half-changed.
 fn unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }

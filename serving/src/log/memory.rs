@@ -1,4 +1,4 @@
-//! A log that lasts as long as its process.
+//! A log that exists only as long as its process.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::log::{Entry, Log, LogError};
 
-/// A log in memory: for trials, and for servers that may forget. "Durable" means no more here than "in the log".
+/// A log in memory, for trials and for servers that may lose events. "Durable" only means "in the log" here.
 #[derive(Debug, Default)]
 pub struct MemoryLog {
     inner: Mutex<Inner>,
@@ -24,7 +24,7 @@ struct Inner {
 
 impl MemoryLog {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Every change is made whole before the lock is given back.
+        // Every change is complete before the lock is released, so poisoning is ignored.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

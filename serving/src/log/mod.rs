@@ -1,4 +1,4 @@
-//! The log of record: what happened, in the one order it happened in.
+//! The log of record: every entry, in the one order in which it is applied.
 
 mod embedded;
 mod encode;
@@ -21,82 +21,85 @@ pub use replay::ReplayError;
 pub(crate) use replay::{Applied, apply_entry, entry_after, next_seq, replay, resumes_at};
 pub use spec::{LogKind, LogSpec};
 
-/// An append-only sequence of entries, numbered from 0 by their place.
+/// An append-only sequence of entries, numbered from 0 by position.
 ///
-/// One thread appends; any number read meanwhile.
+/// One thread appends; any number of threads may read at the same time.
 pub trait Log: Send + Sync + std::fmt::Debug {
-    /// Appends entries, all of them or none. They are on the disk when this returns. Says how many bytes they take.
+    /// Appends entries, all of them or none. They are on the disk when this returns. Returns their size in bytes.
     ///
     /// # Errors
-    /// [`LogError`]: then none of them is [retained](Log::retained), and nothing can be appended before [`reopen`](Log::reopen) has succeeded.
+    /// [`LogError`]: then none of the entries is [retained](Log::retained), and nothing can be appended before
+    /// [`reopen`](Log::reopen) has succeeded.
     fn append(&self, entries: &[Entry]) -> Result<u64, LogError>;
 
-    /// Entries from place `from` on, in order: at least one if there is one, and no more once `events` events are reached.
+    /// Entries from position `from` on, in order: at least one if there is one, and no more once `events` events are
+    /// reached.
     ///
     /// # Errors
-    /// [`LogError`], naming a place that is not kept any more or does not hold what was written.
+    /// [`LogError`], naming a position that is not retained any more or that does not hold what was written.
     fn read(&self, from: u64, events: usize) -> Result<Vec<Entry>, LogError>;
 
-    /// Places that are retained.
+    /// The positions that are retained.
     fn retained(&self) -> Range<u64>;
 
-    /// The number of the event that was told under `id`, if the log remembers one.
+    /// The number of the event that was appended under `id`, if the log remembers one.
     ///
     /// # Errors
     /// [`LogError`] when the log cannot be read.
     fn find(&self, id: &str) -> Result<Option<u64>, LogError>;
 
-    /// Gives up the entries before `place`, but for the last there is, and the ids of their events.
+    /// Deletes the entries before position `place`, and the ids of their events. The last entry of the log is never
+    /// deleted.
     ///
     /// # Errors
-    /// [`LogError`]; some may be given up by then.
+    /// [`LogError`]; some entries may be deleted by then.
     fn truncate_before(&self, place: u64) -> Result<(), LogError>;
 
-    /// Makes a log that failed usable again. What a failed append left behind is taken out, or where that is not possible is found behind
-    /// what was retained. Nothing is done to a log that did not fail.
+    /// Makes a failed log usable again. Removes the entries of a failed append, or where that is not possible retains
+    /// them after the entries that were [retained](Log::retained) before. Does nothing if the log has not failed.
     ///
     /// # Errors
     /// [`LogError`] when it still cannot be used.
     fn reopen(&self) -> Result<(), LogError>;
 
-    /// Looks whether another server has written more, which is [retained](Log::retained) from then on. Of a log nobody else writes there is nothing
-    /// to be seen.
+    /// Checks whether another server has appended entries, which are [retained](Log::retained) from then on. Does
+    /// nothing for a log that no other server writes.
     ///
     /// # Errors
-    /// [`LogError`] when it cannot be looked at.
+    /// [`LogError`] when the log cannot be read.
     fn refresh(&self) -> Result<(), LogError> {
         Ok(())
     }
 
-    /// Bytes it takes where it is stored.
+    /// Bytes that it takes in its storage.
     fn bytes(&self) -> u64;
 }
 
 /// Why the log cannot be written or read.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum LogError {
-    /// What stores it refused: no room, no disk, no broker.
+    /// The storage failed: the disk is full or missing, or the broker does not answer.
     #[error("the log of record {place} cannot be used: {fact}")]
     Storage {
-        /// Its folder or its address.
+        /// The log's folder or address.
         place: String,
-        /// What was said.
+        /// The message of the storage.
         fact: String,
     },
     /// An entry does not hold what was written.
     #[error("entry {place} of the log of record is damaged: {fact}")]
     Damaged {
-        /// Its place.
+        /// The position of the entry.
         place: u64,
         /// What is wrong with it.
         fact: String,
     },
-    /// An entry is not kept any more.
+    /// An entry is not retained any more.
     #[error("entry {place} is not in the log of record, which keeps {} up to {}", retained.start, retained.end)]
     NotRetained {
-        /// Its place.
+        /// The position of the entry.
         place: u64,
-        /// The places retained.
+        /// The positions that are retained.
         retained: Range<u64>,
     },
 }

@@ -1,4 +1,4 @@
-//! Reading the log back into a history.
+//! Replays the log into a history.
 
 use std::ops::ControlFlow;
 
@@ -6,7 +6,7 @@ use crate::log::{Entry, Log, LogError, Mutation};
 use crate::request::{Granularity, NewEvent, RequestError};
 use crate::{AtPosition, Engine, Position, Retraction};
 
-/// Events read from the log, and told to an engine, at a time.
+/// Events read from the log and applied to an engine at a time.
 const AT_ONCE: usize = 4096;
 
 /// Why a history cannot catch up with the log.
@@ -15,10 +15,10 @@ pub enum ReplayError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// An event in the log will not do for the model.
+    /// The model refuses an event of the log.
     #[error("a logged event cannot be applied: {0}")]
     Refused(#[from] RequestError),
-    /// The log begins after what the history has seen.
+    /// Events between the history and the log's first entry are not retained any more.
     #[error(
         "the history has seen {seen} events and the log of record begins with event {first}: those between are not kept any more"
     )]
@@ -28,7 +28,7 @@ pub enum ReplayError {
         /// The first event of the log, or the next where it is empty.
         first: u64,
     },
-    /// The history has seen more than there is.
+    /// The history has seen more events than the log holds.
     #[error("the history has seen {seen} events, but the log of record ends after {end}: they do not belong together")]
     Ahead {
         /// Events of the history.
@@ -38,15 +38,15 @@ pub enum ReplayError {
     },
 }
 
-/// Number of the event after the last of the log, if it ever had one.
+/// Number of the next event after those of the log, if the log ever held an entry.
 pub(crate) fn next_seq(log: &dyn Log) -> Result<Option<u64>, LogError> {
     let Some(last) = log.retained().end.checked_sub(1) else { return Ok(None) };
     Ok(log.read(last, 1)?.first().map(Entry::next_seq))
 }
 
-/// The place from which a history that has seen `seen` events goes on.
+/// The position from which a history that has seen `seen` events continues.
 ///
-/// An entry without events of its own, just after them, may have been done already: it is not skipped, and doing it again changes nothing.
+/// An entry without new events, just after them, may be applied already. It is applied again, which changes nothing.
 pub(crate) fn entry_after(log: &dyn Log, seen: u64) -> Result<u64, ReplayError> {
     let retained = log.retained();
     let entry = |place| -> Result<Option<Entry>, LogError> { Ok(log.read(place, 1)?.into_iter().next()) };
@@ -69,8 +69,8 @@ pub(crate) fn entry_after(log: &dyn Log, seen: u64) -> Result<u64, ReplayError> 
     Ok(low)
 }
 
-/// Whether a history that has seen `seen` events goes on at `place`, as far as the log knows: the entry there it has not seen, the one before
-/// it has.
+/// Whether a history that has seen `seen` events continues at `place`, as far as the log can tell: it has seen the
+/// entry before that position, and not the entry at it.
 pub(crate) fn resumes_at(log: &dyn Log, place: u64, seen: u64) -> Result<bool, LogError> {
     let retained = log.retained();
     if place < retained.start {
@@ -86,8 +86,8 @@ pub(crate) fn resumes_at(log: &dyn Log, place: u64, seen: u64) -> Result<bool, L
     Ok((place == retained.start || is_seen(place - 1)?) && (place == retained.end || !is_seen(place)?))
 }
 
-/// Does to `engine` what the log says was done, from place `from` up to place `to`. on_progress hears how far it has come, and may break it off.
-/// Says the place it has come to.
+/// Applies the entries of the log from position `from` to position `to` to `engine`. Calls `on_progress` with the
+/// position reached after each read; it may stop the replay. Returns the position of the next entry.
 pub(crate) fn replay(
     log: &dyn Log,
     engine: &Engine,
@@ -113,14 +113,14 @@ pub(crate) fn replay(
     Ok(place)
 }
 
-/// What an entry came to.
+/// The result of an entry.
 pub(crate) struct Applied {
     pub position: Position,
-    /// Events that were known and are taken back, or nodes that are forgotten.
+    /// Number of events that were known and are retracted, or of nodes that are expired.
     pub changed: u64,
 }
 
-/// Does to the engine what an entry says; what it has seen of it already is left out.
+/// Applies an entry to the engine, without the events that the engine has seen already.
 pub(crate) fn apply_entry(engine: &Engine, entry: &Entry) -> Result<Applied, ReplayError> {
     let seen = engine.position().log_seq;
     if entry.first_seq > seen {
@@ -142,7 +142,7 @@ pub(crate) fn apply_entry(engine: &Engine, entry: &Entry) -> Result<Applied, Rep
     }
 }
 
-/// Takes back those of the events whose nodes are not forgotten: of the others nothing is left.
+/// Retracts the events whose nodes are not expired. Of the others the history holds nothing.
 fn retract_known(engine: &Engine, events: &[Retraction]) -> Result<AtPosition<usize>, RequestError> {
     match engine.retract(events) {
         Err(RequestError::UnknownNode { .. }) => {}
@@ -163,7 +163,7 @@ fn one_by_one(entry: &Entry) -> bool {
     matches!(entry.mutation, Mutation::Events { granularity: Granularity::Event, .. })
 }
 
-/// Events that happen one by one may be told at once, however they were told.
+/// Applies entries together: events that are applied one by one give the same state however they are grouped.
 fn apply_entries(engine: &Engine, group: &[Entry]) -> Result<(), ReplayError> {
     let [first, _, ..] = group else { return group.iter().try_for_each(|entry| apply_entry(engine, entry).map(drop)) };
     let all: Vec<NewEvent> = group.iter().flat_map(Entry::new_events).cloned().collect();

@@ -1,4 +1,4 @@
-//! Which log of record, and where.
+//! The settings of the log of record.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,41 +12,43 @@ use crate::log::{EmbeddedLog, Log, LogError, MemoryLog};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSpec {
-    /// What keeps it.
+    /// The kind of log.
     pub kind: LogKind,
-    /// Folder of the embedded log; left out, beside the artifact: `ARTIFACT.log`.
+    /// Folder of the embedded log; left out, `ARTIFACT.log` next to the artifact.
     pub dir: Option<PathBuf>,
-    /// Events that may wait to be logged and applied, over all requests: the next is refused.
+    /// Most events that may wait to be appended and applied, over all requests; more are refused.
     pub queue: usize,
     /// Most events that share one flush to the disk.
     pub group: usize,
-    /// Events retained in the log before the oldest snapshot; left out, all. Events that are given up cannot warm new weights, and their
-    /// ids are forgotten.
+    /// Events retained in the log before the oldest snapshot; left out, all. Truncated events cannot warm new weights,
+    /// and their ids are forgotten.
     pub keep_events: Option<u64>,
     /// With `kafka`: addresses of brokers, `host:port,host:port`.
     pub brokers: String,
-    /// With `kafka`: the topic, which has to be there. It must keep what a recovery needs, and must not be compacted.
+    /// With `kafka`: the topic, which must exist. It must retain what a recovery needs, and must not be compacted.
     pub topic: String,
     /// With `kafka`: the one partition that is the log.
     pub partition: i32,
-    /// With `kafka`: only read, as a replica of the server that writes, until told to [take over](crate::Service::promote).
+    /// With `kafka`: only read, as a replica of the server that writes, until it is
+    /// [promoted](crate::Service::promote).
     pub follow: bool,
-    /// With `kafka`: how many of the newest ids are remembered. The embedded log remembers the ids of all events it keeps.
+    /// With `kafka`: how many of the newest ids are remembered. The embedded log remembers the ids of all events that
+    /// it retains.
     pub remember_ids: usize,
     /// With `kafka`: more settings of librdkafka, such as `"security.protocol"`.
     pub client: BTreeMap<String, String>,
 }
 
-/// What keeps the log.
+/// Where the log is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogKind {
-    /// Files of this machine.
+    /// In local files.
     #[default]
     Embedded,
-    /// This process: a server that stops forgets what came after its artifact.
+    /// In memory: a server that stops loses what came after its artifact.
     Memory,
-    /// A Kafka-protocol topic; needs a program built with the feature `kafka`.
+    /// In a Kafka-protocol topic; needs a program built with the feature `kafka`.
     Kafka,
 }
 
@@ -69,17 +71,17 @@ impl Default for LogSpec {
 }
 
 impl LogSpec {
-    /// The folder of the log of what was started from `artifact`.
+    /// The folder of the log of a service that was started from `artifact`.
     pub fn dir(&self, artifact: &Path) -> PathBuf {
         self.dir.clone().unwrap_or_else(|| next_to(artifact, "log"))
     }
 
-    /// Where a topic is, in words.
+    /// The topic's address, for messages.
     pub(crate) fn address(&self) -> String {
         format!("{}[{}] at {}", self.topic, self.partition, self.brokers)
     }
 
-    /// The log of what was started from `artifact`.
+    /// Opens the log of a service that was started from `artifact`.
     pub(crate) fn open(&self, artifact: &Path) -> Result<Arc<dyn Log>, LogError> {
         match self.kind {
             LogKind::Embedded => Ok(Arc::new(EmbeddedLog::open(&self.dir(artifact))?)),

@@ -1,4 +1,4 @@
-//! What the server writes about itself: metrics, logs and traces.
+//! The server's metrics, logs and traces.
 pub(crate) mod metrics;
 #[cfg(feature = "otel")]
 pub(crate) mod otel;

@@ -14,7 +14,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::observe::trace::TracesSpec;
 
-/// Sends what is left when it is dropped.
+/// The trace provider. Sends the remaining spans when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Provider(SdkTracerProvider);
 
@@ -26,10 +26,10 @@ impl Drop for Provider {
     }
 }
 
-/// A layer that sends spans to the collector the spec names, if it names one. Has to be called inside a tokio runtime.
+/// A layer that sends spans to the spec's collector, if it has one. Must be called inside a tokio runtime.
 ///
 /// # Errors
-/// A sentence naming the key that will not do.
+/// A sentence naming the invalid key.
 pub(crate) fn layer<S>(spec: &TracesSpec) -> Result<Option<(impl Layer<S> + use<S>, Provider)>, String>
 where
     S: tracing::Subscriber + for<'span> LookupSpan<'span>,
@@ -43,16 +43,16 @@ where
         .with_sampler(sampler)
         .with_resource(Resource::builder().with_service_name(spec.service.clone()).build())
         .build();
-    // Only the server's own spans: the libraries' are many and say little.
+    // Only the server's own spans; those of libraries are many and of little use.
     let filter = EnvFilter::try_new("off,tempograph_serving=debug").map_err(|error| error.to_string())?;
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("tempograph")).with_filter(filter);
     Ok(Some((layer, Provider(provider))))
 }
 
-/// Makes `span` part of the caller's trace, where its headers name one (`traceparent`).
+/// Makes `span` part of the caller's trace, if the headers name one (`traceparent`).
 pub(crate) fn continue_from(span: &Span, headers: &HeaderMap) {
     let parent = TraceContextPropagator::new().extract(&Headers(headers));
-    // A span that nobody records has no parent either.
+    // Fails only for a span that is not recorded, which needs no parent.
     let _ = span.set_parent(parent);
 }
 

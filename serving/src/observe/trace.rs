@@ -1,4 +1,4 @@
-//! What the server writes about itself: logs as lines of text or JSON, and with the feature `otel` traces for an OpenTelemetry collector.
+//! Log lines as text or JSON, and with the feature `otel` traces for an OpenTelemetry collector.
 
 use std::io;
 
@@ -11,9 +11,10 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoggingSpec {
-    /// As what lines are written, to standard error.
+    /// The form of the lines on standard error.
     pub format: LogFormat,
-    /// What is written: `error`, `warn`, `info`, `debug` or `trace`, or a list such as `warn,tempograph_serving=debug`.
+    /// Which lines are written: `error`, `warn`, `info`, `debug` or `trace`, or a list such as
+    /// `warn,tempograph_serving=debug`.
     pub level: String,
 }
 
@@ -41,9 +42,9 @@ pub struct TracesSpec {
     /// The collector's address for OTLP over gRPC, such as `http://127.0.0.1:4317`; left out, no traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Share of the requests that are traced; a caller's `traceparent` decides for its own.
+    /// Share of the requests that are traced. A request with a `traceparent` is traced if its caller's trace is.
     pub sample: f64,
-    /// What the server is called in its traces.
+    /// The server's name in its traces.
     pub service: String,
 }
 
@@ -79,17 +80,17 @@ impl TracesSpec {
     }
 }
 
-/// Keeps traces flowing; what is left goes out when it is dropped.
+/// Sends traces. Sends the remaining ones when it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Tracing {
     #[cfg(feature = "otel")]
     _provider: Option<crate::observe::otel::Provider>,
 }
 
-/// Logs and traces go where the specs say from now on. A process has one such place: where there is one already it stays.
+/// Starts logs and traces with these settings. A process has one subscriber; an existing one stays.
 ///
 /// # Errors
-/// A sentence naming the key that will not do. Has to be called inside a tokio runtime where there are traces.
+/// A sentence naming the invalid key. Must be called inside a tokio runtime if there are traces.
 pub(crate) fn start(logging: &LoggingSpec, traces: &TracesSpec) -> Result<Tracing, String> {
     traces.check()?;
     let lines = match logging.format {
@@ -100,7 +101,7 @@ pub(crate) fn start(logging: &LoggingSpec, traces: &TracesSpec) -> Result<Tracin
     let registry = Registry::default().with(lines);
     #[cfg(feature = "otel")]
     if let Some((layer, provider)) = crate::observe::otel::layer(traces)? {
-        // Somebody else's place for logs and traces stays.
+        // An existing subscriber stays.
         let _ = registry.with(layer).try_init();
         return Ok(Tracing { _provider: Some(provider) });
     }

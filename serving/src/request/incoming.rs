@@ -1,4 +1,4 @@
-//! Events as they are told, checked and put into columns.
+//! Submitted events, validated and stored as columns.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use tempograph_framework::{Batch, EventId, NodeId, TimeUnit, Timestamp};
 
 use crate::request::{FieldPath, MAX_ITEMS, NewEvent, RequestError, ticks};
 
-/// Events with nodes found or made for them, numbered from `first`.
+/// Events with the numbers of their nodes. The events are numbered from `first`.
 #[derive(Debug, Default)]
 pub(crate) struct Incoming {
     pub first: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    /// Holds no events any more; the memory stays. Those to come are numbered from `first`.
+    /// Removes all events and keeps the allocated memory. The next events are numbered from `first`.
     pub fn clear(&mut self, first: u64) {
         self.first = first;
         self.src.clear();
@@ -37,22 +37,23 @@ impl Incoming {
         }
     }
 
-    /// All of them as one batch.
+    /// All events as one batch.
     pub fn whole(&self) -> Batch<'_> {
         self.batch(0..self.time.len())
     }
 }
 
-/// What events are held against.
+/// The rules by which events are validated.
 pub(crate) struct EventRules<'a> {
     pub unit: &'a TimeUnit,
-    /// Width `E` of the features every event brings; 0 for none.
+    /// Width `E` of the features that every event must have; 0 for none.
     pub edge_width: usize,
     pub newest: Option<Timestamp>,
 }
 
 impl EventRules<'_> {
-    /// Checks everything about `events` but their ids; `list` is what the request calls them. Adds their times in ticks to `times`.
+    /// Validates `events` except for their ids. `list` is the events' name in the request. Adds their times in ticks to
+    /// `times`.
     pub fn validate(&self, list: &str, events: &[NewEvent], times: &mut Vec<Timestamp>) -> Result<(), RequestError> {
         if events.len() > MAX_ITEMS {
             return Err(RequestError::TooMany { place: list.into(), count: events.len() });
@@ -69,7 +70,7 @@ impl EventRules<'_> {
         Ok(())
     }
 
-    /// Checks label and features of event `i` of `list`.
+    /// Validates label and features of event `i` of `list`.
     pub fn validate_values(&self, event: &NewEvent, list: &str, i: usize) -> Result<(), RequestError> {
         if !event.label.is_finite() {
             return Err(RequestError::invalid(FieldPath::of(list, i, "label"), "is not a finite 32-bit number"));

@@ -1,4 +1,4 @@
-//! What is asked of an engine, in the user's own ids and times.
+//! Requests to an engine and their answers, in the user's own ids and times.
 pub(crate) mod incoming;
 
 use std::fmt;
@@ -10,53 +10,55 @@ use tempograph_framework::{Side, TimeUnit, Timestamp};
 /// Most events, pairs or candidates of one request.
 pub(crate) const MAX_ITEMS: usize = 50_000;
 
-/// An event as it is told: `{"src": 17, "dst": 4, "time": 1300.5, "label": 0, "features": [0.5, …], "id": "a81f"}`.
+/// An event as it is submitted:
+/// `{"src": 17, "dst": 4, "time": 1300.5, "label": 0, "features": [0.5, …], "id": "a81f"}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewEvent {
-    /// Who acted.
+    /// The source.
     pub src: u64,
-    /// On what.
+    /// The destination.
     pub dst: u64,
-    /// When, in the dataset's own unit.
+    /// The time, in the dataset's own unit.
     pub time: Number,
-    /// What is known about it otherwise; 0 where it is left out.
+    /// The event's label; 0 where it is left out.
     #[serde(default)]
     pub label: f32,
     /// Its features, `[E]`; left out where the model reads none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Vec<f32>>,
-    /// The sender's own name for it, at most [`LONGEST_ID`](crate::LONGEST_ID) bytes: an event told again under one id happens once.
+    /// The client's own name of the event, at most [`LONGEST_ID`](crate::LONGEST_ID) bytes. An event that is submitted
+    /// again under one id is applied once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
 }
 
-/// "Will `src` turn to `dst` at `time`?"
+/// "Will `src` act on `dst` at `time`?"
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PairQuery {
-    /// Who acts.
+    /// The source.
     pub src: u64,
-    /// On what.
+    /// The destination.
     pub dst: u64,
-    /// When; left out, just after the newest event.
+    /// The time; left out, just after the newest event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Number>,
 }
 
-/// "To whom will `src` turn?"
+/// "On which destinations will `src` act?"
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RankQuery {
-    /// Who acts.
+    /// The source.
     pub src: u64,
-    /// Who is ranked; left out, every destination of an event so far.
+    /// The destinations to rank; left out, every destination of an event so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidates: Option<Vec<u64>>,
-    /// When; left out, just after the newest event.
+    /// The time; left out, just after the newest event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Number>,
-    /// How many of the best are told (10).
+    /// How many of the best are returned (10).
     #[serde(default = "ten")]
     pub k: usize,
 }
@@ -65,14 +67,14 @@ fn ten() -> usize {
     10
 }
 
-/// How the events of one request happen.
+/// How the events of one request are applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Granularity {
-    /// Each by itself, in order: how they were grouped into requests changes nothing.
+    /// One by one, in order: how they were grouped into requests changes nothing.
     #[default]
     Event,
-    /// All at once, as a batch of training: they do not see each other's memories.
+    /// As one batch of training: they do not see each other's memories.
     Batch,
 }
 
@@ -87,7 +89,7 @@ pub struct Ranked {
     pub probability: f32,
 }
 
-/// What an answer has seen.
+/// How many events a history has observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// Events observed.
@@ -96,17 +98,17 @@ pub struct Position {
     pub version: u64,
 }
 
-/// What was asked for, and what was seen for it: all of it as of one position.
+/// An answer and the one position that all of it is of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AtPosition<T> {
-    /// What was asked for.
+    /// The answer.
     pub answer: T,
-    /// What it has seen.
+    /// The position.
     pub position: Position,
 }
 
 impl<T> AtPosition<T> {
-    /// Another form of the answer, at the same position.
+    /// Converts the answer, at the same position.
     pub(crate) fn map<U>(self, form: impl FnOnce(T) -> U) -> AtPosition<U> {
         AtPosition { answer: form(self.answer), position: self.position }
     }
@@ -115,46 +117,46 @@ impl<T> AtPosition<T> {
 /// Why a request is refused. Nothing of it has been applied.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RequestError {
-    /// An id nobody was known by so far.
+    /// No node has this id.
     #[error("{place}: no {what} has the id {id}")]
     UnknownNode {
-        /// Where in the request.
+        /// The field of the request.
         place: String,
         /// `node`, or the side of a bipartite set.
         what: &'static str,
         /// The id.
         id: u64,
     },
-    /// A time before one that has been observed.
+    /// A time before the newest time so far.
     #[error("{place} is {time}, which is before {newest}, the newest time so far")]
     Late {
-        /// Where in the request.
+        /// The field of the request.
         place: String,
         /// The time, in the user's unit.
         time: f64,
         /// The newest time before it, observed or in the request.
         newest: f64,
     },
-    /// A value that will not do.
+    /// An invalid value.
     #[error("{place} {problem}")]
     Invalid {
-        /// Where in the request.
+        /// The field of the request.
         place: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// More than one request may hold.
+    /// The request has more entries than are allowed.
     #[error("{place} has {count} entries; one request may hold {MAX_ITEMS}")]
     TooMany {
-        /// Where in the request.
+        /// The list of the request.
         place: String,
-        /// How many there are.
+        /// Number of its entries.
         count: usize,
     },
-    /// Weights or memories have gone wrong.
+    /// An answer is not finite, because of weights or memories.
     #[error("the model's answer is not a finite number")]
     NotFinite,
-    /// A write has broken off by a panic.
+    /// A write panicked before it was complete.
     #[error("the engine broke off in the middle of an event; restart it from its artifact")]
     Broken,
 }
@@ -165,7 +167,7 @@ impl RequestError {
     }
 }
 
-/// Where in a request something stands: `events[3].time`. Written out only where it will not do.
+/// The path of a field in a request, such as `events[3].time`. It is formatted only for an error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FieldPath<'a> {
     list: Option<(&'a str, usize)>,
@@ -178,7 +180,7 @@ impl<'a> FieldPath<'a> {
         FieldPath { list: None, field }
     }
 
-    /// Entry `at` of `list`, or where `field` is not empty that field of it.
+    /// Entry `at` of `list`, or, where `field` is not empty, that field of the entry.
     pub fn of(list: &'a str, at: usize, field: &'a str) -> FieldPath<'a> {
         FieldPath { list: Some((list, at)), field }
     }
@@ -194,7 +196,8 @@ impl fmt::Display for FieldPath<'_> {
     }
 }
 
-/// The user's time in ticks. Whole numbers are scaled exactly; a fraction needs a set whose times have fractions.
+/// The user's time in ticks. Whole numbers are scaled exactly; a fraction is allowed only where the times of the data
+/// set have fractions.
 pub(crate) fn ticks(unit: &TimeUnit, time: &Number, place: FieldPath<'_>) -> Result<Timestamp, RequestError> {
     let whole = |time: i64| time.checked_mul(i64::try_from(unit.scale).ok()?).map(Timestamp);
     let ticks = match (time.as_i64(), time.as_f64()) {
@@ -219,7 +222,7 @@ pub(crate) fn probability(logit: f32) -> f32 {
 /// The side a client names.
 ///
 /// # Errors
-/// A word that is neither.
+/// A word that is no side.
 pub(crate) fn side_of(name: &str) -> Result<Side, RequestError> {
     match name {
         "source" => Ok(Side::Source),

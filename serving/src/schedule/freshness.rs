@@ -1,20 +1,20 @@
-//! Which events an answer must have seen so as not to be older than a bound.
+//! Which events an answer must have seen to satisfy `max_staleness_ms`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Moments remembered at most, and how far they are apart at least.
+/// Most times remembered, and the least time between two of them.
 const MOST: usize = 4096;
 const APART: Duration = Duration::from_millis(1);
 
-/// How many events had been taken at some moments of late.
+/// How many events had been submitted at some recent times.
 #[derive(Debug, Default)]
 pub(crate) struct Freshness {
     taken: VecDeque<(Duration, u64)>,
 }
 
 impl Freshness {
-    /// So many events have been taken by now.
+    /// Notes that `taken` events have been submitted by `now`.
     pub fn note(&mut self, now: Duration, taken: u64) {
         if self.taken.back().is_some_and(|&(last, _)| now < last + APART) {
             return;
@@ -25,8 +25,8 @@ impl Freshness {
         self.taken.push_back((now, taken));
     }
 
-    /// Events that an answer given `now`, when `taken` have been, must have seen so that it lacks none that is older than `bound`: those
-    /// taken by a moment that is no longer ago than that.
+    /// How many events an answer at `now` must have seen so that it lacks no event older than `bound`, when `taken`
+    /// events have been submitted. Uses the first note that is no older than `bound`.
     pub fn required(&self, now: Duration, bound: Duration, taken: u64) -> u64 {
         let from = now.saturating_sub(bound);
         let first = self.taken.partition_point(|&(at, _)| at < from);
@@ -46,7 +46,7 @@ mod tests {
     fn what_was_taken_within_the_bound_need_not_be_seen_and_all_before_must() {
         let mut freshness = Freshness::default();
         (0..100).for_each(|i| freshness.note(ms(10 * i), 5 * i));
-        // An event taken at 500 ms is number 250; between two notes the later one is asked for.
+        // Event 250 was submitted at 500 ms. Between two notes, the later one counts.
         for (bound, required) in [(490, 250), (495, 250), (500, 245), (0, 495), (5000, 0)] {
             assert_eq!(freshness.required(ms(990), ms(bound), 495), required, "{bound}");
         }

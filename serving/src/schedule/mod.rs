@@ -1,8 +1,11 @@
-//! Reads wait here for their turn: what can be answered together is, what cannot be answered in time is refused before any work.
+//! The scheduler of reads. It answers reads together where possible, and refuses a read that cannot be in time before
+//! any work is done for it.
 //!
-//! - [`Queue`](crate::schedule::policy::queue::Queue) is the policy, without clock or threads; [`Scheduler`] drives it in a server, [`simulate`] on a trace.
-//! - [`CostModel`](crate::schedule::policy::cost::CostModel) foretells how long a pass takes, from those before it.
-//! - [`Tenants`](crate::schedule::policy::tenants::Tenants) share the server by deficit round robin, in groups by how evenly they ask.
+//! - [`Queue`](crate::schedule::policy::queue::Queue) is the policy, without clock or threads. [`Scheduler`] runs it in
+//!   a server, [`simulate`] on a trace.
+//! - [`CostModel`](crate::schedule::policy::cost::CostModel) predicts the time of a pass from the passes before it.
+//! - [`Tenants`](crate::schedule::policy::tenants::Tenants) share the server by deficit round robin, in groups by how
+//!   evenly their reads arrive.
 mod freshness;
 pub(crate) mod policy;
 mod read;

@@ -1,4 +1,4 @@
-//! Where reads are submitted, and the threads that answer them.
+//! The scheduler: reads are submitted to it, and its threads answer them.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -16,29 +16,29 @@ use crate::schedule::read::{Answer, ReadError, ReadOptions, ReadRequest};
 use crate::schedule::status::SchedulerStatus;
 use crate::service::{Readiness, Service};
 
-/// Answers reads by their deadlines, on threads of its own. They end with it.
+/// Answers reads by their deadlines, on its own threads. Dropping it ends them.
 #[derive(Debug)]
 pub struct Scheduler {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What the threads share.
+/// State that the threads share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub service: Arc<Service>,
     pub spec: SchedulerSpec,
-    /// The queue's times count from here.
+    /// The start of the queue's times.
     began: Instant,
     state: Mutex<State>,
-    /// A read came, or it is time to end.
+    /// A read was enqueued, or the scheduler is ending.
     pub work_available: Condvar,
     freshness: Mutex<Freshness>,
-    /// Reads that may wait for events to be applied.
+    /// Limits the reads that wait for events to be applied.
     room: Semaphore,
 }
 
-/// What is changed together.
+/// State that changes under one lock.
 #[derive(Debug)]
 pub(super) struct State {
     pub queue: Queue<Pending>,
@@ -46,7 +46,7 @@ pub(super) struct State {
     pub ending: bool,
 }
 
-/// A read and who waits for its answer.
+/// A read and the channel for its answer.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub read: ReadRequest,
@@ -54,10 +54,10 @@ pub(super) struct Pending {
 }
 
 impl Scheduler {
-    /// A scheduler of reads of a service.
+    /// Starts a scheduler for the reads of a service.
     ///
     /// # Errors
-    /// What the system says when threads cannot be had.
+    /// The system's error when threads cannot be started.
     pub fn start(service: Arc<Service>, spec: &SchedulerSpec) -> std::io::Result<Scheduler> {
         let workers = spec.workers();
         let state =
@@ -79,7 +79,8 @@ impl Scheduler {
         Ok(scheduler)
     }
 
-    /// Answers a read, or says why it does not. A read that is not awaited any more is not computed. To be awaited in a tokio runtime.
+    /// Answers a read, or refuses it. If the future is dropped, the read is not computed. Must be awaited in a tokio
+    /// runtime.
     ///
     /// # Errors
     /// [`ReadError`], as soon as it is known.
@@ -89,7 +90,7 @@ impl Scheduler {
             return Err(ReadError::Unavailable("replaying its log"));
         }
         if options.max_staleness.is_some() && shared.service.readiness() == Readiness::Following {
-            // What is on its way from there is not known here.
+            // A follower does not know which events the writing server has accepted.
             let wanted =
                 "an answer of a bounded age is wanted, which only the server that takes the events can promise".into();
             return Err(ReadError::Stale { wanted, at: shared.service.position().log_seq });
@@ -103,7 +104,7 @@ impl Scheduler {
         }
     }
 
-    /// Every number there is about it.
+    /// All counts and estimates of the scheduler.
     pub fn status(&self) -> SchedulerStatus {
         let state = self.shared.state();
         let mut status = state.counts.clone();
@@ -113,7 +114,7 @@ impl Scheduler {
 }
 
 impl Drop for Scheduler {
-    /// Refuses what waits, and waits for what is being computed.
+    /// Refuses waiting reads, and waits for the passes in progress.
     fn drop(&mut self) {
         let waiting = {
             let mut state = self.shared.state();
@@ -123,7 +124,7 @@ impl Drop for Scheduler {
         self.shared.work_available.notify_all();
         waiting.into_iter().for_each(|job| job.read.refuse(ReadError::Unavailable("stopping")));
         for thread in self.threads.drain(..) {
-            // A worker that broke off has said so where it did.
+            // A panic of a worker was already reported in its thread.
             let _ = thread.join();
         }
     }
@@ -135,11 +136,11 @@ impl Shared {
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
-        // The policy computes nothing that could break off half-way; if it does, what it knows is old but whole.
+        // The policy does not panic half-way through a change; if it does, its state is old but consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until reads see what the options ask for.
+    /// Waits until a read can meet the required consistency.
     async fn wait_for_consistency(&self, options: &ReadOptions, deadline: Instant) -> Result<(), ReadError> {
         let Some(required) = self.required(options) else { return Ok(()) };
         let at = self.service.position().log_seq;
@@ -154,7 +155,7 @@ impl Shared {
         reached.map(drop).map_err(|_| stale(options, self.service.position().log_seq))
     }
 
-    /// Events that an answer given now must have seen.
+    /// How many events an answer at this time must have seen.
     fn required(&self, options: &ReadOptions) -> Option<u64> {
         let fresh = options.max_staleness.map(|bound| {
             let (now, taken) = (self.now(), self.service.submitted_seq());
@@ -165,7 +166,7 @@ impl Shared {
         options.min_seq.max(fresh)
     }
 
-    /// Puts a read in line.
+    /// Enqueues a read.
     fn enqueue(
         &self,
         read: ReadRequest,
@@ -207,7 +208,7 @@ impl Shared {
         ReadError::Full { waiting, most: self.spec.queue, retry_after }
     }
 
-    /// How much work a read is.
+    /// Kind and size of a read.
     fn size(&self, read: &ReadRequest) -> (ReadKind, Size) {
         let engine = self.service.engine();
         match read {
@@ -227,7 +228,7 @@ impl Shared {
 
 impl Pending {
     pub fn refuse(self, refusal: ReadError) {
-        // Whoever asked may have gone.
+        // The caller may not wait any more.
         let _ = self.answer.send(Err(refusal));
     }
 }

@@ -1,4 +1,4 @@
-//! Every number there is about the scheduler.
+//! Counts and estimates of the scheduler.
 
 use serde::Serialize;
 
@@ -6,59 +6,59 @@ use crate::schedule::policy::job::ReadKind;
 use crate::schedule::policy::queue::Queue;
 use crate::schedule::policy::stream::ArrivalPattern;
 
-/// Tenants told of: those with most waiting reads.
+/// Most tenants in a status: those with most waiting reads.
 const TOLD: usize = 16;
 
-/// How a scheduler is doing. Counts are since its start.
+/// The state of a scheduler. Counts are since its start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SchedulerStatus {
     /// Reads that wait now.
     pub waiting: usize,
     /// Threads that compute answers.
     pub workers: usize,
-    /// Reads let in.
+    /// Reads admitted.
     pub admitted: u64,
-    /// Reads refused because too many wait.
+    /// Reads refused because too many were waiting.
     pub refused_full: u64,
     /// Reads refused because they would have been late.
     pub refused_late: u64,
-    /// Reads let in whose deadline could not be kept after all, or that gave way to another tenant.
+    /// Reads admitted that could not meet their deadline after all, or that were displaced by a read of another tenant.
     pub dropped: u64,
-    /// Passes made.
+    /// Passes computed.
     pub passes: u64,
     /// Pairs, candidates and nodes answered in them.
     pub items: u64,
-    /// Seconds that workers computed.
+    /// Seconds in which workers computed.
     pub busy_seconds: f64,
-    /// Passes that came between two chunks of a long one.
+    /// Passes that ran between two chunks of a long one.
     pub overtakings: u64,
-    /// What passes cost, by kind, of the kinds that have been seen.
+    /// Costs of passes by kind, for the kinds with enough observations.
     pub costs: Vec<CostStatus>,
-    /// Tenants with waiting reads, or else heard of lately.
+    /// Tenants with waiting reads first, then others that are remembered.
     pub tenants: Vec<TenantStatus>,
 }
 
-/// What a kind of pass costs, as learned from those that were made.
+/// The cost of a kind of pass, as estimated from earlier passes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CostStatus {
     /// `score`, `score-shown`, `embedding`, `explain`, `rank` or `top-k`.
     pub kind: ReadKind,
-    /// Microseconds of a pass.
+    /// Fixed microseconds of a pass.
     pub pass_us: f64,
-    /// Microseconds of an item in it.
+    /// Microseconds of an item.
     pub item_us: f64,
-    /// Microseconds of a neighbour of those.
+    /// Microseconds of a neighbour of an item.
     pub neighbour_us: f64,
-    /// By what that is multiplied to hold for nineteen passes in twenty.
+    /// The factor by which the prediction is multiplied to hold for 95 % of passes.
     pub margin: f64,
 }
 
-/// How a tenant asks.
+/// The waiting reads and arrivals of a tenant.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TenantStatus {
-    /// Its name; empty for all who give none.
+    /// Its name; empty for all clients without a name.
     pub name: String,
-    /// Reads of it that wait.
+    /// Its waiting reads.
     pub waiting: usize,
     /// Coefficient of variation of the gaps between its reads; 1 for independent arrivals.
     pub arrival_cv: Option<f64>,
@@ -67,7 +67,7 @@ pub struct TenantStatus {
 }
 
 impl<T> Queue<T> {
-    /// Adds what the queue knows.
+    /// Adds the queue's part of the status.
     pub fn describe(&self, status: &mut SchedulerStatus) {
         status.waiting = self.tenants.waiting();
         status.workers = self.running.len();

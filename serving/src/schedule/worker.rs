@@ -1,4 +1,4 @@
-//! What a thread that answers does.
+//! The loop of a thread that answers reads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
@@ -15,7 +15,7 @@ impl Shared {
     /// Answers until the scheduler ends.
     pub fn work(&self, worker: usize) {
         while let Some(batch) = self.next_batch(worker) {
-            // A panic is a bug that those asking are told of; who asks next is answered all the same.
+            // A panic is a bug. The callers of this batch get an error, and later reads are still answered.
             let _ = catch_unwind(AssertUnwindSafe(|| self.answer(worker, batch)));
         }
     }
@@ -55,7 +55,7 @@ impl Shared {
         }
     }
 
-    /// Tells that a deadline cannot be kept after all.
+    /// Refuses a read that cannot meet its deadline any more.
     fn reject_late(&self, job: Job<Pending>) {
         let (needs, has) = (self.now().saturating_sub(job.arrived), job.deadline.saturating_sub(job.arrived));
         job.read.refuse(ReadError::TooLate { needs, has, retry_after: Duration::from_millis(1) });
@@ -91,7 +91,7 @@ impl Shared {
         }
     }
 
-    /// Halves jobs of which one will not do until it is alone: it is told so, and the others are answered.
+    /// One of the jobs is invalid. Halves the jobs until it is alone and refused, and answers the others.
     fn score_bisecting(&self, engine: &Engine, mut jobs: Vec<Job<Pending>>, error: RequestError) {
         if jobs.len() < 2 {
             return jobs.into_iter().for_each(|job| job.read.refuse(error.clone().into()));
@@ -126,7 +126,7 @@ impl Shared {
         let _ = job.read.answer.send(answered.map_err(ReadError::from));
     }
 
-    /// Ranks in chunks; between two of them tighter deadlines are kept.
+    /// Ranks in chunks. Between two chunks, jobs with tighter deadlines run.
     fn rank(
         &self,
         worker: usize,
@@ -151,7 +151,7 @@ impl Shared {
         took
     }
 
-    /// Answers what is due before a long job, of which so many items are left.
+    /// Answers the jobs that are due before the rest of a long job, of which `left` items remain.
     fn run_preempting(&self, worker: usize, long: &Job<Pending>, left: usize) {
         loop {
             let (mut state, now, mut late) = (self.state(), self.now(), Vec::new());

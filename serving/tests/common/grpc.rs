@@ -1,4 +1,4 @@
-//! A gRPC client that waits.
+//! A blocking gRPC client.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 pub type Served = InterceptedService<Channel, BearerToken>;
 
-/// Shows a token, if there is one.
+/// Sends a token, if there is one.
 #[derive(Clone)]
 pub struct BearerToken(Option<String>);
 

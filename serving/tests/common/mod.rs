@@ -24,7 +24,7 @@ pub const EVENTS: usize = 420;
 pub const SEEN: usize = 300;
 pub const BATCH: usize = 40;
 
-/// How often a test that lives on chance is done over: `TEMPOGRAPH_LONG` (1) in its long form.
+/// How often a test with random input is repeated: `TEMPOGRAPH_LONG` (1).
 pub fn rounds() -> usize {
     std::env::var("TEMPOGRAPH_LONG").map_or(1, |rounds| rounds.parse().unwrap())
 }
@@ -55,7 +55,7 @@ impl World {
         let model = tuned(spec.on_slices(widths, 5).unwrap());
         let nodes = set.node_features.clone().map(|table| Arc::new(table) as Arc<dyn Rows>);
         let static_memory = model.program().static_memory().map(|part| {
-            // one row more than there are nodes: that of a node nobody knew
+            // one row more than nodes: that of an unknown node
             let known = (0..set.nodes * part.width).map(|i| (i as f32 * 0.7).cos());
             let values = known.chain(std::iter::repeat_n(0.0, part.width)).collect();
             Arc::new(Table::new(values, part.width).unwrap()) as Arc<dyn Rows>
@@ -89,7 +89,7 @@ impl World {
         }
     }
 
-    /// Scores a batch and two negatives for each of its events as evaluation does, then lets it happen.
+    /// Scores a batch and two negatives for each of its events as evaluation does, then observes it.
     pub fn evaluate(&mut self, range: Range<usize>) -> Vec<f32> {
         let batch = self.set.log.batch(range.clone());
         let offsets: Vec<usize> = (0..=batch.len()).map(|i| 2 * i).collect();
@@ -99,14 +99,14 @@ impl World {
         answer.scores
     }
 
-    /// What observing a batch writes where nothing is asked.
+    /// The update of a batch without queries.
     pub fn advance(&self, queries: &Queries, view: &View) -> Update {
         let mut work = SliceWork::default();
         self.model.advance(queries, view, &mut work);
         work.as_ref().update.clone()
     }
 
-    /// What the model answers.
+    /// The forward pass of the model.
     pub fn forward(&self, queries: &Queries, view: &View) -> ForwardOutput {
         let mut work = SliceWork::default();
         self.model.forward(queries, view, None, &mut work);
@@ -118,7 +118,7 @@ impl World {
         range.flat_map(|event| [all[event * 7 % all.len()], all[(event * 5 + 3) % all.len()]]).collect()
     }
 
-    /// What [`evaluate`](World::evaluate) asks, as a client asks it.
+    /// The queries of [`evaluate`](World::evaluate), in the form of a client.
     pub fn queries(&self, range: Range<usize>) -> Vec<PairQuery> {
         let ids = &self.set.ids;
         let batch = self.set.log.batch(range.clone());
@@ -132,7 +132,7 @@ impl World {
         positives.chain(negatives.iter().enumerate().map(|(n, &dst)| query(n / 2, dst))).collect()
     }
 
-    /// Events of the log as a client tells them.
+    /// Events of the log, in the form of a client.
     pub fn new_events(&self, range: Range<usize>) -> Vec<NewEvent> {
         let (log, ids) = (&self.set.log, &self.set.ids);
         let new_event = |i: usize| NewEvent {
@@ -153,7 +153,7 @@ impl World {
     }
 }
 
-/// Fine-tuning begins at zero: gives it numbers that show.
+/// Fine-tuned rows begin at zero: sets them to numbers that change the answers.
 fn tuned(mut model: SliceProgram) -> SliceProgram {
     if let Some(part) = model.parameters().find("static_memory.correction").cloned() {
         let corrections = &mut model.parameters_mut().values_mut()[part.range];
@@ -186,7 +186,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Serves what the world exports, with nothing on the disk.
+    /// Serves the exported world, with nothing on the disk.
     pub fn start(world: &World) -> Running {
         Running::with(world, &ServeSpec::default())
     }
@@ -197,12 +197,12 @@ impl Running {
         Running::of(service, spec)
     }
 
-    /// Serves a service as `spec` says, but for its address.
+    /// Serves a service with the settings of `spec`, except for its address.
     pub fn of(service: Arc<Service>, spec: &ServeSpec) -> Running {
         Running::once_open(service.clone(), std::future::ready(Ok(service)), spec)
     }
 
-    /// The same, once `opening` gives it.
+    /// The same, with a service that `opening` returns later.
     pub fn once_open(
         service: Arc<Service>,
         opening: impl Future<Output = Result<Arc<Service>, ServiceError>> + Send + 'static,
@@ -223,7 +223,7 @@ impl Running {
         Running { address, service, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Asks it to stop, without waiting.
+    /// Begins to stop the server, without waiting.
     pub fn ask_to_stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
     }
@@ -250,7 +250,7 @@ impl Running {
         self.send_with(method, path, "", body.as_bytes())
     }
 
-    /// With more header lines, each ended by CRLF.
+    /// The same with more header lines, each ended by CRLF.
     pub fn send_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
         let (head, body) = self.send_bytes(method, path, headers, body);
         (head.split(' ').nth(1).unwrap().parse().unwrap(), String::from_utf8(body).unwrap())
@@ -288,7 +288,7 @@ impl Drop for Running {
     }
 }
 
-/// A list of numbers as they were before they were JSON.
+/// The numbers of a JSON list as `f32`.
 pub fn floats(list: &Value) -> Vec<f32> {
     serde_json::from_value(list.clone()).unwrap_or_else(|error| panic!("{list}: {error}"))
 }

@@ -1,4 +1,4 @@
-//! Services of a small world, and logs that fail on demand.
+//! Services of a small world, and a log that fails on request.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use tempograph_serving::{
     Readiness, Receipt, Role, Service, ServiceSpec, SnapshotSpec, TokenSpec,
 };
 
-/// No snapshots but those that are asked for.
+/// Settings without automatic snapshots.
 pub fn without_snapshots() -> ServiceSpec {
     let snapshots = SnapshotSpec { every_events: 0, every_mib: 0, at_drain: false, ..SnapshotSpec::default() };
     ServiceSpec { snapshots, ..ServiceSpec::default() }
@@ -23,7 +23,7 @@ pub fn in_memory() -> ServiceSpec {
     ServiceSpec { log: LogSpec { kind: LogKind::Memory, ..LogSpec::default() }, ..without_snapshots() }
 }
 
-/// A token, `chief`, that opens everything.
+/// A token, `chief`, with all roles.
 pub fn chief() -> TokenSpec {
     use sha2::Digest;
     let sha256 = sha2::Sha256::digest("chief").iter().map(|byte| format!("{byte:02x}")).collect();
@@ -35,7 +35,7 @@ pub fn soon() -> Instant {
     Instant::now() + Duration::from_secs(30)
 }
 
-/// A service that has caught up.
+/// Opens a service and waits until it has caught up.
 pub fn open(artifact: &Path, spec: &ServiceSpec) -> Arc<Service> {
     let service = Service::open(artifact, spec).unwrap();
     assert_eq!(service.wait_until_ready(soon()), Readiness::Ready);
@@ -56,7 +56,7 @@ pub fn ingest(service: &Service, events: &[NewEvent]) -> Result<Receipt, IngestE
     service.ingest(request(events, Ack::Applied))
 }
 
-/// The same, again and again while the log of record fails.
+/// The same, repeated while the log of record fails.
 pub fn ingest_with_retry(service: &Service, events: &[NewEvent]) -> Result<Receipt, IngestError> {
     let deadline = soon();
     loop {
@@ -67,28 +67,28 @@ pub fn ingest_with_retry(service: &Service, events: &[NewEvent]) -> Result<Recei
     }
 }
 
-/// The events, each under an id of its own.
+/// The events, each with its own id.
 pub fn with_ids(events: Vec<NewEvent>) -> Vec<NewEvent> {
     events.into_iter().enumerate().map(|(i, event)| NewEvent { id: Some(format!("event-{i}")), ..event }).collect()
 }
 
-/// Checksums of all files of what an engine would save.
+/// Checksums of all files that an engine saves.
 pub fn saved(engine: &Engine) -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().unwrap();
     let manifest = engine.save(&folder.path().join("saved")).unwrap();
     manifest.files.into_iter().map(|(name, facts)| (name, facts.sha256)).collect()
 }
 
-/// A log in memory that can be told to fail, and to wait with what is written and read.
+/// A log in memory whose appends can be made to fail, and whose appends and reads can be made to wait.
 #[derive(Debug, Default)]
 pub struct ScriptedLog {
     pub inner: MemoryLog,
     pub full: AtomicBool,
-    /// Whether a failed append is found in the log later, as it may be with a broker.
+    /// Whether a failed append appears in the log later, as it can with a broker.
     pub keeps_failed: AtomicBool,
     failed: Mutex<Vec<Entry>>,
     script: Mutex<Script>,
-    /// Appends that were begun.
+    /// Number of appends that were begun.
     pub begun: AtomicU64,
     changed: Condvar,
 }
@@ -97,18 +97,18 @@ pub struct ScriptedLog {
 struct Script {
     /// Whether appends wait.
     held: bool,
-    /// Up to where entries are read, one by one; left out, all at once.
+    /// End of the entries that may be read, one by one; left out, all may be read at once.
     readable: Option<u64>,
 }
 
 impl ScriptedLog {
-    /// Appends wait from now on, or go on.
+    /// Makes appends wait, or lets them continue.
     pub fn hold(&self, held: bool) {
         self.script.lock().unwrap().held = held;
         self.changed.notify_all();
     }
 
-    /// Entries are read one by one from now on, and no further than so many.
+    /// From now on entries are read one by one, and only the first `entries`.
     pub fn allow(&self, entries: u64) {
         self.script.lock().unwrap().readable = Some(entries);
         self.changed.notify_all();
@@ -134,7 +134,7 @@ impl Log for ScriptedLog {
 
     fn read(&self, from: u64, events: usize) -> Result<Vec<Entry>, LogError> {
         let mut script = self.script.lock().unwrap();
-        // Who looks at a single entry looks for its place.
+        // A read of a single entry searches a position, and does not wait.
         if events > 1 {
             script = self
                 .changed

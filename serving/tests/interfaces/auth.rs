@@ -1,4 +1,4 @@
-//! Who may do what, over HTTP and gRPC alike.
+//! Roles of callers, over HTTP and gRPC.
 
 use crate::common::grpc::Grpc;
 use crate::common::{Running, SEEN, World, small};
@@ -63,7 +63,7 @@ fn a_token_opens_the_routes_of_its_roles_and_no_others() {
         let (status, answer) = server.send_with(method, path, &bearer(holder), body.as_bytes());
         assert_eq!(status, 200, "{path}: {answer}");
     }
-    // Whether it is up, and what it can do, anyone may know.
+    // Health and metadata are open.
     for path in ["/health/live", "/openapi.json", "/v2/health/live", "/v2/models/score/ready"] {
         assert!([200, 503].contains(&server.get(path).0), "{path}");
     }

@@ -1,4 +1,4 @@
-//! Whatever is sent, the server answers, blames the sender, and is as it was.
+//! After any bytes, the server answers, blames the client, and is unchanged.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use tempograph_serving::ServeSpec;
 use tempograph_serving::proto::open_inference::ModelInferRequest;
 use tempograph_serving::proto::tempograph::{EventsRequest, ScoreRequest};
 
-/// One server for all cases: what one leaves behind the next would meet.
+/// One server for all cases, so that an effect of one case shows in the next.
 fn server() -> &'static Running {
     static SERVER: OnceLock<(World, Running)> = OnceLock::new();
     &SERVER
@@ -28,7 +28,7 @@ fn server() -> &'static Running {
 
 const TENSORS: &str = r#"{"inputs":[{"name":"src","datatype":"INT64","shape":[1],"parameters":{"binary_data_size":8}},{"name":"dst","datatype":"UINT8","shape":[1],"data":[2]}],"outputs":[{"name":"score","parameters":{"binary_data":true}}],"parameters":{"k":3,"timeout":1000}}"#;
 
-/// Requests that do, or nearly: path, headers, body.
+/// Requests that are valid, or nearly: path, headers, body.
 fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     let framed = |message: Vec<u8>| [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
     let grpc = "Content-Type: application/grpc\r\nTE: trailers\r\n".to_string();
@@ -70,7 +70,7 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     ]
 }
 
-/// One change to some bytes.
+/// A change of some bytes.
 #[derive(Clone, Debug)]
 enum Edit {
     Set(prop::sample::Index, u8),
@@ -129,11 +129,11 @@ fn apply(bytes: &mut Vec<u8>, edit: &Edit) {
     }
 }
 
-/// Status and everything else of the answer; `None` where the connection is closed without one.
+/// Status and the rest of the answer; `None` where the connection is closed without one.
 fn send(bytes: &[u8]) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(server().address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    // It may be closed before all is sent.
+    // The server may close the connection before everything is sent.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -142,12 +142,12 @@ fn send(bytes: &[u8]) -> Option<(u16, String)> {
     Some((status, text))
 }
 
-/// The server is as it should be: it blames nobody but the sender, and answers what is right.
+/// The server is unchanged: it blames only the client, and still answers correctly.
 fn check(sent: &str, answer: Option<(u16, String)>) {
     let (status, text) = answer.unwrap_or_else(|| panic!("no answer to {sent}"));
     assert!(status < 500 || [503, 504].contains(&status), "{sent}: {text}");
     assert!(!text.contains("bug"), "{sent}: {text}");
-    // A method that broke off by a panic says nothing, or this.
+    // A method that panicked gives no status, or this one.
     assert!(!text.contains("grpc-status: 2\r\n"), "{sent}: {text}");
 }
 

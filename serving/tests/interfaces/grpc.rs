@@ -1,4 +1,4 @@
-//! The typed API over gRPC: the same answers and the same refusals as over HTTP.
+//! The typed API over gRPC has the answers and refusals of HTTP.
 
 use std::time::Duration;
 
@@ -197,7 +197,7 @@ fn a_deadline_is_kept_or_the_read_refused() {
     let world = World::new(&small(), 0);
     let server = Running::start(&world);
     let mut grpc = Grpc::connect(server.address);
-    // Nobody has told so many events, so only time can end this.
+    // There are fewer events than this, so only the deadline can end the read.
     let terms = Some(Terms { min_seq: Some(1_000_000), max_staleness_ms: None });
     let mut request = Request::new(ScoreRequest { pairs: vec![pair_of(1, 2)], during: vec![], terms });
     request.set_timeout(Duration::from_millis(80));

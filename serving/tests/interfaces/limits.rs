@@ -1,4 +1,4 @@
-//! Bounds on what a client may ask, how it asks, and how long it waits.
+//! Limits on requests, connections and waiting times.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -37,7 +37,7 @@ fn lists_and_bodies_are_bounded_by_the_spec() {
         assert_eq!((status, &answer["code"]), (413, &json!("too_large")), "{answer}");
         assert!(answer["error"].as_str().unwrap().contains(says), "{answer}");
     }
-    // A body that does not say how long it is is cut off while it is read.
+    // A body without a declared length is cut off while it is read.
     let mut stream = TcpStream::connect(server.address).unwrap();
     let head = "POST /v1/score HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(format!("{head}fa0\r\n{}\r\n0\r\n\r\n", " ".repeat(4000)).as_bytes()).unwrap();
@@ -63,7 +63,7 @@ fn nobody_waits_for_a_log_that_hangs_beyond_the_deadline() {
         assert!(begun.elapsed() < Duration::from_secs(5), "{path}: {:?}", begun.elapsed());
     }
     log.hold(false);
-    // What was put in line happens all the same.
+    // Submitted changes are applied although the deadline has passed.
     assert_eq!(server.ingest(&world.new_events(SEEN + 2..SEEN + 3), "event")["first_seq"], SEEN + 2);
     assert_eq!(server.service.engine().stats().retracted, 1);
 }
@@ -78,7 +78,7 @@ fn slow_heads_and_bodies_are_not_waited_for() {
         stream.write_all(start.as_bytes()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut answer = Vec::new();
-        // Closed, with or without a word.
+        // The connection is closed, with or without an answer.
         stream.read_to_end(&mut answer).unwrap_or_default();
         assert!(begun.elapsed() < Duration::from_secs(10), "`{start}` keeps its connection");
     }

@@ -1,4 +1,4 @@
-//! What a client of the server meets, in every protocol it speaks.
+//! The interfaces of the server, in every protocol.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod auth;

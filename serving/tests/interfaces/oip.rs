@@ -1,4 +1,4 @@
-//! The Open Inference Protocol, spoken as its clients speak it: JSON, JSON with bytes behind it, and gRPC.
+//! The Open Inference Protocol as its clients use it: JSON, JSON followed by bytes, and gRPC.
 
 use std::process::Command;
 
@@ -80,7 +80,7 @@ fn tensors_in_json_give_the_scores_of_the_typed_api() {
     assert_eq!((&answer["id"], &answer["model_name"]), (&json!("seven"), &json!("score")));
     assert_eq!(floats(&output(&answer, "score")["data"]), scores(&server));
     assert_eq!(output(&answer, "log_seq")["data"], json!([crate::common::SEEN]));
-    // The time that was left out, said; nested as a shape of two axes.
+    // The time that was left out before, given explicitly, and nested in a shape with two axes.
     let time = [newest + 1; 3];
     let nested = json!({ "name": "time", "datatype": "FP64", "shape": [3, 1], "data": time.map(|time| [time]) });
     let body = json!({ "inputs": [input("src", "INT32", json!(SRC)), input("dst", "INT64", json!(DST)), nested], "outputs": [{ "name": "probability" }] });
@@ -242,7 +242,7 @@ fn tensors_over_grpc_come_back_as_they_were_sent() {
     );
 }
 
-/// NVIDIA's client for this protocol, as it comes from PyPI. `TEMPOGRAPH_PYTHON` names a Python that has `tritonclient[http,grpc]`.
+/// NVIDIA's client for this protocol, from PyPI. `TEMPOGRAPH_PYTHON` names a Python that has `tritonclient[http,grpc]`.
 #[test]
 fn a_public_client_is_answered() {
     let python = std::env::var("TEMPOGRAPH_PYTHON").unwrap_or_else(|_| "python3".into());

@@ -1,4 +1,5 @@
-//! The document at `/openapi.json` is about the routes there are, and what it shows as examples is answered as it says.
+//! The document at `/openapi.json` describes exactly the server's routes, and its examples get the answers that it
+//! describes.
 
 use crate::common::{Running, World, small};
 use serde_json::{Map, Value};
@@ -22,7 +23,7 @@ fn operations(document: &Value) -> Vec<(String, String, &Value)> {
     paths.iter().flat_map(of).map(with).collect()
 }
 
-/// The value a `$ref` stands for.
+/// The value that a `$ref` refers to.
 fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     match value["$ref"].as_str() {
         Some(place) => document.pointer(place.trim_start_matches('#')).unwrap_or_else(|| panic!("there is no {place}")),
@@ -30,7 +31,7 @@ fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     }
 }
 
-/// What is wrong with `value` by `schema`, of what the document's schemas say at all.
+/// The first violation of `schema` by `value`, for the keywords that the document uses.
 fn wrong(document: &Value, schema: &Value, value: &Value, place: &str) -> Option<String> {
     let schema = resolve(document, schema);
     let types = schema["type"].as_array().cloned().unwrap_or_else(|| vec![schema["type"].clone()]);
@@ -70,7 +71,7 @@ fn wrong(document: &Value, schema: &Value, value: &Value, place: &str) -> Option
     })
 }
 
-/// An operation's path with its example parameters filled in, `VERSION` by the version that is served.
+/// An operation's path with its example parameters filled in, and `VERSION` replaced by the served version.
 fn example_path(document: &Value, path: &str, operation: &Value, version: &str) -> String {
     let mut filled = path.to_string();
     let mut query = Vec::new();
@@ -110,7 +111,7 @@ fn every_example_is_answered_as_the_document_says() {
         let (status, text) = server.send_text(&method.to_uppercase(), &target, &body);
         let told = &operation["responses"][status.to_string()];
         assert!(told.is_object(), "{method} {target} answers {status}, which the document does not know: {text}");
-        // Admin is closed where no token opens it.
+        // Without tokens, admin routes are closed.
         let expected = if operation["x-role"] == "admin" { 401 } else { 200 };
         assert_eq!(status, expected, "{method} {target}: {text}");
         let told = resolve(&document, told);

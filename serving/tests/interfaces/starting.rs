@@ -1,4 +1,4 @@
-//! What a server answers before it has anything to ask.
+//! The answers of a server before it can be queried.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::common::service::{ScriptedLog, in_memory, open, soon};
 use crate::common::{EVENTS, Running, SEEN, World, small};
 
-/// A log that is replayed entry by entry, and no further than it is allowed to be.
+/// A log that is replayed entry by entry, and only as far as it allows.
 fn held(world: &World) -> ScriptedLog {
     let log = ScriptedLog::default();
     for event in SEEN..EVENTS {
@@ -25,8 +25,8 @@ fn held(world: &World) -> ScriptedLog {
     log
 }
 
-/// Asks every route of the document: those that need what is served are refused until later, the others answer. `numbers` says whether
-/// there are any yet.
+/// Requests every route of the document. Routes that need the opened service are refused with a time to try again; the
+/// others answer. `numbers` says whether status and metrics answer already.
 fn only_health_is_told(server: &Running, numbers: bool) {
     let (status, document) = server.get("/openapi.json");
     assert_eq!(status, 200);
@@ -47,7 +47,7 @@ fn only_health_is_told(server: &Running, numbers: bool) {
                 operation["responses"][status.to_string()].is_object(),
                 "{method} {path}: the document does not know {status}"
             );
-            // The Open Inference Protocol has a form of its own for who is not ready.
+            // The Open Inference Protocol has its own form for a server that is not ready.
             if wanted == 503 && !path.starts_with("/v2") {
                 let refused: Value = serde_json::from_slice(&body).unwrap();
                 assert_eq!(refused["code"], "unavailable", "{path}: {refused}");

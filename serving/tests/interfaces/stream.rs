@@ -74,7 +74,7 @@ fn a_line_that_will_not_do_is_named_and_what_came_before_its_batch_stands() {
     ];
     for (bad, status, says) in cases {
         let server = Running::start(&world);
-        // An empty line counts as a line and is nothing else.
+        // An empty line is counted and otherwise ignored.
         let (found, answer) = server.send("POST", "/v1/events/stream?batch=4", &format!("\n{good}{bad}{good}"));
         assert_eq!(found, status, "{answer}");
         assert!(answer["error"].as_str().unwrap().starts_with(says), "{answer}");
@@ -95,7 +95,7 @@ fn receipts_come_while_the_stream_goes_on() {
     for at in SEEN..SEEN + 3 {
         let line = lines(&world.new_events(at..at + 1));
         stream.write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes()).unwrap();
-        // The next event is sent only once this one's receipt is here.
+        // The next event is sent only after this one's receipt has arrived.
         let wanted = format!("\"first_seq\":{at}");
         while !told.contains(&wanted) {
             let mut bytes = [0; 4096];

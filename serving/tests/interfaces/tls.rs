@@ -1,4 +1,4 @@
-//! Encrypted connections, with certificates made here and now.
+//! Encrypted connections, with certificates that the test creates.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -40,7 +40,7 @@ fn spec(folder: &Path) -> ServeSpec {
     spec
 }
 
-/// The answer of `GET /health/live` to who trusts `authority` and shows `own` certificate.
+/// The answer of `GET /health/live` to a client that trusts `authority` and has the certificate `own`.
 fn ask(address: SocketAddr, authority: &Authority, own: Option<&Path>) -> std::io::Result<String> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.der().clone()).unwrap();

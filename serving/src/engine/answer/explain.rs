@@ -1,4 +1,4 @@
-//! Why a pair has the score it has: what each end looked at, and how hard.
+//! Why a pair has its score: the neighbours of each end and their attention weights.
 
 use serde::Serialize;
 use tempograph_framework::{NodeId, Side};
@@ -9,7 +9,7 @@ use crate::engine::state::pass::Pass;
 use crate::engine::{Engine, position};
 use crate::request::{AtPosition, FieldPath, PairQuery, RequestError, probability};
 
-/// A score and what it was made of.
+/// A score and the neighbours that it depends on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
     /// The logit.
@@ -18,24 +18,25 @@ pub struct Explanation {
     pub probability: f32,
     /// The source's neighbours, newest first.
     pub src: Vec<Neighbour>,
-    /// The destination's.
+    /// The destination's neighbours, newest first.
     pub dst: Vec<Neighbour>,
 }
 
-/// An earlier event of a node, as the model was shown it.
+/// An earlier event of a node, as the model saw it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Neighbour {
     /// The other end.
     pub node: u64,
-    /// Which of the two nodes of that id it is, in a bipartite set.
+    /// The side of that node, in a bipartite set.
     #[serde(serialize_with = "side_name")]
     pub side: Side,
     /// Number of the event.
     pub seq: u64,
-    /// When it happened, in the user's unit.
+    /// The event's time, in the user's unit.
     pub time: f64,
-    /// How the node weighed it, in each layer, the lowest first, by each head; each head's weights of a node's neighbours sum to 1. Nothing of
-    /// a model that does not attend, or that only the tensor library computes.
+    /// The attention weights of this neighbour: for each layer, the lowest first, one weight for each head. For each
+    /// head, the weights of all neighbours of a node sum to 1. Empty for a model without attention, and for a model
+    /// that only the tensor library computes.
     pub weights: Vec<Vec<f32>>,
 }
 
@@ -44,10 +45,10 @@ fn side_name<S: serde::Serializer>(side: &Side, serializer: S) -> Result<S::Ok, 
 }
 
 impl Engine {
-    /// Scores a pair and tells what each end attended to.
+    /// Scores a pair, with the attention weights of the neighbours of each end.
     ///
     /// # Errors
-    /// [`RequestError`] naming the field that will not do, and why.
+    /// [`RequestError`] naming the invalid field and the reason.
     pub fn explain(&self, query: &PairQuery) -> Result<AtPosition<Explanation>, RequestError> {
         self.spaces.with(|space| {
             let pass = &mut space.buffers.pass;
@@ -73,7 +74,7 @@ impl Engine {
         })
     }
 
-    /// The neighbours a root is shown, not weighed yet.
+    /// The neighbours of a root, without weights yet.
     fn neighbours(&self, state: &State, pass: &Pass, root: usize, node: NodeId) -> Vec<Neighbour> {
         let Some(hop) = pass.view.hops.first() else { return Vec::new() };
         let centre = pass.view.roots[root] as usize;
@@ -96,7 +97,7 @@ impl Engine {
             .collect()
     }
 
-    /// The neighbours with their weights. A root is a centre of every hop, always with the same neighbours.
+    /// Adds the weights to the neighbours. A root is a centre of every hop, always with the same neighbours.
     fn weighed(&self, pass: &Pass, root: usize, mut shown: Vec<Neighbour>) -> Vec<Neighbour> {
         let hops = &pass.view.hops;
         let mut centre = pass.view.roots[root] as usize;

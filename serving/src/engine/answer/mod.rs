@@ -1,4 +1,4 @@
-//! Answers that take more than one pass, and how much work they are.
+//! Answers that take more than one pass, and estimates of the work of a read.
 pub(crate) mod explain;
 pub(crate) mod rank;
 pub(crate) mod size;

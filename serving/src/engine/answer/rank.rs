@@ -1,4 +1,4 @@
-//! The best of many candidates.
+//! Ranks many candidates and returns the best.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -14,19 +14,19 @@ use crate::engine::{Engine, position};
 use crate::request::{AtPosition, FieldPath, MAX_ITEMS, Position, RankQuery, Ranked, RequestError, probability};
 
 impl Engine {
-    /// The best candidates, best first; of equals the one named first.
+    /// The best candidates, best first. Of equal scores, the candidate that comes first in the query is first.
     ///
-    /// More than fit in a pass are taken in parts, and events happen in between: all of the answer is as of the position it began at, which
-    /// comes with it.
+    /// More candidates than fit in one pass are ranked in parts, and events may be applied between parts. The whole
+    /// answer is of the position at which the read began; the answer contains it.
     ///
     /// # Errors
-    /// [`RequestError`] naming the field that will not do, and why.
+    /// [`RequestError`] naming the invalid field and the reason.
     pub fn rank(&self, query: &RankQuery) -> Result<AtPosition<Vec<Ranked>>, RequestError> {
         self.rank_in_chunks(query, A_PASS, &mut |_| ())
     }
 
-    /// As [`rank`](Engine::rank), at most so many candidates at a time. In between, `between` may do something else: it is told which share
-    /// is done.
+    /// As [`rank`](Engine::rank), with at most a given number of candidates at a time. Between two chunks, calls
+    /// `between` with the share of candidates that are ranked.
     ///
     /// # Errors
     /// As [`rank`](Engine::rank).
@@ -45,8 +45,8 @@ impl Engine {
         self.spaces.with(|space| self.rank_in(space, query, chunk.clamp(1, A_PASS), between))
     }
 
-    /// The `k` best of all destinations so far, best first: [`rank`](Engine::rank) without candidates. `time` left out is just after the
-    /// newest event.
+    /// The `k` best of all destinations so far, best first: [`rank`](Engine::rank) without candidates. Without `time`,
+    /// the read is just after the newest event.
     ///
     /// # Errors
     /// As [`rank`](Engine::rank).
@@ -129,23 +129,23 @@ impl Engine {
     }
 }
 
-/// What is ranked, and for whom.
+/// A ranking: the source and its candidates.
 struct Ranking {
     src: NodeId,
     time: Timestamp,
-    /// Candidates with their own ids; all destinations where none are named.
+    /// Candidates with the users' ids; `None` for all destinations.
     named: Option<Vec<(NodeId, u64)>>,
     count: usize,
 }
 
-/// What is ranked is shown already, or will be part by part.
+/// The input of a ranking: already viewed, or viewed part by part.
 enum RankInput<'a> {
     Whole(Vec<(NodeId, u64)>, Position),
     InParts(SnapshotRead<'a>),
 }
 
 impl Ranking {
-    /// Some of the candidates, with their own ids.
+    /// Some of the candidates, with the users' ids.
     fn part(
         &self,
         places: Range<usize>,
@@ -163,10 +163,10 @@ impl Ranking {
     }
 }
 
-/// The `k` best so far, found by selection: what is not among them is never sorted.
+/// The `k` best so far, by selection: the other candidates are never sorted.
 struct Best {
     k: usize,
-    /// Score, place among all candidates, id.
+    /// Score, index among all candidates, id.
     entries: Vec<(f32, usize, u64)>,
     seen: usize,
 }
@@ -192,7 +192,7 @@ impl Best {
     }
 }
 
-/// The higher score first; of equals the one named first.
+/// The higher score first; of equal scores, the lower index first.
 fn better(a: &(f32, usize, u64), b: &(f32, usize, u64)) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }

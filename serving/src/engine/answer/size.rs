@@ -1,4 +1,4 @@
-//! How much work a read will be, before it is done.
+//! Estimates the work of a read before it is computed.
 
 use tempograph_framework::Side;
 
@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::request::PairQuery;
 
 impl Engine {
-    /// Neighbours that the ends of pairs have, as many as each look shows; ends that are not known have none.
+    /// Number of neighbours that a view shows of the ends of pairs. Unknown ends have none.
     pub(crate) fn neighbours_of(&self, queries: &[PairQuery]) -> usize {
         let Ok(state) = self.state() else { return 0 };
         let needs = state.history.needs();
@@ -16,7 +16,7 @@ impl Engine {
         queries.iter().map(|query| of(Side::Source, query.src) + of(Side::Destination, query.dst)).sum::<u64>() as usize
     }
 
-    /// Destinations that are ranked where no candidates are named.
+    /// Number of destinations that are ranked where the query names no candidates.
     pub(crate) fn destinations(&self) -> usize {
         self.state().map_or(0, |state| state.names.destinations().len())
     }

@@ -1,4 +1,4 @@
-//! Copying what has happened as of one position, bit by bit, while events go on.
+//! Copies the state as of one position, in parts, while events continue.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -8,51 +8,52 @@ use tempograph_framework::{Batch, ListCursor, NodeId, SnapshotExtent, Store};
 use crate::artifact::names::NewNodes;
 use crate::engine::state::State;
 
-/// Nodes copied together where one of them is about to change.
+/// Nodes copied together when one of them is about to change.
 const NODES_A_PAGE: usize = 16;
-/// The same of places in lists of small numbers.
+/// The same for entries of lists of small numbers.
 const PLACES_A_PAGE: usize = 256;
-/// A copy in the making, as of the position it was begun at.
+/// A copy in progress, as of the position at which it began.
 ///
-/// Whoever has the turn to write owns it, too. The one who copies takes the turn for a few rows at a time; a writer copies the rows that it
-/// is about to change first, where they are not copied yet. So each row is copied once, as it was, and nobody waits for more than a few.
+/// The writer's lock guards it. The saving thread takes that lock for a few rows at a time. A writer first copies the
+/// rows that it is about to change, if they are not copied yet. So each row is copied once, with its old value, and no
+/// thread waits for more than a few rows.
 #[derive(Debug)]
 pub(crate) struct Capture {
     extent: SnapshotExtent,
-    /// What is kept by node: memory, mail, recent neighbours, names.
+    /// State by node: memory, mail, recent neighbours, names.
     nodes: Pages,
     pairs: Pages,
     destinations: Pages,
     free: Pages,
-    /// How far lists of all events are copied.
+    /// How far the lists of all events are copied.
     lists: ListCursor,
-    /// Nodes beyond whose lists are copied already.
+    /// Nodes after `lists` whose lists are copied already.
     lists_copied: BTreeSet<usize>,
-    /// What writers have copied.
+    /// Pieces that are copied and not yet taken by [`next`](Capture::next).
     pieces: Vec<Piece>,
-    /// Rows copied in the turn at hand.
+    /// Rows copied since the last call of [`rows_copied`](Capture::rows_copied).
     rows: usize,
-    /// Most rows to copy in a turn where nothing is about to change.
+    /// Most rows to copy in one call where nothing is about to change.
     at_once: usize,
 }
 
-/// Some rows, copied.
+/// A copy of some rows.
 #[derive(Debug)]
 pub(crate) struct Piece {
     pub file: InFile,
-    /// Its place among the pieces that hold the same arrays.
+    /// Its order among the pieces that hold the same arrays.
     pub key: u64,
     pub part: Store,
 }
 
-/// The file of an artifact that rows belong to.
+/// The file of an artifact to which rows belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InFile {
     History,
     Ids,
 }
 
-/// Lists whose rows are copied by place.
+/// Lists whose rows are copied by index.
 #[derive(Clone, Copy)]
 enum List {
     Nodes,
@@ -64,7 +65,7 @@ enum List {
 const LISTS: [List; 4] = [List::Nodes, List::Pairs, List::Destinations, List::Free];
 
 impl Capture {
-    /// A copy of what there is now, of which nothing is copied yet but what is neither by node nor in any list.
+    /// Begins a copy of the current state. At first it holds only what is neither by node nor in a list.
     pub fn begin(state: &State, at_once: usize) -> Capture {
         let extent = state.history.extent();
         let mut capture = Capture {
@@ -80,7 +81,7 @@ impl Capture {
             at_once,
         };
         capture.pieces.push(Piece { file: InFile::History, key: 0, part: state.history.header_to_store() });
-        // Arrays that every artifact has, be there rows of them or not.
+        // Every artifact has these arrays, even without rows.
         LISTS[..3].iter().for_each(|&list| capture.copy(state, list, 0..0));
         if capture.extent.lists() {
             capture.copy_lists(state, 0, 0);
@@ -88,9 +89,9 @@ impl Capture {
         capture
     }
 
-    /// Before a batch, or a wave, of events happens.
+    /// Copies rows before a batch, or a wave, of events is observed.
     pub fn before_events(&mut self, state: &State, batch: &Batch<'_>, new_nodes: &NewNodes) {
-        // Of the batch itself all but the last may settle.
+        // Within the batch, all events but the last may settle.
         let own = batch.src.iter().copied().zip(batch.dst.iter().copied());
         let ends = state.history.flushed_by(batch).chain(own);
         self.keep_ends(state, ends);
@@ -100,26 +101,26 @@ impl Capture {
         self.keep(state, List::Free, free.saturating_sub(named)..free);
     }
 
-    /// Before events are taken back, of which the ends are given.
+    /// Copies rows before events are retracted; `ends` are the ends of these events.
     pub fn before_retracting(&mut self, state: &State, ends: impl Iterator<Item = (NodeId, NodeId)> + Clone) {
         self.keep_ends(state, ends.clone());
         let history = &state.history;
         let holders = ends.clone().flat_map(|(src, dst)| history.mail_holders(src, dst));
         self.keep(state, List::Nodes, holders.map(|node| node.index()));
-        // A pair that is gone gives its place to the last.
+        // The last pair moves to the index of a removed pair.
         self.keep(state, List::Pairs, history.pairs().saturating_sub(ends.clone().count())..history.pairs());
         if self.extent.lists() {
             ends.flat_map(|(src, dst)| [src, dst]).for_each(|node| self.keep_list(state, node.index()));
         }
     }
 
-    /// Before nodes are forgotten.
+    /// Copies rows before nodes are expired.
     pub fn before_forgetting(&mut self, state: &State, nodes: &[NodeId]) {
         self.keep(state, List::Nodes, nodes.iter().map(|node| node.index()));
         self.keep(state, List::Destinations, state.names.destinations_moved_by_forgetting(nodes));
     }
 
-    /// Nodes that events are of, and what is known of them as pairs.
+    /// Copies the nodes that are ends of events, and their pair facts.
     fn keep_ends(&mut self, state: &State, ends: impl Iterator<Item = (NodeId, NodeId)> + Clone) {
         self.keep(state, List::Nodes, ends.clone().flat_map(|(src, dst)| [src.index(), dst.index()]));
         if state.history.needs().pairs {
@@ -127,7 +128,8 @@ impl Capture {
         }
     }
 
-    /// Copies some rows that are not copied yet. What has been copied since it was taken last, by anybody; nothing once all is.
+    /// Copies some rows that are not copied yet. Returns the pieces copied by any thread since the last call; empty
+    /// once everything is copied.
     pub fn next(&mut self, state: &State) -> Vec<Piece> {
         let at_once = self.at_once;
         let next = LISTS.into_iter().find_map(|list| Some((list, self.pages(list).claim_next(at_once)?)));
@@ -139,7 +141,7 @@ impl Capture {
         std::mem::take(&mut self.pieces)
     }
 
-    /// Rows copied since this was asked last.
+    /// Number of rows copied since the last call.
     pub fn rows_copied(&mut self) -> usize {
         std::mem::take(&mut self.rows)
     }
@@ -153,7 +155,7 @@ impl Capture {
         }
     }
 
-    /// Copies the pages of rows that are about to change.
+    /// Copies the pages of rows that are about to change, if they are not copied yet.
     fn keep(&mut self, state: &State, list: List, rows: impl IntoIterator<Item = usize>) {
         for row in rows {
             if let Some(page) = self.pages(list).claim(row) {
@@ -177,7 +179,7 @@ impl Capture {
         self.pieces.push(Piece { file, key, part });
     }
 
-    /// Copies what is left to copy of a list that an event is taken back from.
+    /// Copies the rest of a node's list before an event is retracted from it.
     fn keep_list(&mut self, state: &State, node: usize) {
         let from = ListCursor { node, link: 0 }.max(self.lists);
         if from.node == node && node < self.extent.nodes() && self.lists_copied.insert(node) {
@@ -206,16 +208,16 @@ impl Capture {
     }
 }
 
-/// Rows that are copied once each, a page of them at a time. What a list grows by is no row of it; where it gets shorter its end is about to
-/// change, so that no row is looked for that is not there any more.
+/// Rows that are each copied once, a page at a time. Rows that are appended to the list later are not part of the copy.
+/// Before the list gets shorter, its last rows are copied as rows that change, so no removed row is read.
 #[derive(Debug)]
 struct Pages {
     rows: usize,
     /// Rows of a page.
     size: usize,
-    /// A bit for each page that is copied.
+    /// One bit for each page: whether it is copied.
     copied: Vec<u64>,
-    /// No page before this one is left.
+    /// All pages before this one are copied.
     next: usize,
 }
 
@@ -236,7 +238,7 @@ impl Pages {
         pages.start * self.size..(pages.end * self.size).min(self.rows)
     }
 
-    /// The page of a row, if there was the row and it is to be copied now.
+    /// The rows of the page of a row, if the row is part of the copy and not copied yet. Marks the page as copied.
     fn claim(&mut self, row: usize) -> Option<Range<usize>> {
         let page = row / self.size;
         if row >= self.rows || self.is_copied(page) {
@@ -246,11 +248,11 @@ impl Pages {
         Some(self.rows_of(page..page + 1))
     }
 
-    /// The next rows to be copied: at most so many, or a page of them.
+    /// The next rows to copy: at most `most`, but at least one page.
     fn claim_next(&mut self, most: usize) -> Option<Range<usize>> {
         let pages = self.rows.div_ceil(self.size);
         while self.next < pages && self.is_copied(self.next) {
-            // A word of pages that are copied is passed over at once.
+            // 64 copied pages are one word of bits, and are skipped together.
             let whole = self.next.is_multiple_of(64) && self.copied[self.next / 64] == u64::MAX;
             self.next += if whole { 64 } else { 1 };
         }

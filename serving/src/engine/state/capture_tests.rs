@@ -1,4 +1,4 @@
-//! A copy that is made while the world goes on is of the moment it was begun at.
+//! A copy that is made while events continue is of the position at which it began.
 
 use serde_json::Number;
 use tempograph_framework::{
@@ -10,15 +10,15 @@ use crate::engine::save::Files;
 use crate::engine::{Engine, EngineSpec, Retraction};
 use crate::{Export, Granularity, NewEvent};
 
-/// Rows a copy takes at a time here: few, so that much happens in between.
+/// Rows copied at a time here: few, so that many events are applied between parts.
 const AT_ONCE: usize = 8;
 
-/// An engine that has seen nothing, of a world of 300 nodes.
+/// An engine without events, for a data set of 300 nodes.
 fn engine(spec: TgnSpec) -> (tempfile::TempDir, Engine) {
     engine_working(spec, &EngineSpec::default())
 }
 
-/// The same, working as `how` says.
+/// The same, with the settings `how`.
 pub(crate) fn engine_working(spec: TgnSpec, how: &EngineSpec) -> (tempfile::TempDir, Engine) {
     let spec = TgnSpec { memory: 3, time: 4, width: 4, neighbours: 3, ..spec };
     let set = Dataset::from_spec("synthetic:events=10,users=200,items=100").unwrap();
@@ -30,17 +30,17 @@ pub(crate) fn engine_working(spec: TgnSpec, how: &EngineSpec) -> (tempfile::Temp
     (folder, Engine::open_with(&artifact, how).unwrap())
 }
 
-/// What happens to an engine, drawn at random.
+/// Random events, retractions and expiries.
 pub(crate) struct RandomWorkload {
     chance: RandomNumbers,
     now: i64,
     observed: Vec<Retraction>,
-    /// Whether its nodes may be forgotten.
+    /// Whether nodes may be expired.
     forgets: bool,
 }
 
 impl RandomWorkload {
-    /// Of an engine that has seen nothing until then: some events.
+    /// Begins with some events, on an engine without events.
     pub fn begin(engine: &Engine, spec: &TgnSpec, seed: u64) -> RandomWorkload {
         let chance = Draw::new(seed).of(Purpose::Generator).at(0, 0);
         let mut story = RandomWorkload {
@@ -54,7 +54,7 @@ impl RandomWorkload {
         story
     }
 
-    /// Some events, a retraction, or a look for idle nodes.
+    /// Some events, a retraction or an expiry.
     pub fn step(&mut self, engine: &Engine) {
         match self.chance.below(12) {
             0 => self.retract(engine),
@@ -76,7 +76,7 @@ impl RandomWorkload {
         }));
     }
 
-    /// Half of all events are of a few nodes, some of nodes that are new; many have the time of the one before.
+    /// Half of all events are of a few nodes, some are of new nodes; many have the time of the event before.
     fn event(&mut self) -> NewEvent {
         self.now += i64::from(self.chance.below(3));
         let mut node =
@@ -88,12 +88,12 @@ impl RandomWorkload {
     fn retract(&mut self, engine: &Engine) {
         let taken: Vec<Retraction> =
             (0..2).map(|_| self.observed[self.chance.below(self.observed.len() as u32) as usize]).collect();
-        // Who was forgotten may be unknown by now.
+        // A node of these events may be expired by now, and is then unknown.
         let _ = engine.retract(&taken);
     }
 }
 
-/// What is there now.
+/// The current state.
 fn stored_state(engine: &Engine) -> (Store, Store) {
     let state = engine.state().unwrap();
     (state.history.to_store(), state.names.to_store())
@@ -121,7 +121,7 @@ fn a_copy_is_of_its_first_moment_whatever_happens_meanwhile() {
     }
 }
 
-/// A copy, between whose steps the story goes on.
+/// A copy, with events applied between its parts.
 fn copy(engine: &Engine, folder: &std::path::Path, story: &mut RandomWorkload) -> (Store, Store) {
     engine.begin(AT_ONCE).unwrap();
     let mut files = Files::create(folder, false).unwrap();

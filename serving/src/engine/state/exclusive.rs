@@ -1,4 +1,4 @@
-//! The state in the hands of one who writes, while everybody else waits.
+//! Exclusive access to the state for one writer.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::RwLockWriteGuard;
@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::engine::state::State;
 use crate::engine::state::stats::Counts;
 
-/// The state, locked alone. For how long is noted when it is given back.
+/// The exclusively locked state. Records how long it was held when it is dropped.
 pub(crate) struct ExclusiveState<'a> {
     state: RwLockWriteGuard<'a, State>,
     since: Instant,

@@ -1,4 +1,4 @@
-//! What events change.
+//! The state that events change.
 pub(crate) mod capture;
 #[cfg(test)]
 pub(crate) mod capture_tests;
@@ -14,7 +14,7 @@ use crate::artifact::names::{Names, NewNodes};
 use crate::request::incoming::{EventRules, Incoming, not_before};
 use crate::request::{FieldPath, Granularity, NewEvent, RequestError, ticks};
 
-/// What has happened, and to whom.
+/// A history, and the users' ids of its nodes.
 #[derive(Debug)]
 pub(crate) struct State {
     pub history: History,
@@ -22,18 +22,18 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// What events to come are held against.
+    /// The rules by which new events are validated.
     pub fn rules<'a>(&self, manifest: &'a Manifest) -> EventRules<'a> {
         EventRules { unit: &manifest.time_unit, edge_width: manifest.widths.edge, newest: self.history.newest() }
     }
 
-    /// The node under the user's `id`.
+    /// The node with the user's `id`.
     pub fn find(&self, side: Side, id: u64, place: FieldPath<'_>) -> Result<NodeId, RequestError> {
         let unknown = || RequestError::UnknownNode { place: place.to_string(), what: self.names.what(side), id };
         self.names.find(side, id).ok_or_else(unknown)
     }
 
-    /// The side a node is looked for on.
+    /// The side on which a node is searched.
     pub fn side_of(&self, asked: Option<Side>) -> Result<Side, RequestError> {
         match (asked, self.names.bipartite()) {
             (Some(side), _) => Ok(side),
@@ -42,7 +42,8 @@ impl State {
         }
     }
 
-    /// Finds the nodes of `events`, or numbers for those that are new: they are named when their first event [happens](Self::observe).
+    /// Finds the nodes of `events`. New nodes get numbers here, and are named when their first event is
+    /// [observed](Self::observe).
     pub fn number(&self, events: &[NewEvent], incoming: &mut Incoming, new_nodes: &mut NewNodes) {
         for (i, event) in events.iter().enumerate() {
             let event_id = incoming.first + i as u64;
@@ -55,7 +56,7 @@ impl State {
         }
     }
 
-    /// Lets a batch, or a wave, of events that have been checked happen.
+    /// Observes a batch or a wave of validated events.
     pub fn observe(&mut self, batch: &Batch<'_>, granularity: Granularity, update: &Update, new_nodes: &mut NewNodes) {
         let observed = match granularity {
             Granularity::Batch => self.history.observe(batch, update),
@@ -68,7 +69,7 @@ impl State {
         batch.dst.iter().for_each(|&node| self.names.mark_destination(node));
     }
 
-    /// The time a read is for: as asked, or one tick after the newest event.
+    /// The time of a read: the queried time, or one tick after the newest event.
     pub fn read_time(
         &self,
         manifest: &Manifest,

@@ -1,4 +1,4 @@
-//! How much was computed, and how much was not because it was kept.
+//! Counts of computations, and of computations that a cache saved.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,44 +7,45 @@ use serde::Serialize;
 
 use crate::engine::state::pass::Pass;
 
-/// Counts since the engine was opened, each of its own moment.
+/// Counts since the engine was opened. Each is read at a slightly different time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct EngineStats {
     /// Events observed one by one.
     pub events: u64,
-    /// Waves they were computed in.
+    /// Waves in which events were computed.
     pub waves: u64,
     /// Memories shown to reads and writes.
     pub memories_shown: u64,
-    /// Memories among them that mail was read into for it; the others stood as they were, or had been brought up to date before.
+    /// Of these, memories that mail was read into. The others had no mail, or were updated and cached before.
     pub mails_read: u64,
-    /// Embeddings asked for, where these are kept.
+    /// Embeddings that were requested, where the model's can be cached.
     pub embeddings_asked: u64,
-    /// Embeddings among them that had to be computed: those of nodes that an event reached, or whose time had moved.
+    /// Of these, embeddings that were computed: no valid one was cached.
     pub embeddings_computed: u64,
-    /// Embeddings computed as events were told.
+    /// Embeddings precomputed when events were applied.
     pub embeddings_ahead: u64,
-    /// Events taken back.
+    /// Events retracted.
     pub retracted: u64,
-    /// Nodes forgotten.
+    /// Nodes expired.
     pub expired: u64,
-    /// The most rows that were copied for [`save`](crate::Engine::save) while events waited: of nodes, pairs, lists or links.
+    /// The most rows that were copied for [`save`](crate::Engine::save) at a time, while events waited: of nodes,
+    /// pairs, lists or links.
     pub most_copied: u64,
-    /// The most nodes whose past was copied for a read while events waited.
+    /// The most nodes whose view was copied for a read at a time, while events waited.
     pub most_shown: u64,
-    /// The most nodes that were looked at for [idle](crate::Engine::expire) ones while events waited.
+    /// The most nodes that were searched for [idle](crate::Engine::expire) ones at a time, while events waited.
     pub most_looked_at: u64,
-    /// The longest that reads were kept out while something was written, in microseconds.
+    /// The longest time for which a write held the exclusive lock, so that reads waited, in microseconds.
     pub longest_alone_us: u64,
 }
 
 impl EngineStats {
-    /// Share of the asked embeddings that were there.
+    /// Share of the requested embeddings that were cached.
     pub fn hit_rate(&self) -> f64 {
         1.0 - self.touched_fraction()
     }
 
-    /// Share of the asked embeddings that had to be computed; 0 where none was asked for.
+    /// Share of the requested embeddings that were computed; 0 where none was requested.
     pub fn touched_fraction(&self) -> f64 {
         share(self.embeddings_computed, self.embeddings_asked)
     }
@@ -58,7 +59,7 @@ impl EngineStats {
 impl std::ops::Sub for EngineStats {
     type Output = EngineStats;
 
-    /// What was counted since `earlier`; the most and the longest of anything is that of all time.
+    /// The counts since `earlier`. Maxima are still those since the engine was opened.
     fn sub(self, earlier: EngineStats) -> EngineStats {
         EngineStats {
             events: self.events - earlier.events,
@@ -82,7 +83,7 @@ fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// [`EngineStats`] as they are counted.
+/// Atomic counters of [`EngineStats`]. Relaxed order is enough, since no other data depends on them.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     events: AtomicU64,

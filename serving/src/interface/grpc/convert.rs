@@ -1,4 +1,4 @@
-//! Messages as the engine's own values, and back.
+//! Converts gRPC messages to the engine's types and back.
 
 use serde_json::Number;
 use tempograph_framework::Side;
@@ -9,7 +9,7 @@ use crate::interface::server::ReadConsistency;
 use crate::request::{Granularity, NewEvent, PairQuery, Position, RequestError};
 use crate::service::{Ack, IngestRequest, Receipt};
 
-/// A time, which each message has in a `oneof` of its own.
+/// A time. Each message has it in its own `oneof`.
 macro_rules! time {
     ($when:expr, $of:ident, $place:expr) => {
         match $when {
@@ -26,13 +26,13 @@ macro_rules! time {
 pub(crate) use time;
 
 /// # Errors
-/// 422 for what is no number.
+/// 422 for a value that is not a number.
 pub(crate) fn fraction(time: f64, place: impl ToString) -> Result<Number, ApiError> {
     Number::from_f64(time).ok_or_else(|| RequestError::invalid(place, format!("is {time}, which is no time")).into())
 }
 
 /// # Errors
-/// 422 naming the first event without a time, or 400 for an enumeration that is not known.
+/// 422 naming the first event without a time, or 400 for an unknown enumeration value.
 pub(crate) fn ingest_request(request: message::EventsRequest) -> Result<IngestRequest, ApiError> {
     let granularity = match request.granularity() {
         message::Granularity::Event => Granularity::Event,
@@ -68,14 +68,14 @@ pub(crate) fn events(list: &str, events: Vec<message::Event>) -> Result<Vec<NewE
 }
 
 /// # Errors
-/// 422 for a time that is no number.
+/// 422 for a time that is not a number.
 pub(crate) fn pair(place: &str, pair: message::Pair) -> Result<PairQuery, ApiError> {
     let message::Pair { src, dst, when } = pair;
     Ok(PairQuery { src, dst, time: time!(when, pair, format!("{place}.time"))? })
 }
 
 /// # Errors
-/// 400 for a side that is not known.
+/// 400 for an unknown side.
 pub(crate) fn side(side: i32) -> Result<Option<Side>, ApiError> {
     match message::Side::try_from(side) {
         Ok(message::Side::Unspecified) => Ok(None),

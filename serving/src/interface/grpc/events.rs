@@ -1,4 +1,4 @@
-//! Telling events, one request or a stream of them.
+//! Events by single requests or by a stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::interface::grpc::proto::tempograph::{EventsRequest, Receipt, RetractA
 use crate::interface::grpc::{Calls, GrpcResult, call, convert};
 use crate::interface::server::{Call, Server, Submitted};
 
-/// Requests of a stream in line at once: while one is written to the disk the next are read.
+/// Most requests of a stream in flight: while one is written to the disk, the next are read.
 const AHEAD: usize = 16;
 
 #[tonic::async_trait]
@@ -27,8 +27,8 @@ impl Events for Calls {
 
     type StreamStream = Pin<Box<dyn Stream<Item = Result<Receipt, Status>> + Send>>;
 
-    /// Two tasks: one hands requests in, in their order, one waits for their receipts. A client that does not read its receipts is not
-    /// read from either.
+    /// Two tasks: one submits requests in their order, the other waits for their receipts. If a client does not read
+    /// its receipts, the server stops reading its requests.
     async fn stream(&self, mut request: Request<Streaming<EventsRequest>>) -> GrpcResult<Self::StreamStream> {
         let call = call(&mut request)?;
         let (tickets, waiting) = mpsc::channel(AHEAD);
@@ -47,7 +47,7 @@ impl Events for Calls {
     }
 }
 
-/// Hands requests in until one is refused, the stream ends, or nobody waits for receipts any more.
+/// Submits requests until one is refused, the stream ends, or no task waits for receipts any more.
 async fn submit_requests(
     server: Arc<Server>,
     mut requests: Streaming<EventsRequest>,
@@ -58,7 +58,7 @@ async fn submit_requests(
         let next = tokio::select! {
             next = tokio::time::timeout(server.limits.body(), requests.next()) => match next {
                 Ok(Some(Ok(request))) => submit_request(&server, request, at).await,
-                // The stream's own end; one that breaks off has nobody to be told.
+                // The stream has ended. If it broke off, no client is left to get an error.
                 Ok(None | Some(Err(_))) => return,
                 Err(_) => Err(ApiError::new(ErrorKind::SlowRequest, format!("nothing came for {} ms", server.limits.body_ms))),
             },

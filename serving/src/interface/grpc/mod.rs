@@ -1,4 +1,4 @@
-//! The service over gRPC: the same requests as over HTTP, in the messages of `serving/proto`.
+//! The service over gRPC: the requests of HTTP, as the messages of `serving/proto`.
 mod admin;
 mod convert;
 mod events;
@@ -19,16 +19,16 @@ use crate::interface::grpc::proto::tempograph::events_server::EventsServer;
 use crate::interface::grpc::proto::tempograph::reads_server::ReadsServer;
 use crate::interface::server::{Call, Server};
 
-/// What answers gRPC calls.
+/// The handler of gRPC calls.
 #[derive(Clone, Debug)]
 struct Calls(Arc<Server>);
 
 type GrpcResult<T> = Result<Response<T>, Status>;
 
-/// Every method, those of [`ROUTES`].
+/// The router of all gRPC methods in [`ROUTES`].
 pub(crate) fn router(server: &Arc<Server>) -> Router<Arc<Server>> {
     let calls = Arc::new(Calls(server.clone()));
-    // As large as over HTTP, instead of the library's own 4 MiB.
+    // The same limit as over HTTP, instead of the library's own 4 MiB.
     let largest = server.limits.body_bytes;
     let events = EventsServer::from_arc(calls.clone()).max_decoding_message_size(largest);
     let reads = ReadsServer::from_arc(calls.clone()).max_decoding_message_size(largest);
@@ -43,7 +43,7 @@ pub(crate) fn router(server: &Arc<Server>) -> Router<Arc<Server>> {
     })
 }
 
-/// Who calls, as the way in has found out.
+/// The caller, as the middleware has authorized it.
 fn call<T>(request: &mut Request<T>) -> Result<Call, ApiError> {
     request.extensions_mut().remove::<Call>().ok_or_else(ApiError::broken)
 }

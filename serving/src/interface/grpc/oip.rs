@@ -91,7 +91,7 @@ impl GrpcInferenceService for Calls {
         };
         for Tensor { name, shape, values } in outcome.outputs {
             let datatype = values.datatype().into();
-            // As the client spoke, so it is answered.
+            // The answer has the form of the request: raw bytes or typed contents.
             let contents = (!raw).then(|| contents(&values));
             if raw {
                 response.raw_output_contents.push(values.to_bytes().into());
@@ -102,7 +102,7 @@ impl GrpcInferenceService for Calls {
     }
 }
 
-/// What an answer has seen, as parameters.
+/// The position of an answer, as parameters.
 fn seen(position: Position) -> HashMap<String, message::InferParameter> {
     let count = |count| message::InferParameter { parameter_choice: Some(ParameterChoice::Uint64Param(count)) };
     [("log_seq".into(), count(position.log_seq)), ("version".into(), count(position.version))].into()
@@ -146,7 +146,7 @@ fn parameter(value: message::InferParameter) -> Option<Parameter> {
     Some(match value.parameter_choice? {
         ParameterChoice::BoolParam(value) => Parameter::Bool(value),
         ParameterChoice::Int64Param(value) => Parameter::Whole(value),
-        // Larger than any count there is.
+        // A value above `i64::MAX` is larger than any valid count.
         ParameterChoice::Uint64Param(value) => Parameter::Whole(i64::try_from(value).unwrap_or(i64::MAX)),
         ParameterChoice::DoubleParam(value) => Parameter::Real(value),
         ParameterChoice::StringParam(value) => Parameter::Text(value),

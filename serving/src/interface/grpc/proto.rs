@@ -1,6 +1,6 @@
-//! The gRPC schemas of `serving/proto` in Rust: messages, clients and servers, for clients in Rust too.
+//! The gRPC schemas of `serving/proto` in Rust: messages, clients and servers. Rust clients can use them too.
 //!
-//! Generated; `cargo test -p tempograph-serving --features schemas --test schemas -- --ignored` writes them anew.
+//! Generated. `cargo test -p tempograph-serving --features schemas --test schemas -- --ignored` generates them again.
 
 /// The typed API: `tempograph.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]

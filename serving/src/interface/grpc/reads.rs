@@ -1,4 +1,4 @@
-//! Asking.
+//! Queries over gRPC.
 
 use tonic::{Request, Response};
 

@@ -1,4 +1,4 @@
-//! Running the server. Closed to all whose token does not say `admin`.
+//! Administration. Needs a token with the role `admin`.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Bodies in and out.
+//! Request and response bodies.
 
 use std::time::Instant;
 
@@ -15,13 +15,14 @@ use crate::observe::metrics::Stage;
 
 pub(crate) type HttpResult = Result<Response, ApiError>;
 
-/// Bytes of JSON that may be read or written on a thread that drives connections: more would let others wait.
+/// Most bytes of JSON that are parsed or written on a thread that drives connections. Longer work would delay other
+/// connections.
 const SHORT: usize = 32 << 10;
 
-/// A request's terms and its body.
+/// The caller of a request and its body.
 ///
 /// # Errors
-/// 408, 413 or 415: the body is too slow, too large or packed.
+/// 408, 413 or 415: the body is too slow, too large or compressed.
 pub(crate) async fn receive(server: &Server, request: Request) -> Result<(Call, Bytes), ApiError> {
     let (mut head, body) = request.into_parts();
     let call = head.extensions.remove::<Call>().ok_or_else(ApiError::broken)?;
@@ -40,7 +41,7 @@ pub(crate) async fn receive(server: &Server, request: Request) -> Result<(Call, 
     Ok((call, body.map_err(|error| broken_off(&error, most))?))
 }
 
-/// Too large, or the client went away.
+/// The error of a body: it is too large, or the client closed the connection.
 fn broken_off(error: &axum::Error, most: usize) -> ApiError {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = source {
@@ -52,7 +53,7 @@ fn broken_off(error: &axum::Error, most: usize) -> ApiError {
     ApiError::new(ErrorKind::Malformed, format!("the body broke off: {error}"))
 }
 
-/// Takes a body and reads it as JSON.
+/// Receives a body and parses it as JSON.
 ///
 /// # Errors
 /// As [`receive`], or 400 naming the field, line and column.
@@ -67,12 +68,12 @@ pub(crate) async fn json<T: DeserializeOwned + Send + 'static>(
     Ok((call, value))
 }
 
-/// Reads JSON, or says at which field, line and column it is not what it should be.
+/// Parses JSON. An error names field, line and column.
 ///
 /// # Errors
 /// 400 as above.
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    // Keeping track of the path costs a good deal: only who made a mistake pays for it.
+    // Tracking the path of fields is slow, so it is done only after an error.
     if let Ok(value) = serde_json::from_slice(body) {
         return Ok(value);
     }
@@ -87,10 +88,10 @@ pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// Answers with JSON.
+/// Writes an answer as JSON.
 ///
 /// # Errors
-/// 500: every answer has a form in JSON.
+/// 500 if the value has no JSON form, which is a bug.
 pub(crate) fn write<T: Serialize>(server: &Server, value: &T) -> HttpResult {
     let begun = Instant::now();
     let bytes = serde_json::to_vec(value)
@@ -104,7 +105,7 @@ pub(crate) fn write<T: Serialize>(server: &Server, value: &T) -> HttpResult {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Nothing {}
 
-/// As [`json`], where no body is as good as an empty object.
+/// As [`json`]; no body counts as an empty object.
 ///
 /// # Errors
 /// As [`json`].

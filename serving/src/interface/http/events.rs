@@ -1,4 +1,4 @@
-//! Telling events, and taking them back.
+//! Submits and retracts events.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ struct EventsRequest {
     ack: Ack,
 }
 
-/// A receipt as a client sees it.
+/// The receipt that a client gets.
 #[derive(Serialize)]
 pub(crate) struct EventsAnswer {
     first_seq: u64,
@@ -47,7 +47,7 @@ impl EventsAnswer {
     }
 }
 
-/// `POST /v1/events`: all events of the request happen, or none.
+/// `POST /v1/events`: all events of the request are applied, or none.
 pub(crate) async fn events(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let (call, EventsRequest { events, granularity, ack }) = json(&server, request).await?;
     let receipt = server.ingest(&call, IngestRequest { events, granularity, ack }).await?;
@@ -60,7 +60,7 @@ struct RetractRequest {
     ids: Vec<String>,
 }
 
-/// `POST /v1/retract`: events are taken back by their ids.
+/// `POST /v1/retract`: events are retracted by their ids.
 pub(crate) async fn retract(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let (call, RetractRequest { ids }) = json(&server, request).await?;
     let (retracted, position) = server.retract(&call, ids).await?;

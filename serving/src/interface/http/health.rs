@@ -1,4 +1,4 @@
-//! Whether the server is alive, whether it is ready, and its numbers.
+//! Liveness, readiness and status of the server.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::interface::http::body::{HttpResult, write};
 use crate::interface::server::Server;
 use crate::service::Readiness;
 
-/// As long as the process answers at all.
+/// Succeeds as long as the process answers.
 pub(crate) async fn live() -> Json<Value> {
     Json(json!({ "status": "live" }))
 }
 
-/// Only while events are taken and answers are of now; of a server that follows another, that it does.
+/// Succeeds while events are accepted and answers are current; for a follower, while it follows.
 pub(crate) async fn ready(State(server): State<Arc<Server>>) -> Result<Json<Value>, ApiError> {
     server.ready()?;
     let follows = server.service()?.readiness() == Readiness::Following;
@@ -30,7 +30,7 @@ pub(crate) async fn status(State(server): State<Arc<Server>>) -> HttpResult {
     write(&server, &server.status()?)
 }
 
-/// `GET /metrics`: all numbers as Prometheus reads them.
+/// `GET /metrics`: all numbers in Prometheus' text format.
 pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Result<Response, ApiError> {
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], server.prometheus_text()?)
         .into_response())

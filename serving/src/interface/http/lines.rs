@@ -1,4 +1,4 @@
-//! A stream of events: one JSON object a line, as many as there are, taken as fast as they can be applied.
+//! A stream of events: one JSON object a line, in any number, read as fast as events are applied.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,9 +21,9 @@ use crate::interface::server::{Call, Server, Submitted};
 use crate::request::{Granularity, NewEvent, Position};
 use crate::service::{Ack, IngestRequest, Receipt};
 
-/// How long a batch that is not full waits for the next line.
+/// How long a partial batch waits for the next line.
 const BATCH_WAIT: Duration = Duration::from_millis(2);
-/// Batches in line at once: while one is written to the disk the next are read.
+/// Most batches in flight: while one is written to the disk, the next are read.
 const AHEAD: usize = 8;
 
 #[derive(Deserialize)]
@@ -37,21 +37,21 @@ struct Options {
     receipts: Receipts,
 }
 
-/// Events of a batch where nothing else is asked for.
+/// Events of a batch without the option `batch`.
 const BATCH: usize = 1000;
 
-/// When the sender is told.
+/// When the client gets receipts.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 enum Receipts {
-    /// Once, at the end.
+    /// One summary, at the end.
     #[default]
     End,
-    /// A line for each batch as it is taken, and one at the end.
+    /// A line for each batch when it is acknowledged, and a summary at the end.
     Batch,
 }
 
-/// What became of a whole stream.
+/// The result of a whole stream.
 #[derive(Clone, Default, Serialize)]
 struct StreamSummary {
     lines: u64,
@@ -72,14 +72,14 @@ impl StreamSummary {
         (self.log_seq, self.version) = (log_seq, version);
     }
 
-    /// A refusal, with how far the stream came before it.
+    /// A refusal, with the counts of the stream before it.
     fn then(self, refused: ApiError) -> ApiError {
         refused.with("accepted", self.accepted).with("duplicates", self.duplicates).with("late", self.late)
     }
 }
 
-/// `POST /v1/events/stream?ack=applied&batch=1000&receipts=end`, one event a line. A line that will not do ends it; the batches before it
-/// stand, and the answer says how many events that was.
+/// `POST /v1/events/stream?ack=applied&batch=1000&receipts=end`, one event a line. An invalid line ends the stream. The
+/// batches before it remain, and the answer has their counts.
 pub(crate) async fn stream(State(server): State<Arc<Server>>, mut request: Request) -> HttpResult {
     let options = Query::<Options>::try_from_uri(request.uri());
     let Query(options) = options.map_err(|rejection| ApiError::new(ErrorKind::Malformed, rejection.body_text()))?;
@@ -99,7 +99,7 @@ pub(crate) async fn stream(State(server): State<Arc<Server>>, mut request: Reque
                 .await
                 .map_or_else(|_| Bytes::new(), |json| [&json[..], b"\n"].concat().into()),
         };
-        // Nobody is left to be told.
+        // An error means that the client is gone.
         let _ = sender.send(Ok(last)).await;
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(ReceiverStream::new(receipts)))
@@ -112,7 +112,7 @@ fn line(value: &impl Serialize) -> Bytes {
     json.into()
 }
 
-/// A stream under way.
+/// A stream in progress.
 struct Lines {
     server: Arc<Server>,
     call: Call,
@@ -120,7 +120,7 @@ struct Lines {
     batch: usize,
     receipts: Option<mpsc::Sender<Result<Bytes, Infallible>>>,
     events: Vec<NewEvent>,
-    /// The lines they came on.
+    /// The line number of each event.
     numbers: Vec<u64>,
     in_flight: VecDeque<Submitted>,
     sum: StreamSummary,
@@ -149,7 +149,7 @@ impl Lines {
 
     async fn take(mut self, body: Body) -> Result<StreamSummary, ApiError> {
         let ended = self.run(body.into_data_stream()).await;
-        // What was submitted is waited for even where a later line is wrong: the answer says how much of it stands.
+        // Submitted batches are awaited even if a later line is invalid, so that the answer has the right counts.
         let settled = self.wait_for_receipts(0).await;
         self.sum.model = self.server.model()?;
         match ended.and(settled) {
@@ -172,7 +172,7 @@ impl Lines {
             };
             let piece = match next {
                 Ok(piece) => piece,
-                // The sender pauses: what has come is not held back any longer.
+                // The client pauses: a partial batch waits no longer.
                 Err(_) if !self.events.is_empty() => {
                     self.submit_batch().await?;
                     self.wait_for_receipts(0).await?;
@@ -196,7 +196,7 @@ impl Lines {
         self.submit_batch().await
     }
 
-    /// Reads the whole lines of what has come; the rest of the last is returned.
+    /// Reads the complete lines. Returns the incomplete last one.
     async fn split(&mut self, mut rest: Vec<u8>, piece: &[u8]) -> Result<Vec<u8>, ApiError> {
         let mut lines = piece.split(|&byte| byte == b'\n');
         let last = lines.next_back().unwrap_or_default();
@@ -236,12 +236,12 @@ impl Lines {
         ))
     }
 
-    /// A refusal of the line in hand.
+    /// A refusal of the current line.
     fn at_line(&self, refused: ApiError) -> ApiError {
         refused.at(format_args!("line {}", self.sum.lines)).with("line", self.sum.lines)
     }
 
-    /// Puts the events read so far in line, waiting for room.
+    /// Submits the events read so far, and waits if the queue is full.
     async fn submit_batch(&mut self) -> Result<(), ApiError> {
         if self.events.is_empty() {
             return Ok(());
@@ -254,7 +254,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Waits for receipts until no more than `left` batches are in line.
+    /// Waits for receipts until no more than `left` batches are in flight.
     async fn wait_for_receipts(&mut self, left: usize) -> Result<(), ApiError> {
         while self.in_flight.len() > left
             && let Some(submitted) = self.in_flight.pop_front()
@@ -262,7 +262,8 @@ impl Lines {
             let receipt = self.server.wait_for_receipt(&self.call, submitted).await?;
             self.sum.add(&receipt);
             if let Some(receipts) = &self.receipts {
-                // A sender that does not read its receipts is not read from either; one that has gone away is told nothing.
+                // If the client does not read its receipts, this waits, and no more lines are read. An error means that
+                // the client is gone.
                 let _ = receipts
                     .send(Ok(line(&crate::interface::http::events::EventsAnswer::of(&receipt, self.server.model()?))))
                     .await;
@@ -272,7 +273,7 @@ impl Lines {
     }
 }
 
-/// A refusal of `events[i]…` as one of the line that event came on.
+/// Names the line of the event in a refusal of `events[i]…`.
 fn by_line(refused: ApiError, numbers: &[u64]) -> ApiError {
     let index = refused.error.strip_prefix("events[").and_then(|rest| rest.split_once(']'));
     let found = index.and_then(|(index, rest)| {

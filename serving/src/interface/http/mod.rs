@@ -20,7 +20,7 @@ use crate::access::error::{ApiError, ErrorKind};
 use crate::interface::page::page;
 use crate::interface::server::Server;
 
-/// Every route under HTTP, those of [`ROUTES`](crate::access::routes::ROUTES).
+/// The router of all HTTP routes in [`ROUTES`](crate::access::routes::ROUTES).
 pub(crate) fn router() -> Router<Arc<Server>> {
     Router::new()
         .route("/", get(page))
@@ -54,7 +54,7 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/v2/models/{model}/versions/{version}/infer", post(oip::infer))
 }
 
-/// The description of all routes, for programs.
+/// The machine-readable description of all routes.
 pub(crate) const OPENAPI: &str = include_str!("openapi.json");
 
 async fn openapi() -> Response {

@@ -1,4 +1,4 @@
-//! The Open Inference Protocol over HTTP: JSON, and tensors in bytes behind it where both sides like.
+//! The Open Inference Protocol over HTTP: JSON, and optionally tensors as bytes after it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::interface::oip::{EXTENSIONS, Inference, InferenceResult, Model, Param
 use crate::interface::server::Server;
 use crate::request::Position;
 
-/// Bytes of JSON in a body; what follows is tensors.
+/// The header with the length of the JSON part of a body. Tensors follow it.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-/// A model and its version as the path names them.
+/// A model and its version, from the path.
 #[derive(Deserialize)]
 pub(crate) struct Named {
     model: String,
@@ -101,7 +101,7 @@ struct Output {
     parameters: Map<String, Value>,
 }
 
-/// Which outputs are wanted in bytes.
+/// Which outputs are returned as bytes.
 struct Binary {
     all: bool,
     some: BTreeMap<String, bool>,
@@ -132,7 +132,7 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
     })
 }
 
-/// Reads a request: JSON, then the bytes of those inputs that are not in it.
+/// Parses a request: JSON, then the bytes of the inputs that are not in it.
 fn parse(model: Model, body: &Bytes, json_length: Option<usize>) -> Result<(Inference, Binary), ApiError> {
     let malformed = |fact: String| ApiError::new(ErrorKind::Malformed, fact);
     let length = json_length.unwrap_or(body.len());
@@ -191,12 +191,12 @@ struct InferResponse<'a> {
     model_version: &'a str,
     #[serde(skip_serializing_if = "String::is_empty")]
     id: String,
-    /// What the answer has seen.
+    /// The position of the answer.
     parameters: Position,
     outputs: Vec<Told<'a>>,
 }
 
-/// An output: its values, or how many bytes of them are behind the JSON.
+/// An output: its values, or the number of their bytes after the JSON.
 #[derive(Serialize)]
 struct Told<'a> {
     name: &'a str,

@@ -1,4 +1,4 @@
-//! Asking.
+//! Queries over HTTP.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ struct ScoreRequest {
     max_staleness_ms: Option<u64>,
 }
 
-/// Answers, each with what it has seen and by which weights it was made.
+/// Scores, with their position and the version of the weights.
 #[derive(Serialize)]
 struct Scored<'a> {
     scores: &'a [f32],
@@ -84,7 +84,7 @@ pub(crate) async fn rank(State(server): State<Arc<Server>>, request: Request) ->
     write(&server, &RankedAnswer { ranked, log_seq, version, model: &answer.model })
 }
 
-/// Values of a query string are text: what they mean is said where they are read.
+/// Values of a query string are text. They are parsed where they are used.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EmbeddingQuery {
@@ -154,7 +154,7 @@ struct Explained<'a> {
     model: &'a str,
 }
 
-/// `POST /v1/explain`: what a pair's score rests on.
+/// `POST /v1/explain`: a pair's score with the neighbours that it depends on.
 pub(crate) async fn explain(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let (call, ExplainRequest { src, dst, time, min_seq, max_staleness_ms }) = json(&server, request).await?;
     let (explanation, position, model) =
@@ -174,7 +174,7 @@ struct Model<'a> {
     model: String,
 }
 
-/// `GET /v1/model`: the manifest, and where the engine stands.
+/// `GET /v1/model`: the manifest, and the engine's position.
 pub(crate) async fn model(State(server): State<Arc<Server>>) -> HttpResult {
     let engine = server.service()?.engine();
     let (manifest, Position { log_seq, version }) = (engine.manifest(), engine.position());

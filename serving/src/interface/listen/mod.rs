@@ -1,4 +1,4 @@
-//! Connections: taken, counted, bounded, and let finish when the server stops.
+//! Connections: accepted, counted, limited, and finished when the server stops.
 pub(crate) mod prompt;
 pub(crate) mod tls;
 
@@ -28,15 +28,15 @@ use crate::observe::metrics::Metrics;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListenSpec {
-    /// The address; port 0 takes a free one.
+    /// The address; with port 0 the system chooses a free port.
     pub http: SocketAddr,
-    /// One more address, for clients that look for gRPC on a port of its own.
+    /// One more address, for clients that expect gRPC on its own port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc: Option<SocketAddr>,
-    /// How long the server goes on taking requests after it is asked to stop and is not ready any more, in milliseconds: time for a
-    /// load balancer to notice.
+    /// How long the server continues to accept requests after it has begun to stop and is not ready any more, in
+    /// milliseconds. In this time a load balancer can notice.
     pub linger_ms: u64,
-    /// How long requests in flight are waited for after that, in milliseconds.
+    /// How long the server then waits for requests in flight, in milliseconds.
     pub drain_ms: u64,
 }
 
@@ -56,7 +56,7 @@ impl ListenSpec {
     }
 }
 
-/// How connections are served.
+/// The settings with which connections are served.
 #[derive(Clone)]
 pub(crate) struct Acceptor {
     router: Router,
@@ -71,7 +71,7 @@ impl Acceptor {
     pub fn new(router: Router, tls: Option<TlsAcceptor>, limits: &LimitsSpec, metrics: Arc<Metrics>) -> Acceptor {
         let mut protocol = auto::Builder::new(TokioExecutor::new());
         protocol.http1().timer(TokioTimer::new()).header_read_timeout(limits.head());
-        // A peer that has gone away without a word is noticed, and its place freed.
+        // Detects a peer that is gone without closing the connection, and frees its permit.
         let alive = (Duration::from_secs(30), Duration::from_secs(20));
         protocol.http2().timer(TokioTimer::new()).keep_alive_interval(alive.0).keep_alive_timeout(alive.1);
         protocol.http2().max_concurrent_streams(limits.streams).adaptive_window(true);
@@ -79,7 +79,7 @@ impl Acceptor {
         Acceptor { router, tls, protocol: Arc::new(protocol), head: limits.head(), room, metrics }
     }
 
-    /// Takes connections until `stop` resolves, then waits `drain` for requests in flight.
+    /// Accepts connections until `stop` resolves, then waits `drain` for requests in flight.
     pub async fn run(self, listener: TcpListener, stop: impl Future<Output = ()>, drain: Duration) {
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
@@ -91,7 +91,7 @@ impl Acceptor {
                     Ok((stream, _)) => self.serve_in_task(stream, &graceful, &mut connections),
                     Err(error) => back_off(&error).await,
                 },
-                // What has ended is forgotten.
+                // Removes a finished connection from the set.
                 Some(_) = connections.join_next() => {}
             }
         }
@@ -109,7 +109,8 @@ impl Acceptor {
             self.metrics.connection_refused();
             return;
         };
-        // Small answers are not held back to be sent with later ones. A connection that is gone already shows when it is read.
+        // Small answers are sent at once instead of waiting for later ones. An error here means that the connection is
+        // gone, which the next read shows.
         let _ = stream.set_nodelay(true);
         self.metrics.connection_opened();
         let (acceptor, watcher) = (self.clone(), graceful.watcher());
@@ -117,7 +118,7 @@ impl Acceptor {
             let _place: OwnedSemaphorePermit = place;
             match &acceptor.tls {
                 None => acceptor.serve_connection(stream, watcher).await,
-                // A handshake that fails or takes too long is the peer's affair.
+                // A failed or slow handshake is a fault of the peer and not logged.
                 Some(tls) => {
                     if let Ok(Ok(stream)) = tokio::time::timeout(acceptor.head, tls.accept(stream)).await {
                         acceptor.serve_connection(stream, watcher).await;
@@ -138,12 +139,13 @@ impl Acceptor {
             .protocol
             .serve_connection(TokioIo::new(FirstBytesTimeout::new(stream, self.head)), service)
             .into_owned();
-        // A connection that breaks off is the peer's affair too; what its requests did is counted where they were answered.
+        // A broken connection is a fault of the peer as well. Its requests were counted where they were answered.
         let _ = watcher.watch(connection).await;
     }
 }
 
-/// An error of one connection is nothing; any other means that no more can be had for now.
+/// Does not wait after an error of one connection. Any other error means that the system has no more connections for
+/// now.
 async fn back_off(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {

@@ -1,4 +1,4 @@
-//! Connections that have to begin.
+//! A time limit for the first bytes of a connection.
 
 use std::io;
 use std::pin::Pin;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Bytes by which HTTP/1 and HTTP/2 are told apart. Until they are there, no timer of either runs.
+/// The number of bytes by which HTTP/1 and HTTP/2 are distinguished. The timers of both only start after them.
 const PREFACE: usize = 24;
 
-/// A stream whose first bytes have to come in time.
+/// A stream whose first bytes must arrive in time.
 pub(crate) struct FirstBytesTimeout<S> {
     stream: S,
     waiting: Option<(usize, Pin<Box<Sleep>>)>,

@@ -14,20 +14,20 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert, WebPkiClient
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-/// The section `tls` of a server's settings. Without `cert` and `key` connections are in the clear.
+/// The section `tls` of a server's settings. Without `cert` and `key`, connections are not encrypted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsSpec {
-    /// PEM file of the server's certificate, followed by those it is signed by.
+    /// PEM file of the server's certificate, followed by the certificates that signed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert: Option<PathBuf>,
     /// PEM file of its private key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
-    /// PEM file of the authorities that sign clients' certificates; with it, clients without one are turned away.
+    /// PEM file of the authorities that sign clients' certificates. With it, clients without a certificate are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<PathBuf>,
-    /// How often the files of `cert` and `key` are looked at for newer ones, in seconds.
+    /// How often the files of `cert` and `key` are checked for newer ones, in seconds.
     pub reload_seconds: u64,
 }
 
@@ -51,7 +51,7 @@ impl TlsSpec {
     }
 }
 
-/// A server's certificate, and where newer ones come from.
+/// A server's certificate, and its renewal.
 #[derive(Debug)]
 pub(crate) struct Tls {
     config: Arc<ServerConfig>,
@@ -59,7 +59,7 @@ pub(crate) struct Tls {
     every: Duration,
 }
 
-/// The certificate new connections get.
+/// The certificate of new connections.
 #[derive(Debug)]
 struct ReloadableCertificate {
     cert: PathBuf,
@@ -71,7 +71,7 @@ impl Tls {
     /// Reads the files; `None` where the spec names none.
     ///
     /// # Errors
-    /// A sentence naming the file and what is wrong with it.
+    /// A sentence naming the file and its fault.
     pub fn open(spec: &TlsSpec) -> Result<Option<Tls>, String> {
         spec.check()?;
         let (Some(cert), Some(key)) = (&spec.cert, &spec.key) else { return Ok(None) };
@@ -103,7 +103,8 @@ impl Tls {
         TlsAcceptor::from(self.config.clone())
     }
 
-    /// Goes on looking for a newer certificate, every few seconds and at SIGHUP. One that will not do is logged, and the one before stays.
+    /// Checks for a newer certificate, every few seconds and at SIGHUP. An invalid one is logged, and the current one
+    /// stays.
     pub async fn renew(&self) {
         let mut seen = self.certificate.changed();
         let mut hangup = Sighup::listen();
@@ -127,7 +128,7 @@ impl Tls {
     }
 }
 
-/// The signal that asks to look at files anew, where there is one.
+/// SIGHUP, which asks to check the files at once, where the system has it.
 struct Sighup {
     #[cfg(unix)]
     signal: Option<tokio::signal::unix::Signal>,
@@ -136,7 +137,7 @@ struct Sighup {
 impl Sighup {
     #[cfg(unix)]
     fn listen() -> Sighup {
-        // Without it the files are looked at often enough.
+        // Without the signal, the files are still checked at intervals.
         Sighup { signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok() }
     }
 
@@ -157,7 +158,7 @@ impl Sighup {
 }
 
 impl ReloadableCertificate {
-    /// When the files were last changed; `None` for what cannot be told.
+    /// The times of the files' last changes; `None` where they are unknown.
     fn changed(&self) -> [Option<SystemTime>; 2] {
         [&self.cert, &self.key].map(|path| fs::metadata(path).and_then(|facts| facts.modified()).ok())
     }
@@ -187,7 +188,7 @@ fn certified(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Certi
     let chain = certificates(cert)?;
     let wrong = |fact: String| format!("{}: {fact}", key.display());
     let der = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(error.to_string()))?;
-    // Refuses a key of another certificate.
+    // Refuses a key that does not belong to the certificate.
     CertifiedKey::from_der(chain, der, provider)
         .map_err(|error| wrong(format!("does not go with {}: {error}", cert.display())))
 }

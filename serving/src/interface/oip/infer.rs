@@ -1,4 +1,4 @@
-//! Tensors as questions, and answers as tensors.
+//! Converts tensors to queries, and answers to tensors.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,32 +18,32 @@ pub(crate) enum Parameter {
     Text(String),
 }
 
-/// A request, whichever way it came.
+/// A request, over either transport.
 #[derive(Clone, Debug)]
 pub(crate) struct Inference {
     pub model: Model,
     pub id: String,
     pub parameters: BTreeMap<String, Parameter>,
     pub inputs: Vec<Tensor>,
-    /// Outputs that are wanted, in this order; none for all.
+    /// The outputs to return, in this order; empty for all.
     pub outputs: Vec<String>,
 }
 
-/// What came of it.
+/// The answer of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct InferenceResult {
-    /// Names the weights.
+    /// The version of the weights.
     pub version: String,
-    /// What it has seen, whichever outputs were wanted.
+    /// The position of the answer, with any outputs.
     pub position: Position,
     pub outputs: Vec<Tensor>,
 }
 
 impl Inference {
-    /// Asks, and puts the answer into tensors.
+    /// Runs the query and returns the answer as tensors.
     ///
     /// # Errors
-    /// [`ApiError`], naming the tensor or the parameter that will not do.
+    /// [`ApiError`], naming the invalid tensor or parameter.
     pub async fn run(self, server: &Server, call: &Call) -> Result<InferenceResult, ApiError> {
         self.check_names()?;
         let (read, seen) = (self.read()?, self.consistency()?);
@@ -149,7 +149,7 @@ impl Inference {
     }
 
     fn deadline(&self, call: &Call) -> Result<Option<Instant>, ApiError> {
-        // What lies too far ahead to be told is no deadline.
+        // A time too far in the future to be represented is no deadline.
         let asked = self.count("timeout")?.and_then(|micros| Instant::now().checked_add(Duration::from_micros(micros)));
         Ok([asked, call.deadline].into_iter().flatten().min())
     }
@@ -175,7 +175,7 @@ fn tensors(answer: &Answer) -> Vec<Tensor> {
             float("probability", ranked.iter().map(|one| one.probability).collect()),
         ],
         AnswerBody::Embedding(embedding) => vec![float("embedding", embedding.clone())],
-        // No tensor asks for it.
+        // No model of the protocol returns an explanation.
         AnswerBody::Explained(explained) => vec![float("score", vec![explained.score])],
     };
     all.push(whole("log_seq", vec![answer.position.log_seq]));

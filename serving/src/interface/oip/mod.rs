@@ -1,4 +1,4 @@
-//! The Open Inference Protocol, version 2: tensors in, tensors out, whichever way they travel.
+//! The Open Inference Protocol, version 2: tensors in, tensors out, over HTTP and gRPC.
 //!
 //! | model | inputs | outputs |
 //! |---|---|---|
@@ -6,8 +6,9 @@
 //! | `rank` | `src` `[1]`, `candidates`? `[C]`, `time`? `[1]`; parameter `k` | `dst`, `score`, `probability` `[K]`, best first |
 //! | `embedding` | `node` `[1]`, `time`? `[1]`; parameter `side` | `embedding` `[O]` |
 //!
-//! Every answer also has `log_seq` and `version`, `[1]`: what it has seen; and as parameters, for who wants other outputs only. Parameters `min_seq`, `max_staleness_ms` and `timeout`
-//! (microseconds, as elsewhere) are honoured or refused.
+//! Every answer also has its position, `log_seq` and `version`, `[1]`, as outputs and as parameters. The parameters are
+//! for clients that select other outputs. Parameters `min_seq`, `max_staleness_ms` and `timeout` (microseconds, as
+//! usual in the protocol) are honoured, or the request is refused.
 
 mod infer;
 mod tensor;
@@ -17,17 +18,17 @@ pub(crate) use tensor::{Tensor, Values};
 
 use crate::access::error::{ApiError, ErrorKind};
 
-/// What a model takes or gives.
+/// An input or output of a model.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Port {
     pub name: &'static str,
     pub datatype: &'static str,
-    /// -1 where any length will do.
+    /// -1 for any length.
     pub shape: i64,
     pub optional: bool,
 }
 
-/// A question that can be asked as tensors.
+/// A query that can be written as tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Model {
     Score,
@@ -45,16 +46,16 @@ const fn maybe(name: &'static str, datatype: &'static str, shape: i64) -> Port {
 
 const SEEN: [Port; 2] = [port("log_seq", "UINT64", 1), port("version", "UINT64", 1)];
 
-/// What the server says it can do beyond the protocol.
+/// The protocol extensions that the server supports.
 pub(crate) const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
 
 impl Model {
-    /// All of them, by name.
+    /// All models, by name.
     pub const ALL: [(&'static str, Model); 3] =
         [("score", Model::Score), ("rank", Model::Rank), ("embedding", Model::Embedding)];
 
     /// # Errors
-    /// 404 for a name or a version that is not served; `now` is the version that is. An empty version is any.
+    /// 404 for a name or a version that is not served; `now` is the served version. An empty version means any.
     pub fn find(name: &str, version: &str, now: &str) -> Result<Model, ApiError> {
         let Some((_, model)) = Model::ALL.into_iter().find(|(known, _)| *known == name) else {
             let known = Model::ALL.map(|(known, _)| format!("`{known}`")).join(", ");

@@ -13,7 +13,7 @@ pub(crate) struct Tensor {
     pub values: Values,
 }
 
-/// Values row by row. Whole numbers are widened on the way in, whatever their width was.
+/// Values in row-major order. Integers are widened when they are read, from any width.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Values {
     /// `INT8` to `INT64`.
@@ -32,7 +32,7 @@ fn malformed(fact: String) -> ApiError {
 
 impl Tensor {
     /// # Errors
-    /// 400 where the shape does not hold as many values as there are.
+    /// 400 where the shape does not match the number of values.
     pub fn new(name: &str, shape: &[i64], values: Values) -> Result<Tensor, ApiError> {
         let count = shape.iter().try_fold(1_u64, |count, &length| count.checked_mul(u64::try_from(length).ok()?));
         if count != Some(values.len() as u64) {
@@ -44,7 +44,7 @@ impl Tensor {
         Ok(Tensor { name: name.into(), shape: shape.to_vec(), values })
     }
 
-    /// An output of one axis.
+    /// An output with one axis.
     pub fn row(name: &str, values: Values) -> Tensor {
         Tensor { name: name.into(), shape: vec![values.len() as i64], values }
     }
@@ -52,7 +52,7 @@ impl Tensor {
     /// Values as ids.
     ///
     /// # Errors
-    /// 422 naming the first that is none.
+    /// 422 naming the first value that is no id.
     pub fn ids(&self) -> Result<Vec<u64>, ApiError> {
         let wrong = |at: usize, value: &dyn std::fmt::Display| {
             ApiError::new(
@@ -76,7 +76,7 @@ impl Tensor {
     /// Values as times.
     ///
     /// # Errors
-    /// 422 naming the first that is not a number.
+    /// 422 naming the first value that is not a number.
     pub fn times(&self) -> Result<Vec<Number>, ApiError> {
         let real = |(at, value): (usize, f64)| {
             let wrong =
@@ -102,7 +102,7 @@ impl Values {
         }
     }
 
-    /// What it is called on its way out.
+    /// The name of the datatype in an output.
     pub fn datatype(&self) -> &'static str {
         match self {
             Values::Signed(_) => "INT64",
@@ -123,7 +123,7 @@ impl Values {
     }
 
     /// # Errors
-    /// 400 for a datatype that is not read here, or bytes that do not divide.
+    /// 400 for a datatype that is not supported, or bytes that are no whole number of values.
     pub fn of_bytes(name: &str, datatype: &str, bytes: &[u8]) -> Result<Values, ApiError> {
         fn each<const WIDTH: usize, T>(
             name: &str,
@@ -154,7 +154,7 @@ impl Values {
         }
     }
 
-    /// Values as JSON has them: flat, or nested as the shape is.
+    /// Values from JSON: flat, or nested in the shape.
     ///
     /// # Errors
     /// 400 naming the first value that is not of the datatype.
@@ -181,7 +181,7 @@ impl Values {
 }
 
 impl Serialize for Values {
-    /// A list, with single-precision numbers as short as they can be told.
+    /// A list. Single-precision numbers have the fewest digits that identify them.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Values::Signed(values) => values.serialize(serializer),
@@ -196,7 +196,7 @@ fn unread(name: &str, datatype: &str) -> ApiError {
     malformed(format!("input `{name}` is {datatype}; INT8 to INT64, UINT8 to UINT64, FP32 and FP64 are read"))
 }
 
-/// Axes of a tensor in JSON beyond which nobody means it.
+/// Most axes of a tensor in JSON.
 const DEEPEST: usize = 8;
 
 fn flatten<'a>(data: &'a Value, depth: usize, flat: &mut Vec<&'a Value>) -> Result<(), ()> {

@@ -4,14 +4,14 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds of the buckets in seconds: from what a lookup takes to what nobody waits for.
+/// Upper bounds of the buckets in seconds: from the time of a look-up to the longest time that a client may wait.
 const BOUNDS: [f64; 17] =
     [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// How often something took how long.
+/// Counts of durations by bucket. Relaxed order is enough, since no other data depends on them.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
-    /// Within each bound and above the one before; the last is above all.
+    /// Counts between each bound and the one before; the last is above all bounds.
     within: [AtomicU64; BOUNDS.len() + 1],
     nanoseconds: AtomicU64,
 }
@@ -28,7 +28,7 @@ impl Histogram {
         self.within.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    /// The samples of the metric `name` with `labels`, such as `route="/v1/score"`.
+    /// Writes the samples of the metric `name` with `labels`, such as `route="/v1/score"`.
     pub fn write(&self, out: &mut String, name: &str, labels: &str) {
         let mut sum = 0;
         for (i, count) in self.within.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What the server counts, in Prometheus' text format.
+//! The server's metrics, in Prometheus' text format.
 
 mod histogram;
 mod taken;
@@ -14,9 +14,9 @@ use self::taken::SubmissionTimes;
 use crate::access::routes::ROUTES;
 use crate::service::Ack;
 
-/// Statuses that are counted by themselves; any other is 500.
+/// HTTP statuses with their own counters; any other status counts as 500.
 const STATUSES: [u16; 15] = [200, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504];
-/// gRPC's codes by number.
+/// Names of gRPC's status codes, by number.
 const CODES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -63,24 +63,24 @@ impl fmt::Display for Ended {
     }
 }
 
-/// What a request's time goes into.
+/// The stages of a request whose time is measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stage {
-    /// Reading the request, from its head to the last of its body as values.
+    /// Reading the request, from its head to its parsed body.
     Read,
-    /// Waiting for its turn and computing.
+    /// Waiting in the queue and computing.
     Answer,
-    /// Putting the answer into bytes.
+    /// Writing the answer as bytes.
     Write,
 }
 
 const STAGES: [&str; 3] = ["read", "answer", "write"];
 const ACKS: [&str; 3] = ["accepted", "durable", "applied"];
 
-/// Counters of a running server.
+/// Counters of a running server. Relaxed order is enough, since no other data depends on them.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    /// By place in [`ROUTES`]; the last is for all other paths, so that a client cannot make up labels.
+    /// By index in [`ROUTES`]. The last is for all other paths, so that a client cannot create labels.
     routes: Vec<RouteCounts>,
     stages: [Histogram; STAGES.len()],
     acks: [Histogram; ACKS.len()],
@@ -115,7 +115,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A request to the route at place `route` of [`ROUTES`], or to none, was answered.
+    /// Records the answer of a request to the route at index `route` of [`ROUTES`], or to none.
     pub fn answered(&self, route: Option<usize>, ended: Ended, took: Duration) {
         let counts = &self.routes[route.unwrap_or(ROUTES.len())];
         counts.ended[ended.slot()].fetch_add(1, Relaxed);
@@ -126,17 +126,17 @@ impl Metrics {
         self.stages[stage as usize].record(took);
     }
 
-    /// Events were acknowledged, so long after they were submitted.
+    /// Records an acknowledgement of events, `took` after they were submitted.
     pub fn acknowledged(&self, ack: Ack, took: Duration) {
         self.acks[ack as usize].record(took);
     }
 
-    /// The line ends with event `seq` now.
+    /// Records that all events before `seq` are submitted.
     pub fn submitted(&self, seq: u64) {
         self.submission_times.note(Instant::now(), seq);
     }
 
-    /// An answer was given that has seen `log_seq` events.
+    /// Records the staleness of an answer that has seen `log_seq` events.
     pub fn record_staleness(&self, log_seq: u64) {
         self.staleness.record(self.submission_times.staleness(Instant::now(), log_seq));
     }
@@ -153,7 +153,7 @@ impl Metrics {
         self.refused.fetch_add(1, Relaxed);
     }
 
-    /// Adds what is counted here to `out`.
+    /// Writes the metrics to `out`.
     pub fn write(&self, out: &mut String) {
         let opened = self.opened.load(Relaxed);
         counter(out, "connections_total", "Connections taken.", opened);
@@ -206,13 +206,13 @@ impl Metrics {
     }
 }
 
-/// A counter and its only sample.
+/// Writes a counter with one sample.
 pub(crate) fn counter(out: &mut String, name: &str, help: &str, value: u64) {
     header(out, name, "counter", help);
     line(out, format_args!("tempograph_{name} {value}"));
 }
 
-/// A gauge and its only sample.
+/// Writes a gauge with one sample.
 pub(crate) fn gauge(out: &mut String, name: &str, help: &str, value: impl fmt::Display) {
     header(out, name, "gauge", help);
     line(out, format_args!("tempograph_{name} {value}"));

@@ -1,21 +1,21 @@
-//! When events were taken, for how stale an answer is.
+//! When events were submitted, from which the staleness of answers is computed.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Moments remembered at most.
+/// Most times remembered.
 const MOST: usize = 8192;
 
-/// How many events had been taken at some moments of late.
+/// How many events had been submitted at some recent times.
 #[derive(Debug, Default)]
 pub(crate) struct SubmissionTimes(Mutex<VecDeque<(Instant, u64)>>);
 
 impl SubmissionTimes {
-    /// So many events have been taken by now.
+    /// Notes that `seq` events have been submitted by `now`.
     pub fn note(&self, now: Instant, seq: u64) {
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Notes of several threads may come in another order than their events.
+        // Several threads may note in another order than they submitted.
         if notes.back().is_some_and(|&(_, last)| last >= seq) {
             return;
         }
@@ -25,7 +25,7 @@ impl SubmissionTimes {
         notes.push_back((now, seq));
     }
 
-    /// Age of the oldest event that was taken beyond the first `seen`; none is 0.
+    /// Age of the oldest submitted event after the first `seen`; 0 if there is none.
     pub fn staleness(&self, now: Instant, seen: u64) -> Duration {
         let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let first = notes.partition_point(|&(_, seq)| seq <= seen);

@@ -1,29 +1,29 @@
-//! How long an answer will take, learned from those that were given.
+//! Predicts the time of an answer, from the times of earlier answers.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What the time of a pass is a line in: the pass itself, its items, their neighbours.
+/// Coefficients of the linear model: of the pass itself, its items, their neighbours.
 const TERMS: usize = 3;
-/// Weight of an observation after the next one: about a hundred are remembered.
+/// Factor of the weight of older observations at each new one: about a hundred are remembered.
 const FORGET: f64 = 0.99;
-/// Weight of the prior: that of one observation in ten thousand.
+/// Weight of the prior, relative to the observations.
 const RIDGE: f64 = 1e-4;
-/// Recent ratios of found to foretold from which the margin is taken.
+/// Recent ratios of measured to predicted time, from which the margin is computed.
 const WINDOW: usize = 128;
-/// Answers from which on predictions are believed.
+/// Number of observations from which on predictions are trusted.
 const ENOUGH: u64 = 16;
-/// Shortest time that is ever foretold, in seconds.
+/// Shortest prediction, in seconds.
 const SHORTEST: f64 = 1e-6;
-/// An answer that took longer than this many times what was foretold counts as that long: it was the machine, not the work.
+/// A measured time above this many predicted times is clipped: the machine was slow, not the work larger.
 const OUTLIER: f64 = 8.0;
 
-/// How much work an answer is.
+/// The amount of work of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Size {
     /// Pairs scored, candidates ranked, nodes embedded.
     pub items: usize,
-    /// Neighbours these look at, where that is known; 0 elsewhere.
+    /// Their neighbours in the view, where known; else 0.
     pub neighbours: usize,
 }
 
@@ -41,13 +41,14 @@ impl Size {
     }
 }
 
-/// The time of one kind of pass: `fixed + items * a + neighbours * b`, fitted by least squares of the relative error, the past
-/// forgotten exponentially and no coefficient below zero. What it foretells is the middle; how far above it answers come is the
-/// margin, a quantile of the recent ratios.
+/// Predicts the time of one kind of pass: `fixed + items * a + neighbours * b`. The coefficients are fitted by least
+/// squares of the relative error. Old observations lose weight exponentially, and no coefficient is below zero. The
+/// prediction is about the median; the margin, a quantile of the recent ratios of measured to predicted time, makes it
+/// an upper bound.
 #[derive(Clone, Debug)]
 pub(crate) struct CostModel {
     prior: [f64; TERMS],
-    /// Seconds: of the pass, an item, a neighbour.
+    /// In seconds: of the pass, an item, a neighbour.
     fitted: [f64; TERMS],
     squares: [[f64; TERMS]; TERMS],
     products: [f64; TERMS],
@@ -57,7 +58,7 @@ pub(crate) struct CostModel {
 }
 
 impl CostModel {
-    /// A model that begins by believing these seconds of a pass and of an item.
+    /// A model with a prior: seconds of a pass and of an item.
     pub fn new(fixed: f64, item: f64) -> CostModel {
         let prior = [fixed, item, 0.0];
         CostModel {
@@ -71,17 +72,17 @@ impl CostModel {
         }
     }
 
-    /// Seconds that a pass of this size takes, most likely.
+    /// Predicted seconds of a pass of this size.
     pub fn predict(&self, size: Size) -> f64 {
         dot(&self.fitted, &size.regressors()).max(SHORTEST)
     }
 
-    /// Seconds that this size adds to a pass that is made anyway.
+    /// Predicted seconds that work of this size adds to a pass that is computed anyway.
     pub fn adds(&self, size: Size) -> f64 {
         (dot(&self.fitted, &size.regressors()) - self.fitted[0]).max(SHORTEST)
     }
 
-    /// Seconds of a pass without anything in it.
+    /// Predicted seconds of an empty pass.
     pub fn fixed(&self) -> f64 {
         self.fitted[0]
     }
@@ -91,17 +92,17 @@ impl CostModel {
         self.fitted
     }
 
-    /// By what a prediction is multiplied to hold for nineteen passes in twenty; at least 1.
+    /// The factor by which a prediction is multiplied to hold for 95 % of passes; at least 1.
     pub fn margin(&self) -> f64 {
         self.margin
     }
 
-    /// Whether enough has been seen to refuse anybody because of it.
+    /// Whether there are enough observations to refuse a read because of a prediction.
     pub fn is_trusted(&self) -> bool {
         self.seen >= ENOUGH
     }
 
-    /// A pass of this size took so long.
+    /// Adds an observation: a pass of this size took `took`.
     pub fn learn(&mut self, size: Size, took: Duration) {
         let (terms, foretold) = (size.regressors(), self.predict(size));
         let found = took.as_secs_f64().max(SHORTEST);
@@ -129,7 +130,8 @@ impl CostModel {
         self.margin = quantile.clamp(1.0, OUTLIER);
     }
 
-    /// Least squares over the coefficients that are not held at zero; one that comes out negative is held there, and the rest fitted again.
+    /// Least squares over the coefficients that are not fixed at zero. The most negative coefficient is fixed at zero
+    /// and the rest fitted again, until none is negative.
     fn fit(&mut self) {
         let mut free = [true; TERMS];
         for _ in 0..TERMS {
@@ -147,7 +149,7 @@ impl CostModel {
     fn solve(&self, free: &[bool; TERMS]) -> [f64; TERMS] {
         let (mut a, mut b) = (self.squares, self.products);
         for i in 0..TERMS {
-            // The prior weighs in each coefficient's own unit.
+            // The prior is weighted in the unit of each coefficient.
             let ridge = RIDGE * self.squares[i][i] + f64::MIN_POSITIVE;
             a[i][i] += ridge;
             b[i] += ridge * self.prior[i];
@@ -192,7 +194,7 @@ mod tests {
         Draw::new(3).of(Purpose::Sampling).at(0, 0)
     }
 
-    /// Passes of random sizes whose time is a line in them, up to a factor of noise.
+    /// A model after passes of random sizes, whose times are linear in the sizes with random noise.
     fn taught(
         passes: usize,
         line: [f64; TERMS],

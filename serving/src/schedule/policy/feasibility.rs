@@ -1,4 +1,4 @@
-//! Whether a read will be in time, foretold when it comes.
+//! Predicts whether a read will be in time, when it arrives.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::schedule::policy::spec::Policy;
 use crate::schedule::policy::tenants::JobLocation;
 
 impl<T> Queue<T> {
-    /// Whether a job that came now would be in time, and those already let in still are.
+    /// Whether a job that arrives now will be in time, and admitted jobs still will be.
     pub(crate) fn will_be_in_time(
         &self,
         now: Duration,
@@ -33,11 +33,11 @@ impl<T> Queue<T> {
         })
     }
 
-    /// Seconds until this job would have its answer.
+    /// Predicted seconds until this job has its answer.
     fn seconds_to(&self, now: Duration, location: JobLocation, job: &Job<T>) -> f64 {
         let (own, others) = self.work_before(location);
         let cost = &self.costs[location.kind as usize];
-        // It may be answered in a pass with all that come before it.
+        // The pass may also contain all jobs that are queued before it.
         let company = if location.kind.shares() { self.tenants.waiting() } else { 0 };
         let items = (job.size.items + company).min(self.spec.max_batch.max(job.size.items));
         let pass = if location.kind.yields() {
@@ -49,7 +49,8 @@ impl<T> Queue<T> {
         self.until_free(now, job.deadline) + cost.margin() * ((own + others) / workers + pass)
     }
 
-    /// Seconds of work that will be done before a job there: of its own tenant, and of the others in the rounds that takes.
+    /// Seconds of work that will be done before a job at `location`: of its own tenant, and of the other tenants in the
+    /// rounds until then.
     fn work_before(&self, location: JobLocation) -> (f64, f64) {
         let own = self.tenants.get(location.tenant).backlog_before(location.key);
         let parts = self.tenants.parts(Some(location.tenant));
@@ -61,7 +62,7 @@ impl<T> Queue<T> {
         (own, others.sum())
     }
 
-    /// Seconds until a worker turns to a job of this deadline.
+    /// Seconds until a worker can start a job with this deadline.
     fn until_free(&self, now: Duration, deadline: Duration) -> f64 {
         let free = self
             .running
@@ -70,13 +71,14 @@ impl<T> Queue<T> {
         free.map(|free| free.saturating_sub(now).as_secs_f64()).fold(f64::INFINITY, f64::min)
     }
 
-    /// By how many seconds the first job of the same tenant becomes late that this one comes before; at most 0 where none does.
+    /// By how many seconds this job makes a later job of the same tenant late, at the worst; at most 0 if it makes none
+    /// late.
     fn delays_by(&self, now: Duration, location: JobLocation, job: &Job<T>) -> f64 {
         let tenant = self.tenants.get(location.tenant);
         let key = Key { order: job.deadline, ..location.key };
         let (own, others) = self.work_before(location);
         let begun = own + others + self.seconds(location.kind, job.size);
-        // With all of the line before it nothing is late from this deadline on.
+        // Jobs with a later deadline than this are in time even after all of the tenant's work.
         let safe = now + duration(others + tenant.backlog() + begun);
         let mut worst = f64::NEG_INFINITY;
         for kind in crate::schedule::policy::job::ReadKind::ALL {

@@ -1,4 +1,4 @@
-//! A read that waits, and what is done with several.
+//! Waiting reads, and batches of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,21 +7,21 @@ use serde::Serialize;
 
 use crate::schedule::policy::cost::{CostModel, Size};
 
-/// What sort of pass a read takes. Times are learned for each by itself.
+/// The kind of pass that a read needs. Each kind has its own cost model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReadKind {
-    /// Scores of pairs, answered with those of other reads.
+    /// Scores of pairs, computed together with those of other reads.
     Score,
-    /// Scores in sight of events of their own, answered alone.
+    /// Scores of pairs with events of their own in `during`, computed alone.
     ScoreShown,
     /// An embedding.
     Embedding,
-    /// Why a pair scores as it does.
+    /// The neighbours and attention weights of a pair's score.
     Explain,
     /// Candidates of one source, in chunks.
     Rank,
-    /// All destinations, in chunks: their embeddings are more often kept.
+    /// All destinations, in chunks: their embeddings are more often cached.
     TopK,
 }
 
@@ -35,12 +35,12 @@ impl ReadKind {
         self == ReadKind::Score
     }
 
-    /// Whether tighter deadlines may come between its chunks.
+    /// Whether jobs with tighter deadlines may run between its chunks.
     pub(crate) fn yields(self) -> bool {
         matches!(self, ReadKind::Rank | ReadKind::TopK)
     }
 
-    /// What its times are taken for before any is known: about those of a small model on one core.
+    /// The prior of the cost model: about the times of a small model on one core.
     pub(crate) fn cost_model(self) -> CostModel {
         match self {
             ReadKind::TopK => CostModel::new(50e-6, 1e-6),
@@ -49,7 +49,7 @@ impl ReadKind {
     }
 }
 
-/// A read that is asked to be answered. Times are counted from the queue's own beginning.
+/// A waiting read. Times are relative to the queue's start.
 #[derive(Clone, Debug)]
 pub(crate) struct Job<T> {
     pub read: T,
@@ -60,7 +60,7 @@ pub(crate) struct Job<T> {
     pub deadline: Duration,
 }
 
-/// A job's place in its tenant's line: by deadline or arrival, and of equals who came first.
+/// A job's order in its tenant's queue: by deadline or arrival; of equals, the first to arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub order: Duration,
@@ -73,7 +73,7 @@ pub(crate) struct Batch<T> {
     pub kind: ReadKind,
     pub jobs: Vec<Job<T>>,
     pub size: Size,
-    /// The tightest deadline in it.
+    /// The earliest deadline in the batch.
     pub deadline: Duration,
 }
 
@@ -89,13 +89,13 @@ impl<T> Batch<T> {
     }
 }
 
-/// What a worker that has nothing to do does next.
+/// The next action of an idle worker.
 #[derive(Debug)]
 pub(crate) enum WorkerAction<T> {
-    /// Answers these.
+    /// Answer this batch.
     Run(Batch<T>),
-    /// Waits for company until then, or until a read comes.
+    /// Wait for more reads to share the pass, until this time or the next arrival.
     Wait(Duration),
-    /// Waits until a read comes.
+    /// Wait until a read arrives.
     Idle,
 }

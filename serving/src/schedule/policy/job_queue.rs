@@ -1,10 +1,10 @@
-//! Jobs of one tenant and kind, in order, and how much work they are.
+//! Queued jobs of one tenant and kind, in order, and the amount of their work.
 
 use std::collections::BTreeMap;
 
 use crate::schedule::policy::job::{Job, Key};
 
-/// A line of waiting jobs.
+/// A queue of waiting jobs.
 #[derive(Debug)]
 pub(crate) struct JobQueue<T> {
     jobs: BTreeMap<Key, QueuedJob<T>>,
@@ -14,7 +14,7 @@ pub(crate) struct JobQueue<T> {
 #[derive(Debug)]
 struct QueuedJob<T> {
     job: Job<T>,
-    /// Seconds of work.
+    /// Predicted seconds of work.
     cost: f64,
 }
 
@@ -29,7 +29,7 @@ impl<T> JobQueue<T> {
         self.jobs.len()
     }
 
-    /// Seconds of work that wait.
+    /// Predicted seconds of work of all waiting jobs.
     pub fn backlog(&self) -> f64 {
         self.backlog
     }
@@ -49,17 +49,18 @@ impl<T> JobQueue<T> {
 
     pub fn take(&mut self, key: Key) -> Option<(Job<T>, f64)> {
         let QueuedJob { job, cost } = self.jobs.remove(&key)?;
-        // Nothing is left of a sum over no jobs, whatever rounding made of it.
+        // An empty sum is set to zero, since rounding may leave a rest.
         self.backlog = if self.jobs.is_empty() { 0.0 } else { (self.backlog - cost).max(0.0) };
         Some((job, cost))
     }
 
-    /// Jobs from `key` on, in order, with their seconds.
+    /// Jobs from `key` on, in order, with their predicted seconds.
     pub fn from(&self, key: Key) -> impl Iterator<Item = (&Job<T>, f64)> {
         self.jobs.range(key..).map(|(_, waiting)| (&waiting.job, waiting.cost))
     }
 
-    /// Seconds of work before `key`. Looks from both sides at once, so it is short wherever one of them is.
+    /// Predicted seconds of work before `key`. Iterates from both ends at once, so its time is that of the shorter
+    /// side.
     pub fn backlog_before(&self, key: Key) -> f64 {
         let (mut front, mut back) = (self.jobs.range(..key), self.jobs.range(key..));
         let (mut ahead, mut behind) = (0.0, 0.0);

@@ -1,4 +1,4 @@
-//! Who is let in and what is answered next. It knows no clock and no thread.
+//! The policy: which reads are admitted, and which is answered next. It has no clock and no threads.
 pub(crate) mod cost;
 pub(crate) mod feasibility;
 pub(crate) mod job;

@@ -1,4 +1,5 @@
-//! The policy: who is let in, and what is answered next. Knows no clock and no thread: a server and a simulation drive the same code.
+//! The policy: which reads are admitted, and which is answered next. It has no clock and no threads, so that a server
+//! and a simulation run the same code.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,10 @@ use crate::schedule::policy::spec::{Policy, SchedulerSpec};
 use crate::schedule::policy::stream::ArrivalStats;
 use crate::schedule::policy::tenants::{JobLocation, Tenants};
 
-/// Share of the time that reads keep the workers busy below which nobody is made to wait for company: there is nothing to be saved.
+/// Load of the workers below which no read waits for others to share its pass, since sharing saves nothing then.
 const BUSY: f64 = 0.5;
 
-/// Reads that wait, and those that are being answered. `T` is what comes back with a job.
+/// Waiting reads, and the passes in progress. `T` is the caller's part of a job.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     pub(crate) spec: SchedulerSpec,
@@ -23,27 +24,27 @@ pub(crate) struct Queue<T> {
     numbered: u64,
 }
 
-/// What a worker is busy with.
+/// The work of a busy worker.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Running {
-    /// When it will be done.
+    /// Predicted end.
     pub until: Duration,
-    /// When a tighter deadline may come between, where that is sooner.
+    /// Predicted time at which a job with a tighter deadline may run in between, if that is sooner.
     pub yields: Duration,
     pub deadline: Duration,
 }
 
-/// Why a read does not wait here.
+/// Why a read is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum AdmissionError {
-    /// There is no room for it.
+    /// The queue is full.
     Full { waiting: usize, retry_after: Duration },
-    /// It would be late.
+    /// The answer would come after the deadline.
     TooLate { needs: Duration, has: Duration, retry_after: Duration },
 }
 
 impl<T> Queue<T> {
-    /// A queue for so many workers.
+    /// A queue for this number of workers.
     pub fn new(spec: SchedulerSpec, workers: usize) -> Queue<T> {
         let running = vec![Running::default(); workers];
         Queue {
@@ -56,10 +57,11 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Lets a job wait. To make room for a tenant with few, the last job of one with many may have to go: it is returned.
+    /// Admits a job. If the queue is full, the last job of the tenant with most waiting jobs may be displaced for a
+    /// tenant with fewer; it is returned.
     ///
     /// # Errors
-    /// The job, and why it is not let in.
+    /// The job, and why it is not admitted.
     pub fn admit(&mut self, now: Duration, job: Job<T>) -> Result<Option<Job<T>>, (Job<T>, AdmissionError)> {
         let place = self.place(&job.tenant);
         self.arrivals.arrived(now);
@@ -80,12 +82,12 @@ impl<T> Queue<T> {
         }
     }
 
-    /// First come, first served knows no tenants.
+    /// First come, first served puts all jobs into one tenant's queue.
     fn place(&mut self, tenant: &Arc<str>) -> usize {
         if self.spec.policy == Policy::Deadline { self.tenants.place(tenant) } else { 0 }
     }
 
-    /// Whether there is room, and whose place has to be given up for it.
+    /// Whether there is room, and which job has to be displaced for it.
     fn has_room(&self, location: JobLocation) -> Result<Option<JobLocation>, AdmissionError> {
         let own = self.tenants.get(location.tenant);
         let full = |waiting: usize, seconds: f64| AdmissionError::Full {
@@ -113,7 +115,7 @@ impl<T> Queue<T> {
         Ok(lasts.max().map(|(key, kind)| JobLocation { tenant, kind, key }))
     }
 
-    /// Seconds that a job adds to what waits: its part of a full pass, or the pass it takes alone.
+    /// Predicted seconds that a job adds to the queue: its share of a full pass, or the whole pass if it shares none.
     pub(crate) fn seconds(&self, kind: ReadKind, size: Size) -> f64 {
         let cost = &self.costs[kind as usize];
         if kind.shares() {
@@ -122,7 +124,7 @@ impl<T> Queue<T> {
         cost.predict(size)
     }
 
-    /// What a worker does next. Jobs that can no more be answered in time go to `late`.
+    /// The next action of a worker. Jobs that cannot be in time any more go to `late`.
     pub fn next(&mut self, now: Duration, late: &mut Vec<Job<T>>) -> WorkerAction<T> {
         loop {
             if let Some(until) = self.batching_deadline(now) {
@@ -134,7 +136,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// What comes between two chunks of a long job of this deadline: jobs of tighter deadlines, of tenants whose turn it is.
+    /// The batch that runs between two chunks of a long job with this deadline: jobs with tighter deadlines, of tenants
+    /// whose turn it is.
     pub fn preempting_batch(
         &mut self,
         now: Duration,
@@ -154,7 +157,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Adds jobs that share the pass, as long as none in it becomes late by that.
+    /// Adds jobs that share the pass, as long as none in it becomes late.
     fn fill_batch(
         &mut self,
         now: Duration,
@@ -183,13 +186,14 @@ impl<T> Queue<T> {
         batch
     }
 
-    /// Whether a pass that begins now ends by `deadline`, with a margin.
+    /// Whether a pass that begins now ends by `deadline`, with the margin.
     fn fits(&self, now: Duration, kind: ReadKind, size: Size, deadline: Duration) -> bool {
         let cost = &self.costs[kind as usize];
         self.spec.policy == Policy::Fifo || now + duration(cost.margin() * cost.predict(size)) <= deadline
     }
 
-    /// The job whose turn it is. With `beside`, a tenant whose long job could go on takes part in the round, and it may be its turn.
+    /// The job whose turn it is. The tenant `beside` has a long job that could continue: it takes part in the round,
+    /// and `None` means that its turn comes first.
     fn pick(&mut self, wanted: impl Fn(ReadKind) -> bool, beside: Option<usize>) -> Option<JobLocation> {
         let first = self.tenants.first(&wanted)?;
         if self.spec.policy == Policy::Fifo {
@@ -205,27 +209,27 @@ impl<T> Queue<T> {
         self.tenants.first_with_credit(&wanted)
     }
 
-    /// Takes a job out of its line and off its tenant's share; into `late` where it would be.
+    /// Removes a job from its queue and charges its tenant. A job that cannot be in time any more goes to `late`.
     fn take(&mut self, now: Duration, location: JobLocation, late: &mut Vec<Job<T>>) -> Option<Job<T>> {
         let (job, cost) = self.tenants.take(location)?;
         if self.spec.policy == Policy::Deadline && now + self.alone(job.kind, job.size) > job.deadline {
             late.push(job);
             return None;
         }
-        // A long job pays for its chunks one by one.
+        // A long job is charged for its chunks one by one.
         if !job.kind.yields() {
             self.tenants.charge(location.tenant, cost);
         }
         Some(job)
     }
 
-    /// How long a job takes by itself, as far as anything is known of it.
+    /// Predicted time of a job by itself; zero while predictions are not trusted.
     fn alone(&self, kind: ReadKind, size: Size) -> Duration {
         let cost = &self.costs[kind as usize];
         if cost.is_trusted() { duration(cost.predict(size)) } else { Duration::ZERO }
     }
 
-    /// Until when it is worth waiting for more reads to share the next pass, if it is.
+    /// The time until which to wait for more reads to share the next pass; `None` if it is not worth waiting.
     fn batching_deadline(&self, now: Duration) -> Option<Duration> {
         let first = self.tenants.first(|_| true).filter(|first| first.kind.shares())?;
         if self.spec.policy == Policy::Fifo || self.tenants.waiting() >= self.spec.max_batch || !self.is_busy() {
@@ -234,20 +238,20 @@ impl<T> Queue<T> {
         let (_, job) = self.tenants.get(first.tenant).queue(first.kind).first()?;
         let cost = &self.costs[first.kind as usize];
         let everyone = Size::of(self.tenants.waiting() + job.size.items);
-        // The next read is due about a gap after the newest; where it has not come by two, nobody knows.
+        // The next read is expected about one gap after the newest. After two gaps the worker waits no longer.
         let due = self.arrivals.last()? + duration(2.0 * self.arrivals.gap()?);
         let in_time = job.deadline.checked_sub(duration(2.0 * cost.margin() * cost.predict(everyone)))?;
         let until = due.min(in_time).min(job.arrived + self.spec.max_wait());
         (until > now).then_some(until)
     }
 
-    /// Whether answering every read by itself would keep the workers busy for more than half of the time.
+    /// Whether the workers would be busy for more than half of the time if each read had a pass of its own.
     fn is_busy(&self) -> bool {
         let alone = self.costs[ReadKind::Score as usize].predict(Size::of(1));
         self.arrivals.gap().is_some_and(|gap| alone > BUSY * gap * self.running.len() as f64)
     }
 
-    /// A worker begins a pass of this size, or goes on with a long job of it, of which so many items are left.
+    /// Notes that a worker begins a pass of this size, or continues a long job of which `left` items remain.
     pub fn set_running(
         &mut self,
         now: Duration,
@@ -258,30 +262,30 @@ impl<T> Queue<T> {
         deadline: Duration,
     ) {
         let takes = self.costs[kind as usize].predict(whole);
-        // Chunks of a job cost alike, whatever is fixed in the cost of a whole one.
+        // The chunks of a job cost about the same, so the fixed cost of the whole job is spread over its items.
         let part = |items: usize| now + duration(takes * items as f64 / whole.items.max(1) as f64);
         let until = part(left);
         let yields = if kind.yields() { part(left.min(self.spec.chunk)) } else { until };
         self.running[worker] = Running { until, yields, deadline };
     }
 
-    /// A pass, or all of a long job, took so long: what is foretold of the next ones follows.
+    /// Updates the cost model with the time of a pass, or of a whole long job.
     pub fn learn(&mut self, kind: ReadKind, size: Size, took: Duration) {
         self.costs[kind as usize].learn(size, took);
     }
 
-    /// A chunk of a tenant's long job took so long.
+    /// Charges a tenant for one chunk of its long job.
     pub fn charge(&mut self, tenant: &Arc<str>, took: Duration) {
         let place = self.place(tenant);
         self.tenants.charge(place, took.as_secs_f64());
     }
 
-    /// A worker has nothing to do.
+    /// Notes that a worker is idle.
     pub fn set_idle(&mut self, worker: usize) {
         self.running[worker] = Running::default();
     }
 
-    /// Everything that waits, which will not be answered.
+    /// Removes and returns all waiting jobs.
     pub fn clear(&mut self) -> Vec<Job<T>> {
         let mut all = Vec::new();
         while let Some(location) = self.tenants.first(|_| true) {

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// In which order reads are answered.
+/// The order in which reads are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
-    /// By deadline and fair to tenants; what would be late is refused at once.
+    /// By deadline, and fair to tenants. A read that would be late is refused at once.
     #[default]
     Deadline,
-    /// As they come, late or not.
+    /// In order of arrival, late or not.
     Fifo,
 }
 
@@ -19,21 +19,21 @@ pub enum Policy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SchedulerSpec {
-    /// In which order.
+    /// The order in which reads are answered.
     pub policy: Policy,
     /// Threads that compute answers; 0 for half of the cores.
     pub workers: usize,
-    /// Most pairs answered together.
+    /// Most pairs of one pass.
     pub max_batch: usize,
-    /// Longest wait for company, in microseconds.
+    /// Longest wait for more reads to share a pass, in microseconds.
     pub max_wait_us: u64,
-    /// Most reads that wait.
+    /// Most waiting reads.
     pub queue: usize,
-    /// Most reads of one tenant that wait.
+    /// Most waiting reads of one tenant.
     pub tenant_queue: usize,
-    /// Candidates ranked before a tighter deadline may come between.
+    /// Candidates ranked before a read with a tighter deadline may run in between.
     pub chunk: usize,
-    /// The deadline of a read that names none, in milliseconds.
+    /// The deadline of a read that names none, in milliseconds after its arrival.
     pub deadline_ms: u64,
 }
 
@@ -53,7 +53,7 @@ impl Default for SchedulerSpec {
 }
 
 impl SchedulerSpec {
-    /// Says what will not do, naming the key and its value.
+    /// Checks the settings. An error names the key and its value.
     ///
     /// # Errors
     /// A sentence for a bound of 0 where at least 1 is needed.
@@ -71,17 +71,17 @@ impl SchedulerSpec {
         }
     }
 
-    /// The deadline of a read that names none, from when it comes.
+    /// The deadline of a read that names none, as time after its arrival.
     pub fn deadline(&self) -> Duration {
         Duration::from_millis(self.deadline_ms)
     }
 
-    /// Longest wait for company.
+    /// Longest wait for more reads to share a pass.
     pub(crate) fn max_wait(&self) -> Duration {
         Duration::from_micros(self.max_wait_us)
     }
 
-    /// Threads that compute answers on this machine.
+    /// Number of threads that compute answers on this machine.
     pub(crate) fn workers(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         if self.workers > 0 { self.workers } else { cores.div_ceil(2) }

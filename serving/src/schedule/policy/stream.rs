@@ -1,46 +1,48 @@
-//! How a tenant's reads arrive: how far apart, and how evenly.
+//! Statistics of a tenant's arrivals: the mean gap, and how even the gaps are.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Seconds for which gaps are remembered in what tells bursts: many times as long as a burst, however many reads it has.
+/// Time constant in seconds with which gaps are forgotten when bursts are detected. It is many times as long as a
+/// burst, whatever the rate.
 const MEMORY: f64 = 20.0;
-/// Weight of the newest gap in the rate of the moment.
+/// Weight of the newest gap in the recent mean gap.
 const NOW: f64 = 0.05;
-/// Remembered gaps from which on a stream is called bursty or smooth.
+/// Number of remembered gaps from which on a stream is classified.
 const ENOUGH: f64 = 64.0;
 /// Coefficient of variation above which a stream is bursty. Independent arrivals have 1.
 const BURSTY: f64 = 1.5;
 /// Coefficient of variation below which a bursty stream is smooth again.
 const SMOOTH: f64 = 1.25;
 
-/// Streams that are alike. Each group has its part of the server, so that bursts meet each other and not who asks evenly.
+/// Groups of similar streams. Each group has its share of the server, so that bursts compete with each other and not
+/// with even streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ArrivalPattern {
-    /// Arrivals as even as those of independent users, or evener.
+    /// Arrivals as even as those of independent users, or more even.
     #[default]
     Smooth,
-    /// Many at once, then none.
+    /// Bursts with pauses in between.
     Bursty,
 }
 
-/// The arrivals of one tenant.
+/// Statistics of the arrivals of one tenant.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ArrivalStats {
     last: Option<Duration>,
-    /// Remembered gaps, their sum in seconds and the sum of their squares.
+    /// Number of remembered gaps, their sum in seconds and the sum of their squares. All three decay.
     gaps: f64,
     sum: f64,
     squares: f64,
-    /// The mean of the last few.
+    /// Moving average of the gaps, in seconds.
     recent: Option<f64>,
     group: ArrivalPattern,
 }
 
 impl ArrivalStats {
-    /// A read arrived.
+    /// Notes the arrival of a read.
     pub fn arrived(&mut self, now: Duration) {
         let Some(last) = self.last.replace(now) else { return };
         let gap = now.saturating_sub(last).as_secs_f64();
@@ -56,23 +58,23 @@ impl ArrivalStats {
         };
     }
 
-    /// The coefficient of variation of the gaps, once there are enough.
+    /// The coefficient of variation of the gaps, if there are enough.
     pub fn variation(&self) -> Option<f64> {
         let known = self.gaps >= ENOUGH && self.sum > 0.0;
         known.then(|| (self.gaps * self.squares / (self.sum * self.sum) - 1.0).max(0.0).sqrt())
     }
 
-    /// The group it belongs to by now.
+    /// The current group of the stream.
     pub fn group(&self) -> ArrivalPattern {
         self.group
     }
 
-    /// Seconds between two arrivals, on average just now.
+    /// Mean seconds between two recent arrivals.
     pub fn gap(&self) -> Option<f64> {
         self.recent
     }
 
-    /// When the newest arrived.
+    /// Time of the newest arrival.
     pub fn last(&self) -> Option<Duration> {
         self.last
     }

@@ -1,8 +1,9 @@
-//! Whose reads wait, and whose turn it is.
+//! The waiting reads of each tenant, and whose turn it is.
 //!
-//! Deficit round robin in seconds of work: in a round every tenant with waiting reads gets a share, and is served while it has some
-//! left; who overdraws pays in the rounds after. The groups of streams that wait get the same part of a round, and within a group
-//! its tenants do. Among those with credit the first in order is next, so a round is by deadline.
+//! Deficit round robin in seconds of work. In each round, every tenant with waiting reads gets a share of credit, and
+//! is served while it has credit left. A tenant that overdraws its credit pays in later rounds. The groups of streams
+//! with waiting reads get equal parts of a round, and the tenants of a group equal parts of that. Among the tenants
+//! with credit, the first job in order is next, so within a round the order is by deadline.
 
 use std::sync::Arc;
 
@@ -12,18 +13,19 @@ use crate::schedule::policy::job::{Job, Key, ReadKind};
 use crate::schedule::policy::job_queue::JobQueue;
 use crate::schedule::policy::stream::ArrivalStats;
 
-/// Seconds of work handed out in a round.
+/// Seconds of work that a round distributes.
 const ROUND: f64 = 0.004;
-/// Tenants remembered. The one idle for longest is forgotten for a new one; while all wait, a new one waits in the line of the nameless.
+/// Most tenants remembered. A new tenant replaces the one that has been idle for longest. If none is idle, it shares
+/// the queue of reads without a tenant.
 const MOST: usize = 1024;
 
-/// One tenant: its lines and what it may still take.
+/// One tenant: its queues and its credit.
 #[derive(Debug)]
 pub(crate) struct Tenant<T> {
     name: Arc<str>,
     lines: [JobQueue<T>; ReadKind::COUNT],
     pub stream: ArrivalStats,
-    /// Seconds; below zero where it was served more than its share.
+    /// In seconds; below zero if the tenant was served more than its share.
     credit: f64,
 }
 
@@ -41,12 +43,12 @@ impl<T> Tenant<T> {
         self.lines.iter().map(JobQueue::len).sum()
     }
 
-    /// Seconds of work that wait.
+    /// Predicted seconds of waiting work.
     pub fn backlog(&self) -> f64 {
         self.lines.iter().map(JobQueue::backlog).sum()
     }
 
-    /// Seconds of work that wait before `key`.
+    /// Predicted seconds of waiting work before `key`.
     pub fn backlog_before(&self, key: Key) -> f64 {
         self.lines.iter().map(|line| line.backlog_before(key)).sum()
     }
@@ -61,7 +63,7 @@ impl<T> Tenant<T> {
     }
 }
 
-/// The place of a job that waits.
+/// Tenant, kind and key of a waiting job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct JobLocation {
     pub tenant: usize,
@@ -74,7 +76,7 @@ pub(crate) struct JobLocation {
 pub(crate) struct Tenants<T> {
     all: Vec<Tenant<T>>,
     places: FxHashMap<Arc<str>, usize>,
-    /// Tenants with waiting jobs.
+    /// Indices of tenants with waiting jobs.
     active: Vec<usize>,
     waiting: usize,
 }
@@ -96,7 +98,7 @@ impl<T> Tenants<T> {
         self.waiting
     }
 
-    /// The place of a tenant, who is remembered from now on.
+    /// The index of a tenant. A new tenant is added.
     pub fn place(&mut self, name: &Arc<str>) -> usize {
         if let Some(&place) = self.places.get(name) {
             return place;
@@ -124,12 +126,12 @@ impl<T> Tenants<T> {
         &mut self.all[place]
     }
 
-    /// Every tenant heard of.
+    /// All remembered tenants.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tenant<T>)> {
         self.all.iter().map(|tenant| (&*tenant.name, tenant))
     }
 
-    /// Tenants with waiting jobs.
+    /// Tenants with waiting jobs, with their indices.
     pub fn active(&self) -> impl Iterator<Item = (usize, &Tenant<T>)> {
         self.active.iter().map(|&place| (place, &self.all[place]))
     }
@@ -138,7 +140,7 @@ impl<T> Tenants<T> {
         let tenant = &mut self.all[location.tenant];
         if tenant.waiting() == 0 {
             self.active.push(location.tenant);
-            // What an idle tenant had left is gone; what it owes it still owes.
+            // An idle tenant loses the rest of its credit but keeps its debt.
             tenant.credit = tenant.credit.min(0.0);
         }
         tenant.lines[location.kind as usize].push(location.key, job, cost);
@@ -155,22 +157,22 @@ impl<T> Tenants<T> {
         Some(taken)
     }
 
-    /// Takes `seconds` of work off a tenant's share.
+    /// Subtracts `seconds` of work from a tenant's credit.
     pub fn charge(&mut self, tenant: usize, seconds: f64) {
         self.all[tenant].credit -= seconds;
     }
 
-    /// What a tenant may still take in this round, in seconds.
+    /// A tenant's remaining credit in this round, in seconds.
     pub fn credit(&self, tenant: usize) -> f64 {
         self.all[tenant].credit
     }
 
-    /// The first job of the kinds `wanted` in order, whoever's it is.
+    /// The first job in order of the kinds `wanted`, of any tenant.
     pub fn first(&self, wanted: impl Fn(ReadKind) -> bool) -> Option<JobLocation> {
         self.firsts(&wanted).min_by_key(|location| location.key)
     }
 
-    /// The first job in order among those of tenants with credit.
+    /// The first job in order of the kinds `wanted`, among tenants with credit.
     pub fn first_with_credit(&self, wanted: impl Fn(ReadKind) -> bool) -> Option<JobLocation> {
         self.firsts(&wanted)
             .filter(|location| self.all[location.tenant].credit > 0.0)
@@ -182,7 +184,7 @@ impl<T> Tenants<T> {
             .filter_map(move |(tenant, of)| of.first(wanted).map(|(key, kind)| JobLocation { tenant, kind, key }))
     }
 
-    /// As many rounds as it takes until one of those that wait, or `also`, has credit.
+    /// Adds rounds until one of the waiting tenants, or `also`, has credit.
     pub fn next_rounds(&mut self, also: Option<usize>) {
         let parts = self.parts(also);
         let also = also.filter(|place| !self.active.contains(place));
@@ -196,7 +198,7 @@ impl<T> Tenants<T> {
         }
     }
 
-    /// How a round is shared by those that wait, and `also`.
+    /// Each group's share of a round per tenant, among the waiting tenants and `also`.
     pub fn parts(&self, also: Option<usize>) -> Parts {
         let also = also.filter(|place| !self.active.contains(place));
         let mut alike = [0_usize; 2];
@@ -205,13 +207,13 @@ impl<T> Tenants<T> {
         Parts { seconds: alike.map(|tenants| ROUND / (groups * tenants.max(1)) as f64) }
     }
 
-    /// The tenant most of whose reads wait.
+    /// The tenant with most waiting reads.
     pub fn longest(&self) -> Option<(usize, &Tenant<T>)> {
         self.active().max_by_key(|(_, tenant)| tenant.waiting())
     }
 }
 
-/// A tenant's seconds of a round, by the group of its stream.
+/// Seconds of a round for a tenant, by the group of its stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts {
     seconds: [f64; 2],

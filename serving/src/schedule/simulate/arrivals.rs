@@ -1,4 +1,4 @@
-//! When reads come: evenly spread, in bursts, or as they once did.
+//! Times of arrival: evenly spread, in bursts, or replayed from a recording.
 
 use std::time::Duration;
 
@@ -6,25 +6,25 @@ use tempograph_framework::RandomNumbers;
 
 /// Share of the time that a bursty stream is in a burst.
 const IN_BURST: f64 = 0.1;
-/// How much faster than on average a burst is.
+/// Rate of a burst relative to the mean rate.
 const FASTER: f64 = 8.0;
 /// Mean length of a burst in seconds.
 const BURST: f64 = 0.1;
 
-/// A pattern of arrivals, whatever their rate.
+/// A pattern of arrivals, at any rate.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Arrivals {
-    /// Each by itself, as of very many independent users.
+    /// Independent arrivals, as of very many users.
     #[default]
     Poisson,
-    /// A tenth of the time eight times as fast as on average, a quarter as fast else.
+    /// For a tenth of the time eight times the mean rate, otherwise about a quarter of it.
     Bursty,
-    /// The gaps between these moments, in any unit, over and over.
+    /// The gaps between these times, in any unit, repeated.
     Replay(Vec<f64>),
 }
 
 impl Arrivals {
-    /// Moments of arrival from zero until `end`, `rate` a second on average.
+    /// Times of arrival from zero to `end`, `rate` a second on average.
     pub fn moments(&self, rate: f64, end: Duration, chance: &mut RandomNumbers) -> Vec<Duration> {
         match self {
             Arrivals::Poisson => until(end, |_| exponential(chance) / rate),
@@ -49,7 +49,7 @@ fn exponential(chance: &mut RandomNumbers) -> f64 {
     -(1.0 - chance.uniform_f64()).ln()
 }
 
-/// A two-state Poisson process: what is left of a gap when the state changes goes on at the new rate.
+/// A two-state Poisson process. When the state changes, the rest of the current gap continues at the new rate.
 fn bursts(rate: f64, end: Duration, chance: &mut RandomNumbers) -> Vec<Duration> {
     let calm_rate = rate * (1.0 - IN_BURST * FASTER) / (1.0 - IN_BURST);
     let calm = BURST * (1.0 - IN_BURST) / IN_BURST;
@@ -90,7 +90,8 @@ mod tests {
         arrivals.moments(500.0, Duration::from_secs(200), &mut Draw::new(4).of(Purpose::Sampling).at(0, 0))
     }
 
-    /// The coefficient of variation of the numbers of arrivals in tenths of a second, against that of independent ones.
+    /// Coefficient of variation of the number of arrivals in each tenth of a second, relative to that of independent
+    /// arrivals.
     fn unevenness(moments: &[Duration]) -> f64 {
         let mut counts = vec![0.0_f64; 2000];
         moments.iter().for_each(|at| counts[(at.as_secs_f64() * 10.0) as usize] += 1.0);

@@ -1,4 +1,5 @@
-//! The policies on a trace, in virtual time: the very code that decides in a server, on a machine whose times are made up.
+//! Simulates the policies on a trace, in virtual time. The policy is the server's own code; only the times of the
+//! machine are simulated.
 pub(crate) mod arrivals;
 pub(crate) mod outcome;
 #[cfg(test)]
@@ -19,43 +20,44 @@ use crate::schedule::policy::spec::SchedulerSpec;
 /// A read of a trace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arrival {
-    /// When it comes.
+    /// When it arrives.
     pub at: Duration,
-    /// Who asks.
+    /// Its tenant.
     pub tenant: Arc<str>,
-    /// Pairs to be scored, or candidates to be ranked.
+    /// Number of pairs to score, or of candidates to rank.
     pub items: usize,
     /// Whether its items are ranked, in chunks, or scored with those of other reads.
     pub rank: bool,
-    /// How long after it comes an answer is of use.
+    /// Time from its arrival until its deadline.
     pub within: Duration,
 }
 
-/// How long passes take: `fixed + items * item`, up to a random factor.
+/// The simulated times of passes: `fixed + items * item`, times a random factor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Machine {
-    /// Workers.
+    /// Number of workers.
     pub workers: usize,
-    /// Of a pass.
+    /// Fixed time of a pass.
     pub fixed: Duration,
-    /// Of a pair or candidate.
+    /// Time of one pair or candidate.
     pub item: Duration,
-    /// Largest part by which a pass is faster or slower than that.
+    /// Largest relative deviation of a pass's time: `0.1` for 10 %.
     pub noise: f64,
 }
 
-/// What became of a read.
+/// The outcome of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadOutcome {
-    /// Answered, so long after it came.
+    /// Answered; the latency.
     Answered(Duration),
-    /// Refused when it came.
+    /// Refused when it arrived.
     Refused,
-    /// Let in, and then not answered: its deadline could not be kept any more, or it gave way to another tenant.
+    /// Admitted but not answered: it could not meet its deadline any more, or was displaced by a read of another
+    /// tenant.
     Dropped,
 }
 
-/// What became of each read of a trace, in its order.
+/// The outcome of each read of a trace, in the order of the trace.
 pub fn simulate(spec: &SchedulerSpec, machine: Machine, trace: &[Arrival]) -> Vec<ReadOutcome> {
     let queue = Queue::new(spec.clone(), machine.workers);
     let workers = (0..machine.workers).map(|_| Worker::default()).collect();
@@ -75,7 +77,8 @@ pub fn simulate(spec: &SchedulerSpec, machine: Machine, trace: &[Arrival]) -> Ve
     simulation.fates
 }
 
-/// What happens next: a read comes, a worker is done with a pass, or has waited long enough.
+/// The next event of the simulation: a read arrives, a worker's pass ends, or a worker has waited long enough for more
+/// reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Arrives(usize),
@@ -85,17 +88,17 @@ enum Event {
 
 #[derive(Default)]
 struct Worker {
-    /// The pass under way, and when it began.
+    /// The pass in progress, and when it began.
     pass: Option<(Batch<usize>, Duration)>,
-    /// The long job that goes on when the pass is done.
+    /// The long job that continues after the pass.
     long: Option<Long>,
 }
 
 struct Long {
     job: Job<usize>,
-    /// Items that are not in a pass yet.
+    /// Items that are not in a chunk yet.
     left: usize,
-    /// What its chunks took.
+    /// Total time of its chunks.
     took: Duration,
 }
 
@@ -138,7 +141,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// An idle worker looks for work; whether it found any.
+    /// An idle worker takes its next job. Returns whether there was one.
     fn turns(&mut self, now: Duration, worker: usize) -> bool {
         let mut late = Vec::new();
         match self.queue.next(now, &mut late) {
@@ -170,7 +173,7 @@ impl Simulation<'_> {
         self.workers[worker].pass = Some((batch, now));
     }
 
-    /// The next chunk of a worker's long job begins.
+    /// Begins the next chunk of a worker's long job.
     fn next_chunk(&mut self, now: Duration, worker: usize) {
         let Some(long) = &mut self.workers[worker].long else { return };
         let size = Size::of(self.chunk.min(long.left));

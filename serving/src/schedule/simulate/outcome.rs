@@ -1,4 +1,4 @@
-//! What a policy made of a trace, in numbers.
+//! Summary of a simulated trace.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use crate::schedule::simulate::{Arrival, ReadOutcome};
 /// Counts and latencies of a trace's reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SimulationReport {
-    /// Reads that came.
+    /// Reads that arrived.
     pub asked: usize,
     /// Answered before their deadline.
     pub in_time: usize,
     /// Answered after it.
     pub late: usize,
-    /// Refused when they came.
+    /// Refused when they arrived.
     pub refused: usize,
-    /// Let in and then not answered.
+    /// Admitted but not answered.
     pub dropped: usize,
-    /// Of the answered, ascending.
+    /// Of the answered reads, ascending.
     latencies: Vec<Duration>,
     seconds: f64,
 }
 
 impl SimulationReport {
-    /// The numbers of the reads that `counts` takes in.
+    /// Summarizes the reads for which `counts` is true.
     pub fn of(trace: &[Arrival], fates: &[ReadOutcome], counts: impl Fn(&Arrival) -> bool) -> SimulationReport {
         let seconds = trace.last().map_or(0.0, |last| last.at.as_secs_f64());
         let mut outcome =
@@ -48,7 +48,7 @@ impl SimulationReport {
         self.in_time as f64 / self.seconds
     }
 
-    /// The latency that this share of the answers came within.
+    /// The latency within which this share of the answers came.
     pub fn latency(&self, share: f64) -> Option<Duration> {
         let last = self.latencies.len().checked_sub(1)?;
         Some(self.latencies[(share * last as f64).round() as usize])

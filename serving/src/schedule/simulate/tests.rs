@@ -1,4 +1,4 @@
-//! What the policies keep on bursty traces.
+//! Promises of the policies on bursty traces.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::schedule::simulate::{Arrival, Machine, ReadOutcome, simulate};
 
 const MACHINE: Machine =
     Machine { workers: 1, fixed: Duration::from_micros(100), item: Duration::from_micros(50), noise: 0.2 };
-/// Single pairs a second that full batches of the default size could answer.
+/// Single pairs a second that full batches of the default size can answer.
 const SATURATION: f64 = 19_000.0;
 const TIGHT: Duration = Duration::from_millis(20);
 
@@ -108,7 +108,7 @@ fn many_bursty_tenants_together_take_no_more_than_half_from_an_even_one() {
     let even = SimulationReport::of(&trace, &fates, |arrival| {
         &*arrival.tenant == "even" && arrival.at > Duration::from_secs(4)
     });
-    // By then all of them have been seen to be bursty.
+    // By then all of these streams are classified as bursty.
     assert!(even.in_time * 10 >= even.asked * 9, "{} of {}", even.in_time, even.asked);
 }
 
@@ -134,7 +134,7 @@ fn long_ranks_yield_to_tight_deadlines_and_still_finish() {
             within: Duration::from_secs(2),
         })
         .collect();
-    // Each takes 250 ms where a score has 20; one chunk takes 5.
+    // Each takes 250 ms, while a score has 20 ms; one chunk takes 5 ms.
     let trace = merged(vec![ranks, stream("scorer", &Arrivals::Poisson, 2000.0, 4, 1)]);
     let spec = SchedulerSpec { chunk: 100, ..spec(Policy::Deadline) };
     let fates = simulate(&spec, MACHINE, &trace);
