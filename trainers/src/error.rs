@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tempograph_framework::{EventId, MetricError, NegativesError, ObserveError, StoreError};
 
-use crate::{ExchangeError, Plan, RunFiles};
+use crate::{ExchangeError, Plan};
 
 /// Why training or evaluation could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -81,11 +81,10 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// Says that `--resume` goes on, where another process is gone and the run has a checkpoint in `files`.
-    #[must_use]
-    pub fn resumable_from(self, files: &RunFiles) -> TrainError {
+    /// Says that `--resume` goes on, where another process is gone and the run has a checkpoint.
+    pub(crate) fn resumable(self, has_checkpoint: bool) -> TrainError {
         match self {
-            TrainError::Exchange(error) if files.checkpoint().exists() => TrainError::Resumable(error),
+            TrainError::Exchange(error) if has_checkpoint => TrainError::Resumable(error),
             other => other,
         }
     }

@@ -106,9 +106,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
                 stop: &stop,
                 trace: leader.as_ref().and_then(|leader| leader.trace.clone()),
             };
-            let outcome = training
-                .train(&mut *exchange, &mut learner, &mut leader)
-                .map_err(|error| error.resumable_from(&files))?;
+            let outcome = training.train(&mut *exchange, &mut learner, &mut leader)?;
             let tested = leader.as_mut().map_or(Ok(false), |leader| leader.finish(outcome, &mut learner))?;
             if tested && spec.export {
                 export_finished(args, Run { spec: spec.clone(), training_data, files: files.clone() }, &stop);

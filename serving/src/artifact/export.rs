@@ -210,7 +210,7 @@ fn make_room(dir: &Path, replace: bool) -> Result<bool, ArtifactError> {
 /// Events in neighbour lists, waiting mail or the newest tick, ascending.
 fn referred_to(history: &Store) -> Vec<u64> {
     let of = |name| history.get::<u64>(name).unwrap_or_default();
-    let mut events: Vec<u64> = ["mail.event", "link.event", "pending.id"].into_iter().flat_map(of).copied().collect();
+    let mut events: Vec<u64> = History::ARRAYS_OF_EVENTS.into_iter().flat_map(of).copied().collect();
     events.sort_unstable();
     events.dedup();
     events

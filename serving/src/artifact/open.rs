@@ -181,7 +181,7 @@ fn read_edges(store: &mut Store, manifest: &Manifest) -> Result<Option<Arc<EdgeS
 
 /// Checks that all events that a history refers to have features. Later look-ups then need no check.
 fn check_events(history: &Store, edges: &EdgeStore) -> Result<(), StoreError> {
-    for name in ["mail.event", "link.event", "pending.id"] {
+    for name in History::ARRAYS_OF_EVENTS {
         let unknown = history.get::<u64>(name).unwrap_or_default().iter().find(|&&event| !edges.keeps(event));
         if let Some(event) = unknown {
             return Err(StoreError::Array {

@@ -163,7 +163,7 @@ impl Files {
     }
 
     pub fn put(&mut self, piece: &Piece) -> Result<(), ArtifactError> {
-        let events = ["mail.event", "link.event", "pending.id"].into_iter().filter(|_| self.with_edges);
+        let events = History::ARRAYS_OF_EVENTS.into_iter().filter(|_| self.with_edges);
         for event in events.filter_map(|name| piece.part.get::<u64>(name)).flatten() {
             self.referred.insert(*event);
         }

@@ -97,18 +97,21 @@ impl TrainingRun<'_> {
         learner: &mut Learner,
         observer: &mut dyn TrainingObserver,
     ) -> Result<Outcome, TrainError> {
-        let mut session = TrainingSession::start(self, exchange, learner, observer)?;
-        session.observer.started()?;
-        while !session.is_finished() {
-            let evaluation =
-                if session.train_to_epoch(session.next_evaluation_epoch())? { session.validate()? } else { None };
-            let Some(evaluation) = evaluation else {
-                session.save()?;
-                return Ok(Outcome::Stopped(session.summary()?));
-            };
-            session.close_epoch(evaluation)?;
-        }
-        Ok(Outcome::Finished(session.summary()?))
+        let mut train = || -> Result<Outcome, TrainError> {
+            let mut session = TrainingSession::start(self, exchange, learner, observer)?;
+            session.observer.started()?;
+            while !session.is_finished() {
+                let evaluation =
+                    if session.train_to_epoch(session.next_evaluation_epoch())? { session.validate()? } else { None };
+                let Some(evaluation) = evaluation else {
+                    session.save()?;
+                    return Ok(Outcome::Stopped(session.summary()?));
+                };
+                session.close_epoch(evaluation)?;
+            }
+            Ok(Outcome::Finished(session.summary()?))
+        };
+        train().map_err(|error| error.resumable(self.files.checkpoint().exists()))
     }
 
     /// Trains one pass over the training split and nothing else: no validation, no files. For measuring.

@@ -146,7 +146,9 @@ impl<'a> MemoriesAt<'a> {
 
     /// The cached memory of `node` with its mail read; the cache is of the current memories alone.
     fn cached_row(self, node: NodeId) -> Option<&'a [f32]> {
-        if self.slot(node).is_some() { None } else { self.memories.cached_row(node) }
+        let is_old = |node| self.slot(node).is_some();
+        let old = self.tick.is_some() && (is_old(node) || self.memories.senders_read(node).any(is_old));
+        if old { None } else { self.memories.cached_row(node) }
     }
 
     /// Whether the memory of `node` goes through the updater.

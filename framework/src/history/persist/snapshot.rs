@@ -16,6 +16,9 @@ const FORMAT: u64 = 1;
 const TICK: &str = "tick.";
 
 impl History {
+    /// The arrays of [`to_store`](History::to_store) that hold numbers of events, whose features views may show.
+    pub const ARRAYS_OF_EVENTS: [&str; 4] = ["mail.event", "link.event", "pending.id", "tick.mail.event"];
+
     /// Everything the history holds, waiting mail included, as arrays. Features are not part of it.
     ///
     /// `N` nodes, `M` mails, `L` kept links, `P` pairs, `Q` pending events: `memory [N, D]`, `updated [N]`, `degree
