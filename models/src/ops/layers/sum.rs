@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::activation::relu;
 use tempograph_kernels::cpu::{
     Activation, AttentionPlanRef, InputGradient, Linear, PaddedRows, ProjectedAttention, ProjectionGradients,
-    ProjectionWeights, head_stride,
+    ProjectionWeights, head_stride, rectify,
 };
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{AttentionPlan, ScoreActivation, TemporalOps, gather_rows, product, temporal_attention};
@@ -150,7 +150,7 @@ impl Stage for SumStage {
         work.concat.zeros(rows, width + work.centres.columns());
         for (row, &count) in hop.neighbours.count.iter().enumerate() {
             let (left, right) = work.concat.row_mut(row).split_at_mut(width);
-            left.iter_mut().zip(work.seen.row(row)).for_each(|(h, &mean)| *h = (mean * count as f32).max(0.0));
+            left.iter_mut().zip(work.seen.row(row)).for_each(|(h, &mean)| *h = rectify(mean * count as f32));
             right.copy_from_slice(work.centres.row(row));
         }
         work.merge.forward(&work.concat, weights.linear(&op.merge), Activation::None, out);
