@@ -56,6 +56,6 @@ pub use plan::pairs::PairPlan;
 pub use plan::rows::Rows;
 pub use tensor::ops::{
     TemporalOps, attention_weights, gather_rows, memory_update_gru, memory_update_rnn, pair_scores, product,
-    temporal_attention, time_encode,
+    rectify, temporal_attention, time_encode,
 };
 pub use tensor::reference;

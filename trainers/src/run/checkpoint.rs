@@ -186,3 +186,22 @@ fn note<T: DeserializeOwned>(store: &Store, name: &str, path: &Path) -> Result<T
     let text = store.metadata(name).ok_or_else(missing)?;
     serde_json::from_str(text).map_err(|error| TrainError::Note { path: path.into(), error })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_loss_a_million_times_the_first_has_diverged_and_one_extreme_batch_among_many_has_not() {
+        let after = |losses: &[f64]| {
+            let mut progress = Progress::start(String::new(), Plan { minibatch: 1, epoch: 1, memory: 1 });
+            losses.iter().for_each(|&loss| progress.record_step(&StepRecord { loss, ..StepRecord::default() }));
+            progress.grown_loss()
+        };
+        assert_eq!(after(&[1.4, 2.5e27]), Some(Divergence::Growth { mean: 1.25e27, first: 1.4 }));
+        assert_eq!(after(&[0.01, 3e6]), Some(Divergence::Growth { mean: 1500000.005, first: 0.01 }));
+        assert_eq!(after(&[1.4, 1.3, 1e6, 0.9]), None);
+        // large losses from the start, as of features of no scale, may still be learned from
+        assert_eq!(after(&[1e9, 1e12, 1e8]), None);
+    }
+}
