@@ -6,12 +6,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-use crate::log::{Entry, Log, LogError};
+use crate::log::{Entry, Log, LogError, LogOrigin};
+
+/// The name of every log in memory: none can be gone on from.
+pub(crate) const MEMORY: &str = "memory";
 
 /// A log in memory: for trials, and for servers that may forget. "Durable" means no more here than "in the log".
 #[derive(Debug, Default)]
 pub struct MemoryLog {
     inner: Mutex<Inner>,
+    origin: Mutex<Option<LogOrigin>>,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +83,16 @@ impl Log for MemoryLog {
     }
 
     fn reopen(&self) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn origin(&self) -> Result<Option<LogOrigin>, LogError> {
+        Ok(self.origin.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn set_origin(&self, origin: &LogOrigin) -> Result<(), LogError> {
+        let origin = LogOrigin { id: MEMORY.into(), ..origin.clone() };
+        *self.origin.lock().unwrap_or_else(PoisonError::into_inner) = Some(origin);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use tempograph_framework::{Batch, History, NodeId, Side, Timestamp, Update};
 use crate::artifact::manifest::Manifest;
 use crate::artifact::names::{Names, NewNodes};
 use crate::request::incoming::{EventRules, Incoming, not_before};
-use crate::request::{FieldPath, Granularity, NewEvent, RequestError, ticks};
+use crate::request::{FieldPath, Granularity, NewEvent, RequestError, exact_ticks};
 
 /// What has happened, and to whom.
 #[derive(Debug)]
@@ -23,8 +23,9 @@ pub(crate) struct State {
 
 impl State {
     /// What events to come are held against.
-    pub fn rules<'a>(&self, manifest: &'a Manifest) -> EventRules<'a> {
-        EventRules { unit: &manifest.time_unit, edge_width: manifest.widths.edge, newest: self.history.newest() }
+    pub fn rules<'a>(&self, manifest: &'a Manifest, exact: bool) -> EventRules<'a> {
+        let (unit, edge_width, newest) = (&manifest.time_unit, manifest.widths.edge, self.history.newest());
+        EventRules { unit, edge_width, newest, exact }
     }
 
     /// The node under the user's `id`.
@@ -78,7 +79,7 @@ impl State {
     ) -> Result<Timestamp, RequestError> {
         let newest = self.history.newest();
         if let Some(asked) = asked {
-            let time = ticks(&manifest.time_unit, asked, place)?;
+            let time = exact_ticks(&manifest.time_unit, asked, place)?;
             not_before(&manifest.time_unit, newest, time, place)?;
             return Ok(time);
         }
