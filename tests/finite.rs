@@ -164,15 +164,21 @@ fn a_learning_rate_beyond_use_is_diverged_and_the_files_are_those_from_before() 
         assert!(!files.best().exists() && !files.checkpoint().exists());
     });
     // a good epoch first: its files stay as they are
-    in_new_folder(&training_data, &on_slices(), &TrainSpec { lr: 1e-3, epochs: 1, ..train.clone() }, &ParallelSpec::default(), |runner| {
-        runner.to_the_end(false);
-        let files = RunFiles { folder: runner.folder.into() };
-        let before = [files.best(), files.checkpoint()].map(|path| std::fs::read(path).unwrap());
-        let worse = Runner { train: &train, ..*runner };
-        let error = worse.run_among(&mut SingleProcess, true, &mut Stopper::never()).map(drop).unwrap_err();
-        assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
-        assert_eq!([files.best(), files.checkpoint()].map(|path| std::fs::read(path).unwrap()), before);
-    });
+    in_new_folder(
+        &training_data,
+        &on_slices(),
+        &TrainSpec { lr: 1e-3, epochs: 1, ..train.clone() },
+        &ParallelSpec::default(),
+        |runner| {
+            runner.to_the_end(false);
+            let files = RunFiles { folder: runner.folder.into() };
+            let before = [files.best(), files.checkpoint()].map(|path| std::fs::read(path).unwrap());
+            let worse = Runner { train: &train, ..*runner };
+            let error = worse.run_among(&mut SingleProcess, true, &mut Stopper::never()).map(drop).unwrap_err();
+            assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
+            assert_eq!([files.best(), files.checkpoint()].map(|path| std::fs::read(path).unwrap()), before);
+        },
+    );
 }
 
 #[test]
@@ -252,7 +258,9 @@ fn a_stored_number_that_is_not_finite_is_refused_by_array_and_row() {
         for (name, at) in [("model.memory.update.weight_hh", 5), ("history.memory", 40)] {
             let name = match Store::read(&files.best()).unwrap().get::<f32>(name) {
                 Some(_) => name.to_string(),
-                None => Store::read(&files.best()).unwrap().names().find(|name| name.starts_with("model.")).unwrap().into(),
+                None => {
+                    Store::read(&files.best()).unwrap().names().find(|name| name.starts_with("model.")).unwrap().into()
+                }
             };
             let at = at.min(Store::read(&files.best()).unwrap().get::<f32>(&name).unwrap().len() - 1);
             let (whole, expected) = spoil(&files.best(), &name, at);
@@ -262,14 +270,17 @@ fn a_stored_number_that_is_not_finite_is_refused_by_array_and_row() {
         }
         let store = Store::read(&files.checkpoint()).unwrap();
         let float = |prefix: &str| {
-            let of = store.names().find(|name| name.starts_with(prefix) && store.get::<f32>(name).is_some_and(|v| !v.is_empty()));
+            let of = store
+                .names()
+                .find(|name| name.starts_with(prefix) && store.get::<f32>(name).is_some_and(|v| !v.is_empty()));
             of.unwrap().to_string()
         };
         let later = TrainSpec { epochs: 3, ..training() };
         for name in [float("model."), float("adam.v."), float("history.0.memory")] {
             let (whole, expected) = spoil(&files.checkpoint(), &name, 1);
             let resumed = Runner { train: &later, ..*runner };
-            let said = resumed.run_among(&mut SingleProcess, true, &mut Stopper::never()).map(drop).unwrap_err().to_string();
+            let said =
+                resumed.run_among(&mut SingleProcess, true, &mut Stopper::never()).map(drop).unwrap_err().to_string();
             assert!(said.contains(&expected) && said.contains("checkpoint.safetensors"), "{said}");
             std::fs::write(files.checkpoint(), whole).unwrap();
         }

@@ -8,10 +8,12 @@ use common::service::{in_memory, ingest, open, soon, without_snapshots};
 use common::{EVENTS, Running, SEEN, World, small};
 use serde_json::{Value, json};
 use sha2::Digest;
-use tempograph_framework::{Dataset, DatasetContent, EventLog, Features, History, SliceModel, Store, TimeUnit, Timestamp};
+use tempograph_framework::{
+    Dataset, DatasetContent, EventLog, Features, History, SliceModel, Store, TimeUnit, Timestamp,
+};
 use tempograph_serving::{
-    EmbeddedLog, Engine, Export, Granularity, IngestError, LogKind, LogSpec, PairQuery, RequestError, Service, ServiceSpec,
-    SnapshotSpec,
+    EmbeddedLog, Engine, Export, Granularity, IngestError, LogKind, LogSpec, PairQuery, RequestError, Service,
+    ServiceSpec, SnapshotSpec,
 };
 
 /// A set with the same nodes and as many events, of which the first happened at another time.
@@ -55,7 +57,10 @@ fn a_log_of_other_events_is_refused_at_the_start_and_a_model_of_them_on_a_reload
     let service = open(&world.folder(), &spec);
     ingest(&service, &world.new_events(SEEN..SEEN + 20)).unwrap();
     let said = service.reload(&other.folder()).unwrap_err().to_string();
-    assert!(said.contains("has seen 300 events with the hash") && said.contains("they do not belong together"), "{said}");
+    assert!(
+        said.contains("has seen 300 events with the hash") && said.contains("they do not belong together"),
+        "{said}"
+    );
     assert!(service.drain(soon()));
     drop(service);
     let said = refused(&other.folder(), &spec);
@@ -178,7 +183,9 @@ fn who_finds_a_log_in_use_is_told_by_whom() {
 #[test]
 fn an_artifact_with_a_number_that_is_not_finite_is_refused_by_array_and_row() {
     let world = World::new(&small(), 3);
-    for (file, name) in [("weights.safetensors", ""), ("history.safetensors", "memory"), ("features.safetensors", "edge.row")] {
+    for (file, name) in
+        [("weights.safetensors", ""), ("history.safetensors", "memory"), ("features.safetensors", "edge.row")]
+    {
         for value in [f32::NAN, f32::INFINITY] {
             Export { replace: true, ..world.export() }.write(&world.folder()).unwrap();
             let mut expected = String::new();

@@ -41,8 +41,8 @@ pub use setup::spec::{BetaScale, EvalSpec, LrScale, ParallelSpec, Schedule, Sele
 pub use setup::trace::{Span, Stage, Timeline, Trace};
 pub use setup::training_data::{Part, TrainingData};
 pub use step::adam::StepSettings;
-pub use step::evaluate::{BatchScores, Evaluation, EvaluationTask, evaluate, warm_up};
 pub use step::divergence::{DIVERGED_LOSS, Divergence, NotFinite};
+pub use step::evaluate::{BatchScores, Evaluation, EvaluationTask, evaluate, warm_up};
 pub use step::learner::{Learner, StepOutput};
 pub use step::record::StepRecord;
 pub use step::walk::StageTimes;

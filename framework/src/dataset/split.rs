@@ -33,7 +33,8 @@ impl Split {
     pub fn by_time(time: &[Timestamp], val: f64, test: f64) -> Result<Self, SplitError> {
         check(val, test)?;
         // Beyond 2^53 a double no longer has every tick, so such times are compared as integers.
-        let exact = time.first().into_iter().chain(time.last()).all(|t| t.0.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS);
+        let exact =
+            time.first().into_iter().chain(time.last()).all(|t| t.0.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS);
         let until = |share: f64| match exact {
             true => quantile(time, share).map_or(0, |limit| time.partition_point(|t| t.0 as f64 <= limit)),
             false => whole_quantile(time, share).map_or(0, |limit| time.partition_point(|&t| t <= limit)),
@@ -129,8 +130,12 @@ mod tests {
             assert_eq!(split(shift, factor), expected, "{shift} and steps of {factor}");
         }
         // one event at zero and the rest in nanoseconds: a set with a hole
-        let hole: Vec<i64> = [0].into_iter().chain((0..199).map(|k| 1_700_000_000_000_000_000 + k * 1_000_000_000)).collect();
-        assert_eq!(Split::by_time(&times(&hole), 0.15, 0.15).unwrap(), Split { train: 0..140, val: 140..170, test: 170..200 });
+        let hole: Vec<i64> =
+            [0].into_iter().chain((0..199).map(|k| 1_700_000_000_000_000_000 + k * 1_000_000_000)).collect();
+        assert_eq!(
+            Split::by_time(&times(&hole), 0.15, 0.15).unwrap(),
+            Split { train: 0..140, val: 140..170, test: 170..200 }
+        );
     }
 
     #[test]

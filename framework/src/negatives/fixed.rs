@@ -66,7 +66,13 @@ impl FixedNegatives {
     ///
     /// # Errors
     /// [`NegativesError::Negative`] for the first that is not.
-    pub fn check(&self, events: Range<usize>, dst: &[NodeId], nodes: usize, sides: Sides) -> Result<(), NegativesError> {
+    pub fn check(
+        &self,
+        events: Range<usize>,
+        dst: &[NodeId],
+        nodes: usize,
+        sides: Sides,
+    ) -> Result<(), NegativesError> {
         let first = self.first.index();
         for event in events.start.max(first)..events.end.min(first.saturating_add(self.events())).min(dst.len()) {
             let row = event - first;
@@ -196,7 +202,8 @@ mod tests {
     fn a_negative_that_is_none_is_refused_by_its_row() {
         let dst = [5, 6, 5, 7].map(NodeId);
         let sides = Sides::Bipartite { sources: 5 };
-        let table = |nodes: [u32; 4]| FixedNegatives::new(EventId(2), nodes.map(NodeId).to_vec(), vec![0, 2, 4]).unwrap();
+        let table =
+            |nodes: [u32; 4]| FixedNegatives::new(EventId(2), nodes.map(NodeId).to_vec(), vec![0, 2, 4]).unwrap();
         let refused = |nodes, sides| table(nodes).check(2..4, &dst, 8, sides).unwrap_err().to_string();
         assert!(table([6, 7, 5, 6]).check(2..4, &dst, 8, sides).is_ok());
         assert_eq!(

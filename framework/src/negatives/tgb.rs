@@ -185,7 +185,9 @@ mod tests {
 
     #[test]
     fn a_node_the_log_does_not_have_is_named() {
-        let refused = TgbNegatives::parse(FIXTURES[0], &TimeUnit::ticks(), |side, id| dense(side, id).filter(|_| id < 1000)).unwrap_err();
+        let refused =
+            TgbNegatives::parse(FIXTURES[0], &TimeUnit::ticks(), |side, id| dense(side, id).filter(|_| id < 1000))
+                .unwrap_err();
         assert_eq!(refused, "entry 1: destination 70000 is not a node of the log");
     }
 

@@ -169,9 +169,9 @@ impl Log for EmbeddedLog {
     fn origin(&self) -> Result<Option<LogOrigin>, LogError> {
         let path = self.dir.join(ORIGIN);
         match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
-                storage(&self.dir)(format!("its note {} cannot be read: {error}", path.display()))
-            }),
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|error| storage(&self.dir)(format!("its note {} cannot be read: {error}", path.display()))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(storage(&self.dir)(error)),
         }

@@ -8,9 +8,6 @@ use rustc_hash::FxHashMap;
 
 use crate::log::{Entry, Log, LogError, LogOrigin};
 
-/// The name of every log in memory: none can be gone on from.
-pub(crate) const MEMORY: &str = "memory";
-
 /// A log in memory: for trials, and for servers that may forget. "Durable" means no more here than "in the log".
 #[derive(Debug, Default)]
 pub struct MemoryLog {
@@ -91,8 +88,7 @@ impl Log for MemoryLog {
     }
 
     fn set_origin(&self, origin: &LogOrigin) -> Result<(), LogError> {
-        let origin = LogOrigin { id: MEMORY.into(), ..origin.clone() };
-        *self.origin.lock().unwrap_or_else(PoisonError::into_inner) = Some(origin);
+        *self.origin.lock().unwrap_or_else(PoisonError::into_inner) = Some(origin.clone());
         Ok(())
     }
 

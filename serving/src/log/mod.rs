@@ -17,7 +17,6 @@ pub use embedded::EmbeddedLog;
 pub use entry::{Entry, Mutation};
 #[cfg(feature = "kafka")]
 pub use kafka::KafkaLog;
-pub(crate) use memory::MEMORY;
 pub use memory::MemoryLog;
 pub use origin::LogOrigin;
 pub(crate) use origin::{begin_or_check, check_past};

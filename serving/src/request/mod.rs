@@ -202,7 +202,8 @@ pub(crate) fn exact_ticks(unit: &TimeUnit, time: &Number, place: FieldPath<'_>) 
     let found = ticks(unit, time, place)?;
     let (None, Some(told)) = (time.as_i64(), time.as_f64()) else { return Ok(found) };
     if told.fract() == 0.0 && told.abs() >= TWO_53 {
-        let problem = format!("is the fraction {time}, which is too large to tell every tick: write it as a whole number");
+        let problem =
+            format!("is the fraction {time}, which is too large to tell every tick: write it as a whole number");
         return Err(RequestError::invalid(place, problem));
     }
     // Half a double's step: of what is nearer, the double says no more.
@@ -329,7 +330,10 @@ mod tests {
         let text = |scale, ticks| user_text(&TimeUnit { description: String::new(), scale }, Timestamp(ticks));
         assert_eq!(text(1, 1_700_000_013_721_497_601), "1700000013721497601");
         assert_eq!(text(1_000_000_000, 1_700_000_013_721_497_601), "1700000013.721497601");
-        assert_eq!((text(10, -4005), text(10, -5), text(10, 40), text(1, i64::MIN)), ("-400.5".into(), "-0.5".into(), "4".into(), i64::MIN.to_string()));
+        assert_eq!(
+            (text(10, -4005), text(10, -5), text(10, 40), text(1, i64::MIN)),
+            ("-400.5".into(), "-0.5".into(), "4".into(), i64::MIN.to_string())
+        );
         let unit = TimeUnit { description: String::new(), scale: 1 };
         assert_eq!(user_time(&unit, Timestamp(i64::MAX)).to_string(), "9223372036854775807");
     }

@@ -14,7 +14,7 @@ use crate::service::ingest::progress::{LogProgress, Progress};
 use crate::service::ingest::queue::{IngestQueue, SeqPoint};
 use crate::service::ingest::readiness::SharedReadiness;
 use crate::service::schema::EventSchema;
-use crate::service::snapshots::{SnapshotMetadata, SnapshotStore, identity};
+use crate::service::snapshots::{MEMORY, SnapshotMetadata, SnapshotStore, identity};
 use crate::service::snapshotter::Snapshotter;
 use crate::service::status::Counts;
 use crate::service::{Core, Readiness, Service, ServiceError, ServiceSpec, threads};
@@ -42,6 +42,7 @@ impl Service {
         let base = identity(artifact)?;
         let snapshots = spec.snapshots.dir(artifact);
         let log_id = begin_or_check(&*log, &read_manifest(artifact)?, || new_id(&base))?;
+        let log_id = if spec.log.kind == LogKind::Memory { Some(MEMORY.into()) } else { log_id };
         let snapshot_store = SnapshotStore::open(&snapshots, spec.snapshots.keep, log_id)?;
         // A log in memory is empty after a restart, so it cannot continue from a snapshot.
         let (found, passed_over) = match spec.log.kind {

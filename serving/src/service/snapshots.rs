@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempograph_framework::write_atomic;
 
-use crate::log::MEMORY;
 use crate::{ArtifactError, Engine};
 
 /// The metadata file next to each snapshot's artifact.
@@ -17,6 +16,8 @@ const ARTIFACT: &str = "artifact";
 /// The format version of the metadata that is written; 2 names the log. Snapshots of versions other than these are skipped.
 const FORM: u64 = 2;
 const OLDEST_FORM: u64 = 1;
+/// What notes call every log in memory: none can be gone on from.
+pub(crate) const MEMORY: &str = "memory";
 /// Locked by the server that writes here; holds the number of its process.
 const LOCK: &str = "lock";
 
@@ -48,8 +49,8 @@ pub(crate) struct SnapshotStore {
     keep: usize,
     /// Name of the log of record, where it has one.
     log: Option<String>,
-    /// The lock is given up when it is closed.
-    _lock: File,
+    /// The lock is given up when it is closed. Servers that keep their log in memory go on without it.
+    _lock: Option<File>,
 }
 
 /// The newest complete snapshot, opened, if there is one, and the reasons why newer ones were skipped.
@@ -63,10 +64,15 @@ impl SnapshotStore {
     /// Another server that has the folder, by its process.
     pub fn open(dir: &Path, keep: usize, log: Option<String>) -> Result<SnapshotStore, ArtifactError> {
         fs::create_dir_all(dir).map_err(ArtifactError::io(dir))?;
-        let snapshot_store = SnapshotStore { dir: dir.to_owned(), keep, log, _lock: lock(dir)? };
+        let lock = match lock(dir) {
+            Err(ArtifactError::Inconsistent { .. }) if log.as_deref() == Some(MEMORY) => None,
+            lock => Some(lock?),
+        };
+        let cleans_up = lock.is_some();
+        let snapshot_store = SnapshotStore { dir: dir.to_owned(), keep, log, _lock: lock };
         for entry in fs::read_dir(dir).map_err(ArtifactError::io(dir))? {
             let path = entry.map_err(ArtifactError::io(dir))?.path();
-            if path.extension().is_some_and(|extension| extension == "partial") {
+            if cleans_up && path.extension().is_some_and(|extension| extension == "partial") {
                 fs::remove_dir_all(&path).map_err(ArtifactError::io(&path))?;
             }
         }
@@ -95,7 +101,9 @@ impl SnapshotStore {
                 Ok(note) if note.log.as_deref() == Some(MEMORY) => {
                     passed_over.push(format!("snapshot {number} is passed over: its log was in memory, and is gone"));
                 }
-                Ok(SnapshotMetadata { log: Some(theirs), .. }) if self.log.as_ref().is_some_and(|log| *log != theirs) => {
+                Ok(SnapshotMetadata { log: Some(theirs), .. })
+                    if self.log.as_ref().is_some_and(|log| *log != theirs) =>
+                {
                     let fact = format!(
                         "snapshot {number} in {} is of the log of record {theirs}, and this server has the log {}: each needs a \
                          folder of its own; give this one another `snapshots.dir`, or move these snapshots away if their log is \
@@ -127,7 +135,15 @@ impl SnapshotStore {
         let number = self.numbers()?.first().map_or(1, |newest| newest + 1);
         let partial = self.dir.join(format!("{number}.partial"));
         let written = self.write_in(&partial, engine, |log_seq| {
-            Ok(SnapshotMetadata { form: FORM, number, base: base.into(), log_seq, place: place(log_seq)?, log: self.log.clone(), taken_at })
+            Ok(SnapshotMetadata {
+                form: FORM,
+                number,
+                base: base.into(),
+                log_seq,
+                place: place(log_seq)?,
+                log: self.log.clone(),
+                taken_at,
+            })
         });
         let moved = written.and_then(|note| {
             let path = self.path(number);
@@ -183,7 +199,9 @@ impl SnapshotStore {
         match (note.form, note.number) {
             (OLDEST_FORM..=FORM, found) if found == number => Ok(note),
             (OLDEST_FORM..=FORM, found) => Err(damaged(&path, format!("is of snapshot {found}, not {number}"))),
-            (other, _) => Err(damaged(&path, format!("has form {other}, and this program reads forms {OLDEST_FORM} to {FORM}"))),
+            (other, _) => {
+                Err(damaged(&path, format!("has form {other}, and this program reads forms {OLDEST_FORM} to {FORM}")))
+            }
         }
     }
 }

@@ -223,9 +223,10 @@ impl<'a> TrainingSession<'a> {
         let mut found = self.lanes.not_finite().unwrap_or_default();
         if self.exchange.world() > 1 {
             let told = self.exchange.all_gather(0..self.exchange.world(), found.as_bytes())?;
-            found = told.iter().find(|told| !told.is_empty()).map_or_else(String::new, |told| {
-                String::from_utf8_lossy(told).into_owned()
-            });
+            found = told
+                .iter()
+                .find(|told| !told.is_empty())
+                .map_or_else(String::new, |told| String::from_utf8_lossy(told).into_owned());
         }
         if found.is_empty() { Ok(()) } else { Err(self.diverged(Divergence::History(found))) }
     }

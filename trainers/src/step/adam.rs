@@ -73,12 +73,7 @@ impl FlatAdam {
         }
     }
 
-    fn apply(
-        &mut self,
-        weights: &mut [f32],
-        gradients: &mut [f32],
-        settings: &StepSettings,
-    ) -> Result<f64, NotFinite> {
+    fn apply(&mut self, weights: &mut [f32], gradients: &mut [f32], settings: &StepSettings) -> Result<f64, NotFinite> {
         let norm = sum_of_squares(gradients, &mut self.partials).sqrt();
         if !norm.is_finite() {
             return Err(NotFinite::of_gradients(gradients));

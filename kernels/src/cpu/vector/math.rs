@@ -334,7 +334,8 @@ mod tests {
         let freq: Vec<f32> = (0..40).map(|i| 10f64.powf(3.0 - 0.5 * f64::from(i)) as f32).collect();
         let phase: Vec<f32> = (0..40).map(|i| i as f32 * 0.3 - 5.0).collect();
         let deltas = (0..63).flat_map(|power| [1i64 << power, (1 << power) + (1 << power) / 3, -(1 << power)]);
-        let ends = [0, i64::MAX, i64::MIN, 10_000_000_000_000_000, 9_000_000_000_000_000_000, 1_700_000_000_000_000_000];
+        let ends =
+            [0, i64::MAX, i64::MIN, 10_000_000_000_000_000, 9_000_000_000_000_000_000, 1_700_000_000_000_000_000];
         let (mut cosine, mut sine) = (vec![0.0; 40], vec![0.0; 40]);
         for dt in deltas.chain(ends).map(|delta| delta as f32) {
             cos_row(&mut cosine, dt, &freq, &phase);
@@ -359,7 +360,9 @@ mod tests {
 
     #[test]
     fn no_cosine_of_a_usual_argument_is_beyond_one() {
-        for (cos, sin) in [(cos::<Fused> as fn(f32) -> f32, sin::<Fused> as fn(f32) -> f32), (cos::<Separate>, sin::<Separate>)] {
+        for (cos, sin) in
+            [(cos::<Fused> as fn(f32) -> f32, sin::<Fused> as fn(f32) -> f32), (cos::<Separate>, sin::<Separate>)]
+        {
             for x in arguments(WIDE).chain((0..2_000_000).map(|i| i as f32 * 1e-5)) {
                 assert!(cos(x).abs() <= 1.0 && sin(x).abs() <= 1.0, "{x:e}: {} {}", cos(x), sin(x));
             }

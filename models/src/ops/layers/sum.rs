@@ -7,10 +7,12 @@ use tempograph_kernels::cpu::{
     ProjectionWeights, head_stride,
 };
 use tempograph_kernels::tensor::{CpuTape, Tensor};
-use tempograph_kernels::{AttentionPlan, ScoreActivation, TemporalOps, gather_rows, product, rectify, temporal_attention};
+use tempograph_kernels::{
+    AttentionPlan, ScoreActivation, TemporalOps, gather_rows, product, rectify, temporal_attention,
+};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, Tables, MIN_PARALLEL_ROWS, Operation, Stage, TableGradients};
+use crate::operation::{Context, MIN_PARALLEL_ROWS, Operation, Stage, TableGradients, Tables};
 use crate::ops::layers::attention::{
     Parts, Projections, attended_table, gather_with_zero_time, scatter, zero_time_backward,
 };
@@ -149,7 +151,9 @@ impl Stage for SumStage {
         work.concat.zeros(rows, width + work.centres.columns());
         for (row, &count) in hop.neighbours.count.iter().enumerate() {
             let (left, right) = work.concat.row_mut(row).split_at_mut(width);
-            left.iter_mut().zip(work.seen.row(row)).for_each(|(h, &mean)| *h = tempograph_kernels::cpu::rectify(mean * count as f32));
+            left.iter_mut()
+                .zip(work.seen.row(row))
+                .for_each(|(h, &mean)| *h = tempograph_kernels::cpu::rectify(mean * count as f32));
             right.copy_from_slice(work.centres.row(row));
         }
         work.merge.forward(&work.concat, weights.linear(&op.merge), Activation::None, out);
