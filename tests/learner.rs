@@ -9,7 +9,7 @@ use tempograph_tests::toy::Toy;
 use tempograph_tests::{
     Maker, RunResult, Runner, Stopper, autodiff_toy, on_slices, stream, toy, training, training_data,
 };
-use tempograph_trainers::{Learner, NonFiniteLoss, Outcome, ParallelSpec, StepSettings, TrainingData, warm_up};
+use tempograph_trainers::{Learner, NotFinite, Outcome, ParallelSpec, StepSettings, TrainingData, warm_up};
 
 const WIDTH: usize = 3;
 
@@ -116,7 +116,7 @@ fn a_loss_that_is_not_finite_is_told_and_changes_nothing() {
     let mut learner = moved("link", 2, f32::INFINITY);
     let (queries, view) = asked(&training_data, &mut learner, 0..40);
     let before = (learner.parameters().to_store(), learner.moments());
-    let Err(NonFiniteLoss { loss }) = learner.step(&LaneBatch::single(&queries, &view, 5), &STEP) else {
+    let Err(NotFinite::Loss(loss)) = learner.step(&LaneBatch::single(&queries, &view, 5), &STEP) else {
         panic!("the loss is finite")
     };
     assert!(!loss.is_finite());

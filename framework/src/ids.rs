@@ -78,9 +78,9 @@ impl EventId {
 
 impl Timestamp {
     /// Ticks from `earlier` to `self`, as the kernels need it. The difference is computed in integers first, so large
-    /// absolute times lose no precision.
+    /// absolute times lose no precision. A difference beyond an `i64` is the largest one.
     pub fn since(self, earlier: Timestamp) -> f32 {
-        (self.0 - earlier.0) as f32
+        self.0.saturating_sub(earlier.0) as f32
     }
 }
 

@@ -55,7 +55,7 @@ pub use plan::neighbours::{AttentionPlan, Neighbours, ScoreActivation};
 pub use plan::pairs::PairPlan;
 pub use plan::rows::Rows;
 pub use tensor::ops::{
-    TemporalOps, attention_weights, gather_rows, memory_update_gru, memory_update_rnn, pair_scores, product,
+    TemporalOps, attention_weights, gather_rows, memory_update_gru, memory_update_rnn, pair_scores, product, rectify,
     temporal_attention, time_encode,
 };
 pub use tensor::reference;

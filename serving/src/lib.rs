@@ -67,7 +67,7 @@ pub use interface::listen::ListenSpec;
 pub use interface::listen::tls::TlsSpec;
 #[cfg(feature = "kafka")]
 pub use log::KafkaLog;
-pub use log::{EmbeddedLog, Entry, Log, LogError, LogKind, LogSpec, MemoryLog, Mutation, ReplayError};
+pub use log::{EmbeddedLog, Entry, Log, LogError, LogKind, LogOrigin, LogSpec, MemoryLog, Mutation, ReplayError};
 pub use observe::trace::{LogFormat, LoggingSpec, TracesSpec};
 pub use request::{AtPosition, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
 pub use schedule::{

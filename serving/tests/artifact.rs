@@ -105,7 +105,10 @@ fn each_file_that_is_cut_changed_or_gone_is_named() {
 #[test]
 fn a_manifest_that_says_something_else_is_refused_with_what_it_says() {
     let cases: [(Edit, &str); 9] = [
-        (|m| m["version"] = json!(9), "manifest.json: format version 9 is not the version 1 this program reads"),
+        (
+            |m| m["version"] = json!(9),
+            "manifest.json: format version 9 is not one of the versions 1 to 2 that this program reads",
+        ),
         (|m| m["format"] = json!("else"), "manifest.json: `format` is `else`, not `tempograph-artifact`"),
         (|m| m["model"] = json!("gat"), "manifest.json: model.kind = \"gat\"; did you mean \"tgat\"?"),
         (

@@ -75,7 +75,7 @@ fn events_are_told_while_more_destinations_are_ranked_than_one_request_may_name(
     let spec = TgnSpec { memory: 4, time: 4, width: 4, neighbours: 2, ..TgnSpec::default() };
     let world = World::new(&spec, 0);
     let engine = world.engine();
-    let newest = engine.newest().unwrap() as i64;
+    let newest = engine.newest().unwrap().as_i64().unwrap();
     let event =
         |src: u64, dst: u64, time: i64| NewEvent { id: None, src, dst, time: time.into(), label: 0.0, features: None };
     let met: Vec<NewEvent> = (0..DESTINATIONS).map(|i| event(1 + i % 7, 1000 + i, newest + i as i64 / 16)).collect();

@@ -5,20 +5,27 @@ use std::path::PathBuf;
 
 use tempograph_framework::{EventId, MetricError, NegativesError, ObserveError, StoreError};
 
+use crate::divergence::Divergence;
 use crate::{ExchangeError, Plan};
 
 /// Why training or evaluation could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// The loss is no longer a number.
-    #[error("the loss of step {step} (batch from event {event}) is {loss}: try a smaller train.lr or a train.clip")]
+    /// The training diverged: something is not finite, or the loss grew beyond use. No file was written after it, so the
+    /// checkpoint and the best weights are those from before.
+    #[error(
+        "the training diverged in step {step} (batch from event {event}): {what}; the largest norm of all gradients in a \
+         step was {largest_gradient:.3e}. Try a smaller train.lr or a train.clip, or look for extreme features in that batch"
+    )]
     Diverged {
         /// Steps taken before.
         step: u64,
         /// First event of the batch.
         event: EventId,
-        /// The loss.
-        loss: f32,
+        /// What was not finite, or too large.
+        what: Divergence,
+        /// The largest finite norm of all gradients together, of the steps of this session; 0 if there was none.
+        largest_gradient: f64,
     },
     /// A checkpoint of a run on other data.
     #[error("{}: the checkpoint is of a run on data with the checksum {found}, but the data now has {expected}", path.display())]

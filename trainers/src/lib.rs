@@ -15,6 +15,7 @@
 //! assert_eq!(spec.lr_at(0, 100), 1e-4);
 //! assert_eq!(spec.lr_at(50, 100), 5e-4);
 //! ```
+mod divergence;
 mod error;
 mod parallel;
 mod plan;
@@ -23,6 +24,7 @@ mod setup;
 mod step;
 mod transport;
 
+pub use divergence::{DIVERGED_LOSS, Divergence, NotFinite};
 pub use error::TrainError;
 pub use parallel::layout::HistoryLocation;
 pub use parallel::prefetch::PrefetchReport;
@@ -42,7 +44,7 @@ pub use setup::trace::{Span, Stage, Timeline, Trace};
 pub use setup::training_data::{Part, TrainingData};
 pub use step::adam::StepSettings;
 pub use step::evaluate::{BatchScores, Evaluation, EvaluationTask, evaluate, warm_up};
-pub use step::learner::{Learner, NonFiniteLoss, StepOutput};
+pub use step::learner::{Learner, StepOutput};
 pub use step::record::StepRecord;
 pub use step::walk::StageTimes;
 pub use transport::exchange::{Exchange, ExchangeError, SingleProcess, add_in_order, check_same_hash};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use tempograph_framework::{
-    Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeSet, NodeId, Purpose, Side, Split,
-    StaticMemory, Table, TgbNegatives, Timestamp, hold_out_nodes,
+    Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeSet, NegativesError, NodeId, Purpose, Side,
+    Sides, Split, StaticMemory, Table, TgbNegatives, hold_out_nodes,
 };
 use tempograph_kernels::Rows;
 use tempograph_models::{DatasetStats, FeatureWidths, StaticSpec};
@@ -236,6 +236,7 @@ fn fixed_negatives(files: &[std::path::PathBuf; 2], dataset: &Dataset, split: &S
         } else {
             FixedNegatives::read(file)?
         };
+        fixed.check(range.clone(), dataset.log.dst(), dataset.nodes, dataset.sides)?;
         let (first, events) = (fixed.first().index(), fixed.events());
         if first > range.start || first + events < range.end {
             bail!(
@@ -253,15 +254,70 @@ fn fixed_negatives(files: &[std::path::PathBuf; 2], dataset: &Dataset, split: &S
 }
 
 fn tgb_negatives(file: &Path, dataset: &Dataset, range: &Range<usize>) -> Result<FixedNegatives> {
-    // A TGB file names nodes by one running number, destinations behind the sources, which is the dense number where
-    // ids are dense; in other sets it is the user's own id.
-    let node = |id: i64| {
-        let id = u64::try_from(id).ok()?;
-        let own = dataset.ids.node(Side::Destination, id).ok().or_else(|| dataset.ids.node(Side::Source, id).ok());
-        own.or_else(|| u32::try_from(id).ok().filter(|&id| (id as usize) < dataset.nodes).map(NodeId))
+    // What a file calls a node is one of three, and the same in the whole file: the user's own id; TGB's running number,
+    // which counts items behind the largest user; or the set's own number.
+    let readings: &[Numbering] = match dataset.sides {
+        Sides::OneMode => &[Numbering::Own, Numbering::Dense],
+        Sides::Bipartite { .. } => &[Numbering::Own, Numbering::Running, Numbering::Dense],
     };
-    let list = TgbNegatives::read(file, node)?;
-    let log = &dataset.log;
-    let time: Vec<Timestamp> = log.time()[range.clone()].to_vec();
-    Ok(list.for_events(EventId(range.start as u64), &log.src()[range.clone()], &log.dst()[range.clone()], &time)?)
+    let mut first = None;
+    for &reading in readings {
+        match tgb_table(file, dataset, range, reading) {
+            Ok(table) => return Ok(table),
+            Err(error @ (NegativesError::Form { .. } | NegativesError::NotListed { .. })) => {
+                first.get_or_insert(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match first {
+        Some(NegativesError::NotListed { event, src, dst, time }) => bail!(
+            "event {event}: the file has no negatives for source {}, destination {} at time {}: it is of other data, or of \
+             another split",
+            dataset.ids.external_id(src),
+            dataset.ids.external_id(dst),
+            dataset.time_unit.from_ticks(time)
+        ),
+        Some(error) => Err(error.into()),
+        None => bail!("no numbering of nodes to read the file by"),
+    }
+}
+
+/// How a file of TGB names the nodes of a set.
+#[derive(Clone, Copy)]
+enum Numbering {
+    /// By the user's own ids, sources and destinations each on their side.
+    Own,
+    /// Sources by their own ids, destinations by theirs plus the largest source and one.
+    Running,
+    /// By the numbers of the prepared set.
+    Dense,
+}
+
+fn tgb_table(
+    file: &Path,
+    dataset: &Dataset,
+    range: &Range<usize>,
+    numbering: Numbering,
+) -> Result<FixedNegatives, NegativesError> {
+    let behind = match dataset.sides {
+        Sides::Bipartite { sources } => dataset.ids.external_ids()[..sources].iter().max().map_or(0, |&most| most + 1),
+        Sides::OneMode => 0,
+    };
+    let own = |side, id: u64| dataset.ids.node(side, id).ok();
+    let dense = |side: Side, id: u64| {
+        let node = u32::try_from(id).ok().map(NodeId).filter(|node| node.index() < dataset.nodes)?;
+        dataset.sides.of(node).is_none_or(|of| of == side).then_some(node)
+    };
+    let node = |side: Side, id: i64| {
+        let id = u64::try_from(id).ok()?;
+        match (numbering, side) {
+            (Numbering::Own, side) | (Numbering::Running, side @ Side::Source) => own(side, id),
+            (Numbering::Running, side @ Side::Destination) => own(side, id.checked_sub(behind)?),
+            (Numbering::Dense, side) => dense(side, id),
+        }
+    };
+    let list = TgbNegatives::read(file, &dataset.time_unit, node)?;
+    let (log, first) = (&dataset.log, EventId(range.start as u64));
+    list.for_events(first, &log.src()[range.clone()], &log.dst()[range.clone()], &log.time()[range.clone()])
 }

@@ -12,6 +12,7 @@ use safetensors::{Dtype, SafeTensorError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempograph_kernels::Rows;
+use tempograph_kernels::cpu::first_not_finite;
 
 use crate::dataset::{Dataset, DatasetError, IdMap, Sides, Table, TimeUnit};
 use crate::log::Columns;
@@ -335,7 +336,14 @@ impl ColumnsFile {
             return Ok(None);
         };
         let width = bytes.len() / 4 / rows.max(1);
-        Table::from_column(self.slice(name, bytes)?, width).map(Some).map_err(|error| self.damaged(error.to_string()))
+        let values: Column<f32> = self.slice(name, bytes)?;
+        if let Some(at) = first_not_finite(&values) {
+            let (row, column, value) = (at / width, at % width, values[at]);
+            return Err(self.damaged(format!(
+                "array `{name}`, row {row}, column {column} is {value}; prepare the set again from its source"
+            )));
+        }
+        Table::from_column(values, width).map(Some).map_err(|error| self.damaged(error.to_string()))
     }
 
     fn find(

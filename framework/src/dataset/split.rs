@@ -32,7 +32,13 @@ impl Split {
     /// across a cut.
     pub fn by_time(time: &[Timestamp], val: f64, test: f64) -> Result<Self, SplitError> {
         check(val, test)?;
-        let until = |share: f64| quantile(time, share).map_or(0, |limit| time.partition_point(|t| t.0 as f64 <= limit));
+        // Beyond 2^53 a double no longer has every tick, so such times are compared as integers.
+        let exact =
+            time.first().into_iter().chain(time.last()).all(|t| t.0.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS);
+        let until = |share: f64| match exact {
+            true => quantile(time, share).map_or(0, |limit| time.partition_point(|t| t.0 as f64 <= limit)),
+            false => whole_quantile(time, share).map_or(0, |limit| time.partition_point(|&t| t <= limit)),
+        };
         Ok(Self::at(until(1.0 - val - test), until(1.0 - test), time.len()))
     }
 
@@ -69,6 +75,18 @@ fn quantile(time: &[Timestamp], q: f64) -> Option<f64> {
     Some(if part < 0.5 { low as f64 + step * part } else { high as f64 - step * (1.0 - part) })
 }
 
+/// As [`quantile`], rounded down to a whole tick and computed in integers.
+fn whole_quantile(time: &[Timestamp], q: f64) -> Option<Timestamp> {
+    let last = time.len().checked_sub(1)?;
+    let at = q * last as f64;
+    // A share such as 0.7 is not exact, nor is its product: what is a position but for rounding is that position.
+    let at = if (at - at.round()).abs() < 1e-9 * at.max(1.0) { at.round() } else { at };
+    let below = (at.floor() as usize).min(last);
+    let (low, high) = (time[below], time[(below + 1).min(last)]);
+    let part = ((at - below as f64) * high.0.abs_diff(low.0) as f64).floor() as u64;
+    Some(Timestamp(low.0.saturating_add_unsigned(part).min(high.0)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +111,31 @@ mod tests {
             let found = quantile(&time, q).unwrap();
             assert!((found - expected).abs() < 1e-9, "q {q}: {found} is not {expected}");
         }
+    }
+
+    #[test]
+    fn times_beyond_a_doubles_integers_are_split_like_the_same_times_near_zero() {
+        let near: Vec<i64> = (0..1000).map(|k| k / 3).collect();
+        let split = |shift: i64, factor: i64| {
+            Split::by_time(&times(&near.iter().map(|t| t * factor + shift).collect::<Vec<_>>()), 0.15, 0.15).unwrap()
+        };
+        let expected = split(0, 1);
+        for (shift, factor) in [
+            (1_700_000_000_000_000_000, 1),
+            (1_700_000_000_000_000_000, 1_000_000_000),
+            (i64::MAX - 400, 1),
+            (i64::MIN, 1),
+            (-5_000_000_000_000_000_000, 30_000_000_000_000_000),
+        ] {
+            assert_eq!(split(shift, factor), expected, "{shift} and steps of {factor}");
+        }
+        // one event at zero and the rest in nanoseconds: a set with a hole
+        let hole: Vec<i64> =
+            [0].into_iter().chain((0..199).map(|k| 1_700_000_000_000_000_000 + k * 1_000_000_000)).collect();
+        assert_eq!(
+            Split::by_time(&times(&hole), 0.15, 0.15).unwrap(),
+            Split { train: 0..140, val: 140..170, test: 170..200 }
+        );
     }
 
     #[test]

@@ -78,3 +78,10 @@ pub enum MetricError {
         counted: usize,
     },
 }
+
+impl MetricError {
+    /// Whether a score is NaN or infinite.
+    pub fn is_not_finite(&self) -> bool {
+        matches!(self, MetricError::Score { .. } | MetricError::Positive { .. } | MetricError::Negative { .. })
+    }
+}

@@ -15,8 +15,12 @@ pub enum TiePolicy {
     Pessimistic,
 }
 
-/// The rank of a positive among `negatives`, from 1; a multiple of one half under [`TiePolicy::Mean`].
+/// The rank of a positive among `negatives`, from 1; a multiple of one half under [`TiePolicy::Mean`]. NaN if a score is
+/// NaN: it has no place among the others.
 pub fn rank(positive: f32, negatives: &[f32], ties: TiePolicy) -> f64 {
+    if positive.is_nan() || negatives.iter().any(|negative| negative.is_nan()) {
+        return f64::NAN;
+    }
     let above = negatives.iter().filter(|&&negative| negative > positive).count() as f64;
     let equal = negatives.iter().filter(|&&negative| negative == positive).count() as f64;
     let share = match ties {
@@ -32,9 +36,10 @@ pub fn mrr(ranks: &[f64]) -> Option<f64> {
     mean(ranks.iter().map(|rank| 1.0 / rank))
 }
 
-/// The share of ranks that are `k` or better; `None` of no ranks.
+/// The share of ranks that are `k` or better; `None` of no ranks. NaN if a rank is NaN.
 pub fn hits_at(k: u32, ranks: &[f64]) -> Option<f64> {
-    mean(ranks.iter().map(|&rank| if rank <= f64::from(k) { 1.0 } else { 0.0 }))
+    let hit = |rank: f64| if rank <= f64::from(k) { 1.0 } else { 0.0 };
+    mean(ranks.iter().map(|&rank| if rank.is_nan() { rank } else { hit(rank) }))
 }
 
 /// The mean of some numbers; `None` of none.
@@ -73,6 +78,16 @@ mod tests {
     fn a_constant_model_is_not_rewarded_by_the_mean_rule() {
         assert_eq!(rank(0.0, &[0.0; 49], TiePolicy::Mean), 25.5);
         assert_eq!(rank(0.0, &[0.0; 49], TiePolicy::Optimistic), 1.0);
+    }
+
+    #[test]
+    fn a_score_that_is_not_a_number_has_no_rank() {
+        for ties in [TiePolicy::Mean, TiePolicy::Optimistic, TiePolicy::Pessimistic] {
+            assert!(rank(f32::NAN, &[0.0, 1.0], ties).is_nan());
+            assert!(rank(0.5, &[0.0, f32::NAN], ties).is_nan());
+        }
+        assert!(mrr(&[1.0, f64::NAN]).is_some_and(f64::is_nan));
+        assert!(hits_at(1, &[1.0, f64::NAN]).is_some_and(f64::is_nan));
     }
 
     #[test]

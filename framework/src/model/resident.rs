@@ -40,7 +40,7 @@ pub trait ResidentModel: Send {
 
     /// Trains one step on `queries`, which see the state before `batch`, and then observes `batch`. `chance` draws
     /// neighbours, `dropout` is the seed of the dropout, `clip` the largest norm of all gradients together, 0 for no
-    /// limit. If the loss is not finite, the weights do not change.
+    /// limit. If the loss or that norm is not finite, the weights do not change.
     ///
     /// # Panics
     /// If [`steps_before_read`](ResidentModel::steps_before_read) is 0.

@@ -1,10 +1,12 @@
 //! Negatives listed in a file.
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::dataset::{Side, Sides};
 use crate::negatives::NegativesError;
 use crate::{EventId, NodeId};
 
@@ -57,6 +59,40 @@ impl FixedNegatives {
         let end = EventId(self.first.0 + self.events() as u64);
         let row = row.ok_or(NegativesError::UnknownEvent { event, first: self.first, end })?;
         Ok(&self.nodes[self.offsets[row]..self.offsets[row + 1]])
+    }
+
+    /// Checks the rows of those of `events` that the table has: every negative is a node that can be a destination, and
+    /// not the event's own. `dst` are the destinations of the whole log, and `nodes` its number of nodes.
+    ///
+    /// # Errors
+    /// [`NegativesError::Negative`] for the first that is not.
+    pub fn check(
+        &self,
+        events: Range<usize>,
+        dst: &[NodeId],
+        nodes: usize,
+        sides: Sides,
+    ) -> Result<(), NegativesError> {
+        let first = self.first.index();
+        for event in events.start.max(first)..events.end.min(first.saturating_add(self.events())).min(dst.len()) {
+            let row = event - first;
+            let listed = &self.nodes[self.offsets[row]..self.offsets[row + 1]];
+            let problem = |node: NodeId| match node {
+                node if node.index() >= nodes => {
+                    Some(format!("does not exist: the set has the nodes 0 to {}", nodes.saturating_sub(1)))
+                }
+                node if sides.of(node) == Some(Side::Source) => {
+                    Some("is a source, and a negative is a destination".to_string())
+                }
+                node if node == dst[event] => Some("is the event's true destination".to_string()),
+                _ => None,
+            };
+            let found = listed.iter().enumerate().find_map(|(index, &node)| Some((index, node, problem(node)?)));
+            if let Some((index, node, problem)) = found {
+                return Err(NegativesError::Negative { row, event: EventId(event as u64), index, node, problem });
+            }
+        }
+        Ok(())
     }
 
     /// Reads a table; see the type for the form.
@@ -160,6 +196,28 @@ mod tests {
             let refused = FixedNegatives::read(&path).unwrap_err().to_string();
             assert!(refused.contains("negatives.safetensors"), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_negative_that_is_none_is_refused_by_its_row() {
+        let dst = [5, 6, 5, 7].map(NodeId);
+        let sides = Sides::Bipartite { sources: 5 };
+        let table =
+            |nodes: [u32; 4]| FixedNegatives::new(EventId(2), nodes.map(NodeId).to_vec(), vec![0, 2, 4]).unwrap();
+        let refused = |nodes, sides| table(nodes).check(2..4, &dst, 8, sides).unwrap_err().to_string();
+        assert!(table([6, 7, 5, 6]).check(2..4, &dst, 8, sides).is_ok());
+        assert_eq!(
+            refused([6, 7, 5, 5000], sides),
+            "row 1 (event 3), negative 1: node 5000 does not exist: the set has the nodes 0 to 7"
+        );
+        assert_eq!(
+            refused([6, 4, 5, 6], sides),
+            "row 0 (event 2), negative 1: node 4 is a source, and a negative is a destination"
+        );
+        assert_eq!(refused([6, 7, 7, 6], sides), "row 1 (event 3), negative 0: node 7 is the event's true destination");
+        // in a one-mode set any node may be a destination, and rows that nobody asks about are not looked at
+        assert!(table([6, 4, 5, 6]).check(2..4, &dst, 8, Sides::OneMode).is_ok());
+        assert!(table([6, 7, 5, 5000]).check(0..3, &dst, 8, sides).is_ok());
     }
 
     #[test]

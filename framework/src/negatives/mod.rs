@@ -89,6 +89,20 @@ pub enum NegativesError {
         /// Number of negatives.
         negatives: usize,
     },
+    /// A negative that is none.
+    #[error("row {row} (event {event}), negative {index}: node {node} {problem}")]
+    Negative {
+        /// The row of the table.
+        row: usize,
+        /// Its event.
+        event: EventId,
+        /// Which of the row's negatives, from zero.
+        index: usize,
+        /// The node.
+        node: NodeId,
+        /// Why it is no negative, and what to do.
+        problem: String,
+    },
     /// A file of the Temporal Graph Benchmark has no entry for an event.
     #[error("event {event}: the file has no negatives for source {src}, destination {dst} at time {time}")]
     NotListed {

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::negatives::pickle;
 use crate::negatives::pickle::{Entry, Number};
 use crate::negatives::{FixedNegatives, NegativesError};
-use crate::{EventId, NodeId, Timestamp};
+use crate::{EventId, NodeId, Side, TimeUnit, Timestamp};
 
 /// A file such as `tgbl-wiki_val_ns_v2.pkl`: for every (source, destination, time) of a split, the destinations to
 /// rank against.
@@ -18,18 +18,25 @@ pub struct TgbNegatives {
 }
 
 impl TgbNegatives {
-    /// Reads a file. `node_of` turns the file's node numbers into the log's; times are the log's ticks.
+    /// Reads a file. `node_of` turns the file's node numbers into the log's, each on its side; the file's times are in the
+    /// user's unit, of which `unit` knows the ticks.
     ///
     /// # Errors
-    /// When the file cannot be read, is no such table, or names a node that `node_of` does not know.
-    pub fn read(path: &Path, node_of: impl Fn(i64) -> Option<NodeId>) -> Result<Self, NegativesError> {
+    /// When the file cannot be read, is no such table, names a node that `node_of` does not know, or a time that no tick is.
+    pub fn read(
+        path: &Path,
+        unit: &TimeUnit,
+        node_of: impl Fn(Side, i64) -> Option<NodeId>,
+    ) -> Result<Self, NegativesError> {
         let bytes = std::fs::read(path).map_err(|source| NegativesError::File { path: path.into(), source })?;
-        Self::parse(&bytes, node_of).map_err(|reason| NegativesError::Form { path: path.into(), reason })
+        Self::parse(&bytes, unit, node_of).map_err(|reason| NegativesError::Form { path: path.into(), reason })
     }
 
-    fn parse(bytes: &[u8], node_of: impl Fn(i64) -> Option<NodeId>) -> Result<Self, String> {
-        let node = |number: Number| {
-            number.whole().and_then(&node_of).ok_or_else(|| format!("node {number} is not a node of the log"))
+    fn parse(bytes: &[u8], unit: &TimeUnit, node_of: impl Fn(Side, i64) -> Option<NodeId>) -> Result<Self, String> {
+        let node = |side: Side, number: Number| {
+            let what = if side == Side::Source { "source" } else { "destination" };
+            let known = number.whole().and_then(|number| node_of(side, number));
+            known.ok_or_else(|| format!("{what} {number} is not a node of the log"))
         };
         let mut table = Self { rows: HashMap::new(), nodes: Vec::new() };
         for (place, entry) in pickle::read(bytes).map_err(|e| e.to_string())?.enumerate() {
@@ -37,12 +44,16 @@ impl TgbNegatives {
             let [src, dst, time] = key[..] else {
                 return Err(format!("entry {place}: a key of {} numbers, not three", key.len()));
             };
-            let ticks = time.whole().ok_or_else(|| format!("entry {place}: time {time} is not a whole number"))?;
+            let ticks = ticks(time, unit).ok_or_else(|| {
+                format!("entry {place}: time {time} is not a whole number of ticks, of which a unit has {}", unit.scale)
+            })?;
             let start = table.nodes.len();
             for value in values {
-                table.nodes.push(node(value).map_err(|e| format!("entry {place}: {e}"))?);
+                table.nodes.push(node(Side::Destination, value).map_err(|e| format!("entry {place}: {e}"))?);
             }
-            table.rows.insert((node(src)?, node(dst)?, Timestamp(ticks)), start..table.nodes.len());
+            let ends = node(Side::Source, src).and_then(|src| Ok((src, node(Side::Destination, dst)?)));
+            let (src, dst) = ends.map_err(|e| format!("entry {place}: {e}"))?;
+            table.rows.insert((src, dst, ticks), start..table.nodes.len());
         }
         Ok(table)
     }
@@ -83,6 +94,16 @@ impl TgbNegatives {
     }
 }
 
+/// A time of the file as ticks, if it is a whole number of them.
+fn ticks(time: Number, unit: &TimeUnit) -> Option<Timestamp> {
+    let scale = i64::try_from(unit.scale).ok()?;
+    match (time.whole(), time) {
+        (Some(whole), _) => whole.checked_mul(scale).map(Timestamp),
+        (None, Number::Real(time)) => unit.to_ticks(time).filter(|&ticks| unit.from_ticks(ticks) == time),
+        (None, Number::Whole(_)) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,12 +123,36 @@ mod tests {
         include_bytes!("../../tests/fixtures/tgb/numpy2_protocol5.pkl"),
     ];
 
-    fn dense(id: i64) -> Option<NodeId> {
+    fn dense(_: Side, id: i64) -> Option<NodeId> {
         u32::try_from(id).ok().map(NodeId)
     }
 
     fn parse(bytes: &[u8]) -> Result<TgbNegatives, String> {
-        TgbNegatives::parse(bytes, dense)
+        TgbNegatives::parse(bytes, &TimeUnit::ticks(), dense)
+    }
+
+    #[test]
+    fn times_of_the_file_are_scaled_like_those_of_the_log() {
+        let unit = TimeUnit { description: String::new(), scale: 10 };
+        let table = TgbNegatives::parse(FIXTURES[3], &unit, dense).unwrap();
+        let of = |time| table.for_events(EventId(8), &[NodeId(0)], &[NodeId(5)], &[Timestamp(time)]);
+        assert!(of(100).is_ok());
+        assert!(of(10).is_err());
+        assert_eq!(ticks(Number::Real(6.5), &unit), Some(Timestamp(65)));
+        assert_eq!(ticks(Number::Real(6.55), &unit), None);
+        assert_eq!(ticks(Number::Whole(i64::MAX / 5), &unit), None);
+    }
+
+    #[test]
+    fn sources_and_destinations_are_looked_up_each_on_its_side() {
+        // destinations are numbered behind 1000 sources of their own
+        let sided = |side: Side, id: i64| match side {
+            Side::Source => dense(side, id),
+            Side::Destination => dense(side, id + 1000),
+        };
+        let table = TgbNegatives::parse(FIXTURES[3], &TimeUnit::ticks(), sided).unwrap();
+        let fixed = table.for_events(EventId(8), &[NodeId(0)], &[NodeId(1005)], &[Timestamp(10)]).unwrap();
+        assert_eq!(fixed.of(EventId(8)).unwrap(), [1006, 1007, 1008].map(NodeId));
     }
 
     #[test]
@@ -140,8 +185,10 @@ mod tests {
 
     #[test]
     fn a_node_the_log_does_not_have_is_named() {
-        let refused = TgbNegatives::parse(FIXTURES[0], |id| dense(id).filter(|_| id < 1000)).unwrap_err();
-        assert_eq!(refused, "entry 1: node 70000 is not a node of the log");
+        let refused =
+            TgbNegatives::parse(FIXTURES[0], &TimeUnit::ticks(), |side, id| dense(side, id).filter(|_| id < 1000))
+                .unwrap_err();
+        assert_eq!(refused, "entry 1: destination 70000 is not a node of the log");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use sha2::{Digest, Sha256};
+use tempograph_kernels::cpu::first_not_finite;
 
 /// Arrays by name, and metadata (text by name) that goes into the file's header.
 ///
@@ -92,6 +93,24 @@ pub enum StoreError {
         /// Its type.
         dtype: String,
     },
+    /// A number that is NaN or infinite.
+    #[error(
+        "{}: array `{name}`, row {row}, column {column} is {value}: the file is damaged, or of a run that diverged; nothing \
+         was read from it",
+        path.display()
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The array.
+        name: String,
+        /// The row, along the first axis.
+        row: usize,
+        /// The number in the row.
+        column: usize,
+        /// The number.
+        value: f32,
+    },
     /// An array is missing, or is of another kind or size.
     #[error("array `{name}` {problem}")]
     Array {
@@ -150,6 +169,27 @@ impl Store {
             return Err(StoreError::Array { name: name.into(), problem });
         }
         Ok(values)
+    }
+
+    /// Checks that every float is finite; `from` is named in errors.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFinite`] for the first that is not, by the order of the names.
+    pub fn check_finite(&self, from: &Path) -> Result<(), StoreError> {
+        for (name, (shape, array)) in &self.arrays {
+            let Array::F32(values) = array else { continue };
+            if let Some(at) = first_not_finite(values) {
+                let width = shape.iter().skip(1).product::<usize>().max(1);
+                return Err(StoreError::NotFinite {
+                    path: from.into(),
+                    name: name.clone(),
+                    row: at / width,
+                    column: at % width,
+                    value: values[at],
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Moves the arrays under `prefix` to a new store and removes the prefix from their names.

@@ -28,8 +28,8 @@ pub use product::tokens::{TokenTimeGradients, group_means, group_means_backward,
 pub use product::version::Version;
 pub use product::window::{WindowMeans, WindowRows};
 pub use vector::adam::step as adam_step;
-pub use vector::math::{add, add_time_gradient, cos_row, sin_row};
-pub use vector::norm::sum_of_squares;
+pub use vector::math::{add, add_time_gradient, cos_row, rectify, sin_row};
+pub use vector::norm::{first_not_finite, sum_of_squares};
 pub use vector::parallel::join_if;
 pub use vector::simd::SimdLevel;
 pub use vector::spin::{on_each_thread, with_spinning_workers};

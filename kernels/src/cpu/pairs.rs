@@ -2,7 +2,7 @@
 use crate::cpu::product::linear::PaddedRows;
 use crate::cpu::vector::blocks::{BLOCK as LANES, sum_lanes};
 use crate::cpu::vector::groups::Groups;
-use crate::cpu::vector::math::add;
+use crate::cpu::vector::math::{add, rectify};
 use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
 use crate::cpu::vector::simd::vectorised;
 use crate::cpu::vector::time::sum_rows;
@@ -131,14 +131,14 @@ vectorised! {
         if c.is_empty() {
             for ((a, b), w) in blocks {
                 for (((sum, &a), &b), &w) in sums.iter_mut().zip(a).zip(b).zip(w) {
-                    *sum = I::mul_add((a + b).max(0.0), w, *sum);
+                    *sum = I::mul_add(rectify(a + b), w, *sum);
                 }
             }
         } else {
             for c in c.chunks(LANES) {
                 let Some(((a, b), w)) = blocks.next() else { break };
                 for ((((sum, &a), &b), &c), &w) in sums.iter_mut().zip(a).zip(b).zip(c).zip(w) {
-                    *sum = I::mul_add((a + b + c).max(0.0), w, *sum);
+                    *sum = I::mul_add(rectify(a + b + c), w, *sum);
                 }
             }
         }
@@ -162,7 +162,7 @@ vectorised! {
             }
         }
         for at in 0..n {
-            weight[at] = I::mul_add(score, hidden[at].max(0.0), weight[at]);
+            weight[at] = I::mul_add(score, rectify(hidden[at]), weight[at]);
         }
         for at in 0..n {
             hidden[at] = if hidden[at] > 0.0 { score * w[at] } else { 0.0 };

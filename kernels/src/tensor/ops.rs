@@ -156,6 +156,12 @@ pub fn gather_rows<B: TemporalOps>(hidden: Tensor<B, 2>, rows: impl Into<Arc<[u3
     wrap(B::gather_rows(primitive(hidden), rows.into()))
 }
 
+/// `max(x, 0)`, differentiable. A NaN stays a NaN, which the tensor library's own function may take for the 0.
+pub fn rectify<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    let below = x.clone().lower_equal_elem(0.0);
+    x.mask_fill(below, 0.0)
+}
+
 /// Scores of pairs, the last step of a link decoder: `score_p = weight . relu(a[i_p] + b[j_p] + c_p) + bias`, `[P]`.
 ///
 /// `a` `[A, O]`, `b` `[B, O]`, `c` `[P, O]` if anything is added, `weight` `[1, O]`, `bias` `[1]`, all differentiable.

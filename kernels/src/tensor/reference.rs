@@ -1,5 +1,6 @@
 //! The slow twin of every operation, composed of the tensor library's own operations. Nobody optimises it. Kernels are
 //! tested against it, its gradients come from the tape, and it runs on every backend of the library.
+use crate::tensor::ops::rectify;
 use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan, Rows, ScoreActivation};
 use burn::tensor::activation::{leaky_relu, sigmoid, softmax};
 use burn::tensor::backend::Backend;
@@ -170,7 +171,7 @@ pub fn adam_step<B: Backend, const D: usize>(
 /// See [`pair_scores`](crate::pair_scores): inputs `a`, `b`, `c` and `weight`, then `bias`.
 pub fn pair_scores<B: Backend>(plan: &PairPlan, inputs: [Tensor<B, 2>; 4], bias: Tensor<B, 1>) -> Tensor<B, 1> {
     let [a, b, c, weight] = inputs;
-    (pair_hidden(plan, a, b, c).clamp_min(0.0).matmul(weight.transpose()) + bias.unsqueeze()).squeeze_dim(1)
+    (rectify(pair_hidden(plan, a, b, c)).matmul(weight.transpose()) + bias.unsqueeze()).squeeze_dim(1)
 }
 
 /// The input of the ReLU, `[P, O]`.

@@ -16,6 +16,7 @@ use crate::artifact::manifest::{
 };
 use crate::artifact::names::Names;
 use crate::artifact::open;
+use crate::artifact::past::PastHash;
 
 /// A model and its history, to be written as an artifact.
 ///
@@ -123,6 +124,7 @@ impl Export<'_> {
             batch: self.batch,
             log_position: self.history.seen(),
             newest: self.history.newest().map(|time| time.0),
+            past: Some(PastHash::of_dataset(set, self.history.seen() as usize).to_string()),
             time_unit: set.time_unit.clone(),
             dataset: DatasetFacts { name: set.name.clone(), sha256: set.checksum.clone() },
             nodes: set.nodes,

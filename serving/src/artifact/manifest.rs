@@ -20,8 +20,10 @@ pub(crate) const SPEC: &str = "spec.toml";
 
 /// The value of `format`.
 pub(crate) const FORMAT: &str = "tempograph-artifact";
-/// The version of the form that is written and read.
-pub(crate) const VERSION: u64 = 1;
+/// The version of the form that is written: 2 says what the past is.
+pub(crate) const VERSION: u64 = 2;
+/// The oldest version that is read.
+pub(crate) const OLDEST: u64 = 1;
 
 /// `manifest.json`: the content and the origin of an artifact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,7 +43,11 @@ pub struct Manifest {
     pub log_position: u64,
     /// Time of the newest of them, in ticks.
     pub newest: Option<i64>,
-    /// The unit of a tick.
+    /// A hash of the ids and times of these events, in order, by which a log of record is known to go on from them; nothing in
+    /// artifacts that were written before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub past: Option<String>,
+    /// What a tick is.
     pub time_unit: TimeUnit,
     /// The dataset that the model was trained on.
     pub dataset: DatasetFacts,
@@ -160,8 +166,8 @@ pub enum ArtifactError {
         /// The folder.
         path: PathBuf,
     },
-    /// The artifact has another version of the form.
-    #[error("{}: format version {found} is not the version {VERSION} this program reads; export the run again", path.display())]
+    /// Written in another version of the form.
+    #[error("{}: format version {found} is not one of the versions {OLDEST} to {VERSION} that this program reads; export the run again", path.display())]
     Version {
         /// The manifest.
         path: PathBuf,

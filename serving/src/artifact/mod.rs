@@ -4,3 +4,4 @@ pub(crate) mod features;
 pub(crate) mod manifest;
 pub(crate) mod names;
 pub(crate) mod open;
+pub(crate) mod past;

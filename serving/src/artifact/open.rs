@@ -13,9 +13,11 @@ use tempograph_models::{FeatureWidths, Program, Registry, SliceProgram};
 use crate::artifact::export::SpecFile;
 use crate::artifact::features::{EdgeStore, NodeFeatures};
 use crate::artifact::manifest::{
-    ArtifactError, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, SPEC, VERSION, WEIGHTS, Widths,
+    ArtifactError, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, OLDEST, SPEC, VERSION, WEIGHTS,
+    Widths,
 };
 use crate::artifact::names::Names;
+use crate::artifact::past::PastHash;
 
 /// The content of an artifact, ready to be served.
 pub(crate) struct Opened {
@@ -45,7 +47,7 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, ArtifactError> {
     verify_files(dir, &manifest)?;
     let model = read_model(dir, &manifest)?;
     let path = dir.join(FEATURES);
-    let mut features = if manifest.widths.reads_features() { Store::read(&path)? } else { Store::default() };
+    let mut features = if manifest.widths.reads_features() { read_finite(&path)? } else { Store::default() };
     let edges = read_edges(&mut features, &manifest).map_err(ArtifactError::array(&path))?;
     let by_node = |features: &mut Store, name, width| {
         read_nodes(features, name, width, &manifest).map_err(ArtifactError::array(&path))
@@ -54,7 +56,7 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, ArtifactError> {
     let static_memory = by_node(&mut features, "static", manifest.widths.static_memory)?;
     let features = Features { edges: edges.clone().map(|edges| edges as Arc<dyn Rows>), nodes, static_memory };
     let path = dir.join(HISTORY);
-    let stored = Store::read(&path)?;
+    let stored = read_finite(&path)?;
     edges.iter().try_for_each(|edges| check_events(&stored, edges)).map_err(ArtifactError::array(&path))?;
     let history = History::from_store(stored, model.needs(), features).map_err(ArtifactError::array(&path))?;
     let newest = history.newest().map(|time| time.0);
@@ -80,11 +82,19 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, ArtifactError> {
     Ok(Opened { manifest, model, history, names, edges })
 }
 
+/// Reads a file of arrays, in which every number is finite.
+fn read_finite(path: &Path) -> Result<Store, ArtifactError> {
+    let store = Store::read(path)?;
+    store.check_finite(path)?;
+    Ok(store)
+}
+
 fn damaged(path: &Path, fact: String) -> ArtifactError {
     ArtifactError::Damaged { path: path.to_owned(), fact }
 }
 
-fn read_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
+/// Reads the manifest alone.
+pub(crate) fn read_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
     let path = dir.join(MANIFEST);
     let text = fs::read(&path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound if dir.exists() => ArtifactError::NotArtifact { path: dir.to_owned() },
@@ -95,12 +105,15 @@ fn read_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
     if stamp.format != FORMAT {
         return Err(damaged(&path, format!("`format` is `{}`, not `{FORMAT}`", stamp.format)));
     }
-    if stamp.version != VERSION {
+    if !(OLDEST..=VERSION).contains(&stamp.version) {
         return Err(ArtifactError::Version { path, found: stamp.version });
     }
     let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
     if manifest.time_unit.scale == 0 {
         return Err(damaged(&path, "`time_unit.scale` is 0; it must be at least 1".into()));
+    }
+    if let Some(past) = manifest.past.as_ref().filter(|past| PastHash::parse(past).is_none()) {
+        return Err(damaged(&path, format!("`past` is `{past}`, which is no hash")));
     }
     Registry::current().kind(&manifest.model).map_err(|fact| damaged(&path, fact))?;
     Ok(manifest)
@@ -141,7 +154,7 @@ fn read_model(dir: &Path, manifest: &Manifest) -> Result<SliceProgram, ArtifactE
     model.program().links().map_err(|fact| damaged(&path, fact))?;
     check_widths(model.program(), manifest).map_err(|fact| damaged(&path, fact))?;
     let path = dir.join(WEIGHTS);
-    let values = model.parameters().read(Store::read(&path)?).map_err(ArtifactError::array(&path))?;
+    let values = model.parameters().read(read_finite(&path)?).map_err(ArtifactError::array(&path))?;
     model.parameters_mut().values_mut().copy_from_slice(&values);
     Ok(model)
 }

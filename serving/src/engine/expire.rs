@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use serde_json::Number;
-use tempograph_framework::NodeId;
+use tempograph_framework::{NodeId, Timestamp};
 
 use crate::engine::{Engine, position};
-use crate::request::{AtPosition, FieldPath, RequestError, ticks};
+use crate::request::{AtPosition, FieldPath, RequestError, ticks, user_time};
 
 /// Nodes expired in one turn, while reads wait.
 const NODES_A_TURN: usize = 1024;
@@ -86,7 +86,8 @@ impl Engine {
     /// the [time to live](crate::engine::EngineSpec::ttl). `None` without a time to live.
     pub fn overdue(&self) -> Option<Number> {
         let (newest, unit) = (self.history().newest()?, &self.manifest.time_unit);
-        let before = unit.from_ticks(newest) - self.spec.ttl?;
-        if unit.scale == 1 { Some(Number::from(before.floor() as i64)) } else { Number::from_f64(before) }
+        // In ticks: a double does not have every time. A part of a tick more is as good as a whole one.
+        let ttl = (self.spec.ttl? * unit.scale as f64).ceil() as i64;
+        Some(user_time(unit, Timestamp(newest.0.saturating_sub(ttl))))
     }
 }

@@ -17,15 +17,17 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
+use serde_json::Number;
 use tempograph_framework::{Draw, History, Purpose, PurposeDraw};
 use tempograph_models::SliceProgram;
 
 use crate::artifact::features::EdgeStore;
 use crate::artifact::manifest::{ArtifactError, Manifest};
 use crate::artifact::open::{Opened, open};
+use crate::artifact::past::PastHash;
 use crate::engine::state::pass::Pass;
 use crate::engine::workspace::Workspaces;
-use crate::request::{Position, RequestError};
+use crate::request::{Position, RequestError, user_time};
 pub(crate) use embedding_cache::EmbeddingBatch;
 use embedding_cache::{EmbeddingCache, Part};
 pub(crate) use expire::NODES_A_PART;
@@ -76,6 +78,8 @@ pub struct Engine {
     read_snapshots: Mutex<Vec<ReadSnapshot>>,
     counts: Counts,
     edges: Option<Arc<EdgeStore>>,
+    /// A hash of what has happened, where the artifact has one. Locked by who has the writer's lock.
+    past: Mutex<Option<PastHash>>,
     spaces: Workspaces,
 }
 
@@ -118,6 +122,7 @@ impl Engine {
         let cache = Engine::can_cache_embeddings(&model, spec.strategy)
             .map(|widths| Mutex::new(EmbeddingCache::new(spec.kept, widths)));
         let state = RwLock::new(State { history, names });
+        let past = Mutex::new(manifest.past.as_deref().and_then(PastHash::parse));
         Ok(Engine {
             manifest,
             spec,
@@ -129,6 +134,7 @@ impl Engine {
             read_snapshots: Mutex::default(),
             counts: Counts::default(),
             edges,
+            past,
             spaces: Workspaces::default(),
         })
     }
@@ -158,9 +164,9 @@ impl Engine {
         position(&self.history())
     }
 
-    /// Time of the newest event in the user's unit.
-    pub fn newest(&self) -> Option<f64> {
-        self.history().newest().map(|newest| self.manifest.time_unit.from_ticks(newest))
+    /// Time of the newest event in the user's own unit.
+    pub fn newest(&self) -> Option<Number> {
+        self.history().newest().map(|newest| user_time(&self.manifest.time_unit, newest))
     }
 
     /// Nodes known so far.

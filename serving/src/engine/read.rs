@@ -56,7 +56,7 @@ impl Engine {
                 None => self.score_viewed(space, scores)?,
                 Some(long) => self.score_in_parts(&long, &features, during.is_empty(), space, scores)?,
             }
-            finite(scores)?;
+            self.finite(scores)?;
             Ok(position)
         })
     }
@@ -214,7 +214,7 @@ impl Engine {
                 self.keep_memories(&buffers.pass)?;
                 buffers.pass.embedding().to_vec()
             };
-            finite(&answer)?;
+            self.finite(&answer)?;
             Ok(AtPosition { answer, position })
         })
     }
@@ -228,7 +228,7 @@ impl Engine {
     ) -> Result<DuringFeatures, RequestError> {
         let first = state.history.seen();
         incoming.clear(first);
-        state.rules(&self.manifest).validate("during", events, &mut incoming.time)?;
+        state.rules(&self.manifest, true).validate("during", events, &mut incoming.time)?;
         for (i, event) in events.iter().enumerate() {
             incoming.src.push(state.find(Side::Source, event.src, FieldPath::of("during", i, "src"))?);
             incoming.dst.push(state.find(Side::Destination, event.dst, FieldPath::of("during", i, "dst"))?);
@@ -260,6 +260,13 @@ fn passes(
     pairs.chunk_by(move |a, b| is_after(a.2) == is_after(b.2)).flat_map(|part| part.chunks(A_PASS))
 }
 
-pub(super) fn finite(values: &[f32]) -> Result<(), RequestError> {
-    if values.iter().all(|value| value.is_finite()) { Ok(()) } else { Err(RequestError::NotFinite) }
+impl Engine {
+    /// Refuses and counts an answer that is not finite.
+    pub(super) fn finite(&self, values: &[f32]) -> Result<(), RequestError> {
+        if values.iter().all(|value| value.is_finite()) {
+            return Ok(());
+        }
+        self.counts.not_finite();
+        Err(RequestError::NotFinite)
+    }
 }

@@ -8,7 +8,7 @@ use tempograph_framework::{Features, History, SliceModel, Store, StoreParts};
 use tempograph_kernels::Rows;
 
 use crate::artifact::export::{appear, seal};
-use crate::artifact::manifest::{ArtifactError, FEATURES, HISTORY, IDS, Manifest, WEIGHTS};
+use crate::artifact::manifest::{ArtifactError, FEATURES, HISTORY, IDS, Manifest, VERSION, WEIGHTS};
 use crate::engine::Engine;
 use crate::engine::state::capture::{Capture, InFile, Piece};
 
@@ -79,9 +79,11 @@ impl Engine {
 
     fn manifest_of(&self, history: &History, nodes: usize) -> Manifest {
         Manifest {
+            version: VERSION,
             tempograph: env!("CARGO_PKG_VERSION").into(),
             log_position: history.seen(),
             newest: history.newest().map(|time| time.0),
+            past: self.past.lock().unwrap_or_else(PoisonError::into_inner).map(|past| past.to_string()),
             nodes,
             files: BTreeMap::new(),
             ..self.manifest.clone()

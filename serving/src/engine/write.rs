@@ -1,5 +1,7 @@
 //! Observes events.
 
+use std::sync::PoisonError;
+
 use tempograph_framework::{Batch, Timestamp};
 
 use crate::artifact::names::NewNodes;
@@ -45,6 +47,10 @@ impl Engine {
                 }
             }
         }
+        // A hash is replaced in one step, so ignoring poison is safe.
+        if let Some(past) = &mut *self.past.lock().unwrap_or_else(PoisonError::into_inner) {
+            events.iter().zip(&incoming.time).for_each(|(event, time)| past.push(event.src, event.dst, time.0));
+        }
         Ok(position(&self.state()?.history))
     }
 
@@ -58,7 +64,7 @@ impl Engine {
         let state = self.state()?;
         incoming.clear(state.history.seen());
         new_nodes.clear();
-        state.rules(&self.manifest).validate("events", events, &mut incoming.time)?;
+        state.rules(&self.manifest, false).validate("events", events, &mut incoming.time)?;
         if u32::try_from(state.names.len() + 2 * events.len()).is_err() {
             return Err(RequestError::invalid("events", "would need more nodes than can be numbered"));
         }

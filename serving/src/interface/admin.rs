@@ -169,6 +169,7 @@ impl Server {
             ("embeddings_ahead_total", "Embeddings computed as events were told.", engine.embeddings_ahead),
             ("retracted_total", "Events taken back.", engine.retracted),
             ("expired_total", "Nodes forgotten.", engine.expired),
+            ("not_finite_total", "Answers refused because they were not finite.", engine.not_finite),
             ("passes_total", "Forward passes of reads.", scheduler.passes),
             ("pass_items_total", "Pairs, candidates and nodes answered in them.", scheduler.items),
             ("replayed_events_total", "Events of the log that were replayed at the start.", status.replayed),

@@ -7,17 +7,22 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use tempograph_framework::write_atomic;
 
 use crate::log::journal;
 use crate::log::journal::Damage;
-use crate::log::{Entry, Log, LogError};
+use crate::log::{Entry, Log, LogError, LogOrigin};
 
 /// Bytes retained in memory before they are sorted into tables. The same number of bytes is read from the journal when
 /// the log is opened.
 const MEMTABLE: u64 = 16 << 20;
 /// Bytes of tables retained for reading.
 const CACHE: u64 = 16 << 20;
-/// Entries deleted in one write.
+/// What the log goes on from.
+const ORIGIN: &str = "origin.json";
+/// The number of the process that has the log.
+const HOLDER: &str = "holder";
+/// Entries given up in one write.
 const TRUNCATED_AT_ONCE: usize = 4096;
 
 /// A log in a folder, on [fjall](https://docs.rs/fjall): an append is one checksummed record of its journal, flushed to
@@ -165,6 +170,22 @@ impl Log for EmbeddedLog {
         Ok(())
     }
 
+    fn origin(&self) -> Result<Option<LogOrigin>, LogError> {
+        let path = self.dir.join(ORIGIN);
+        match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|error| storage(&self.dir)(format!("its note {} cannot be read: {error}", path.display()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(storage(&self.dir)(error)),
+        }
+    }
+
+    fn set_origin(&self, origin: &LogOrigin) -> Result<(), LogError> {
+        let text = serde_json::to_vec_pretty(origin).map_err(storage(&self.dir))?;
+        write_atomic(&self.dir.join(ORIGIN), &text).map_err(storage(&self.dir))
+    }
+
     fn bytes(&self) -> u64 {
         self.with(|store| Ok(store.entries.disk_space() + store.ids.disk_space() + store.database.write_buffer_size()))
             .unwrap_or(0)
@@ -196,7 +217,13 @@ impl Store {
             let ids = database.keyspace("ids", options)?;
             Ok(Store { database, entries, ids })
         };
-        open().map_err(storage(dir))
+        let store = open().map_err(|error| match error {
+            fjall::Error::Locked => storage(dir)(held_by(dir)),
+            other => storage(dir)(other),
+        })?;
+        // Only for the words of who finds it locked.
+        let _ = std::fs::write(dir.join(HOLDER), std::process::id().to_string());
+        Ok(store)
     }
 
     /// Removes entries and the ids of their events.
@@ -220,6 +247,13 @@ impl fmt::Debug for EmbeddedLog {
             .field("retained", &self.retained())
             .finish_non_exhaustive()
     }
+}
+
+/// Who has the log in `dir`, in words.
+fn held_by(dir: &Path) -> String {
+    let holder = std::fs::read_to_string(dir.join(HOLDER)).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    let who = holder.map_or_else(|| "another server".to_string(), |process| format!("the server of process {process}"));
+    format!("{who} has it; stop that one first, or give this one a log of its own (`--data DIR`)")
 }
 
 fn place_of(key: &[u8]) -> Result<u64, LogError> {

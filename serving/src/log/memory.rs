@@ -6,12 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-use crate::log::{Entry, Log, LogError};
+use crate::log::{Entry, Log, LogError, LogOrigin};
 
 /// A log in memory, for trials and for servers that may lose events. "Durable" only means "in the log" here.
 #[derive(Debug, Default)]
 pub struct MemoryLog {
     inner: Mutex<Inner>,
+    origin: Mutex<Option<LogOrigin>>,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +80,15 @@ impl Log for MemoryLog {
     }
 
     fn reopen(&self) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn origin(&self) -> Result<Option<LogOrigin>, LogError> {
+        Ok(self.origin.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn set_origin(&self, origin: &LogOrigin) -> Result<(), LogError> {
+        *self.origin.lock().unwrap_or_else(PoisonError::into_inner) = Some(origin.clone());
         Ok(())
     }
 

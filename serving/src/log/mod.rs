@@ -7,6 +7,7 @@ mod journal;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod memory;
+mod origin;
 mod replay;
 pub(crate) mod spec;
 
@@ -17,6 +18,8 @@ pub use entry::{Entry, Mutation};
 #[cfg(feature = "kafka")]
 pub use kafka::KafkaLog;
 pub use memory::MemoryLog;
+pub use origin::LogOrigin;
+pub(crate) use origin::{begin_or_check, check_past};
 pub use replay::ReplayError;
 pub(crate) use replay::{Applied, apply_entry, entry_after, next_seq, replay, resumes_at};
 pub use spec::{LogKind, LogSpec};
@@ -71,7 +74,23 @@ pub trait Log: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
-    /// Bytes that it takes in its storage.
+    /// What the log goes on from, if it knows.
+    ///
+    /// # Errors
+    /// [`LogError`] when its note cannot be read.
+    fn origin(&self) -> Result<Option<LogOrigin>, LogError> {
+        Ok(None)
+    }
+
+    /// Notes what the log, which is empty, goes on from. A log that keeps no such note does nothing.
+    ///
+    /// # Errors
+    /// [`LogError`] when it cannot be written.
+    fn set_origin(&self, _origin: &LogOrigin) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    /// Bytes it takes where it is stored.
     fn bytes(&self) -> u64;
 }
 

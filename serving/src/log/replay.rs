@@ -28,7 +28,23 @@ pub enum ReplayError {
         /// The first event of the log, or the next where it is empty.
         first: u64,
     },
-    /// The history has seen more events than the log holds.
+    /// The log goes on from other events than the history has seen.
+    #[error(
+        "the artifact has seen {seen} events with the hash {artifact}, and the log of record {id} goes on from others, with the hash \
+         {log}: they do not belong together; serve the artifact that the log was begun with or one of the same events, or give this \
+         one a log of its own (`--data DIR`)"
+    )]
+    OtherPast {
+        /// Events of the artifact.
+        seen: u64,
+        /// Their hash.
+        artifact: String,
+        /// The hash of as many events before and in the log.
+        log: String,
+        /// The log's name.
+        id: String,
+    },
+    /// The history has seen more than there is.
     #[error("the history has seen {seen} events, but the log of record ends after {end}: they do not belong together")]
     Ahead {
         /// Events of the history.

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use serde_json::Number;
 use tempograph_framework::{Batch, EventId, NodeId, TimeUnit, Timestamp};
 
-use crate::request::{FieldPath, MAX_ITEMS, NewEvent, RequestError, ticks};
+use crate::request::{FieldPath, MAX_ITEMS, NewEvent, RequestError, exact_ticks, ticks, user_text};
 
 /// Events with the numbers of their nodes. The events are numbered from `first`.
 #[derive(Debug, Default)]
@@ -49,6 +50,8 @@ pub(crate) struct EventRules<'a> {
     /// Width `E` of the features that every event must have; 0 for none.
     pub edge_width: usize,
     pub newest: Option<Timestamp>,
+    /// Whether a time that is no whole number of ticks is refused. One from the log was taken before, and is rounded.
+    pub exact: bool,
 }
 
 impl EventRules<'_> {
@@ -61,7 +64,7 @@ impl EventRules<'_> {
         let mut newest = self.newest;
         for (i, event) in events.iter().enumerate() {
             let place = |field| FieldPath::of(list, i, field);
-            let time = ticks(self.unit, &event.time, place("time"))?;
+            let time = self.time(&event.time, place("time"))?;
             not_before(self.unit, newest, time, place("time"))?;
             self.validate_values(event, list, i)?;
             newest = Some(time);
@@ -70,7 +73,12 @@ impl EventRules<'_> {
         Ok(())
     }
 
-    /// Validates label and features of event `i` of `list`.
+    /// The time of an event in ticks.
+    pub fn time(&self, time: &Number, place: FieldPath<'_>) -> Result<Timestamp, RequestError> {
+        if self.exact { exact_ticks(self.unit, time, place) } else { ticks(self.unit, time, place) }
+    }
+
+    /// Checks label and features of event `i` of `list`.
     pub fn validate_values(&self, event: &NewEvent, list: &str, i: usize) -> Result<(), RequestError> {
         if !event.label.is_finite() {
             return Err(RequestError::invalid(FieldPath::of(list, i, "label"), "is not a finite 32-bit number"));
@@ -107,8 +115,8 @@ pub(crate) fn not_before(
     match newest.filter(|&newest| time < newest) {
         Some(newest) => Err(RequestError::Late {
             place: place.to_string(),
-            time: unit.from_ticks(time),
-            newest: unit.from_ticks(newest),
+            time: user_text(unit, time),
+            newest: user_text(unit, newest),
         }),
         None => Ok(()),
     }

@@ -132,10 +132,10 @@ pub enum RequestError {
     Late {
         /// The field of the request.
         place: String,
-        /// The time, in the user's unit.
-        time: f64,
-        /// The newest time before it, observed or in the request.
-        newest: f64,
+        /// The time, in the user's unit, to the last tick.
+        time: String,
+        /// The newest time before it, observed or in the request, likewise.
+        newest: String,
     },
     /// An invalid value.
     #[error("{place} {problem}")]
@@ -153,8 +153,11 @@ pub enum RequestError {
         /// Number of its entries.
         count: usize,
     },
-    /// An answer is not finite, because of weights or memories.
-    #[error("the model's answer is not a finite number")]
+    /// Weights or memories have gone wrong.
+    #[error(
+        "the model's answer is not a finite number: a memory or an event's feature is too large for its weights; roll back, or \
+         load weights that bear them"
+    )]
     NotFinite,
     /// A write panicked before it was complete.
     #[error("the engine broke off in the middle of an event; restart it from its artifact")]
@@ -196,8 +199,58 @@ impl fmt::Display for FieldPath<'_> {
     }
 }
 
-/// The user's time in ticks. Whole numbers are scaled exactly; a fraction is allowed only where the times of the data
-/// set have fractions.
+/// As [`ticks`], of a time that is told: it has to be a whole number of ticks, as far as a double can say it.
+pub(crate) fn exact_ticks(unit: &TimeUnit, time: &Number, place: FieldPath<'_>) -> Result<Timestamp, RequestError> {
+    let found = ticks(unit, time, place)?;
+    let (None, Some(told)) = (time.as_i64(), time.as_f64()) else { return Ok(found) };
+    if told.fract() == 0.0 && told.abs() >= TWO_53 {
+        let problem =
+            format!("is the fraction {time}, which is too large to tell every tick: write it as a whole number");
+        return Err(RequestError::invalid(place, problem));
+    }
+    // Half a double's step: of what is nearer, the double says no more.
+    if (unit.from_ticks(found) - told).abs() <= told.abs() * f64::EPSILON {
+        return Ok(found);
+    }
+    let below = if unit.from_ticks(found) > told { Timestamp(found.0.saturating_sub(1)) } else { found };
+    let [below, above] = [below, Timestamp(below.0.saturating_add(1))].map(|time| user_text(unit, time));
+    let problem =
+        format!("is {time}, but times of this set are whole 1/{}: {below} and {above} are beside it", unit.scale);
+    Err(RequestError::invalid(place, problem))
+}
+
+/// From here on a double does not have every whole number.
+const TWO_53: f64 = (1u64 << 53) as f64;
+
+/// A time in the user's unit: a whole number exactly; otherwise a fraction that converts back to the same tick, or, where
+/// doubles are too coarse, to the next one above.
+pub(crate) fn user_time(unit: &TimeUnit, time: Timestamp) -> Number {
+    let scale = i64::try_from(unit.scale).unwrap_or(1).max(1);
+    if time.0 % scale == 0 {
+        return (time.0 / scale).into();
+    }
+    let mut own = unit.from_ticks(time);
+    while unit.to_ticks(own).is_some_and(|read| read < time) {
+        own = own.next_up();
+    }
+    Number::from_f64(own).unwrap_or_else(|| (time.0 / scale).into())
+}
+
+/// A time in the user's unit as text, to the last tick where a unit has a power of ten of them.
+pub(crate) fn user_text(unit: &TimeUnit, time: Timestamp) -> String {
+    let scale = unit.scale.max(1);
+    let (whole, part) = (time.0.unsigned_abs() / scale, time.0.unsigned_abs() % scale);
+    let digits = scale.ilog10() as usize;
+    if part == 0 || 10u64.checked_pow(digits as u32) != Some(scale) {
+        return user_time(unit, time).to_string();
+    }
+    let sign = if time.0 < 0 { "-" } else { "" };
+    let fraction = format!("{part:0digits$}");
+    format!("{sign}{whole}.{}", fraction.trim_end_matches('0'))
+}
+
+/// The user's time in ticks. Whole numbers are scaled exactly; a fraction needs a set whose times have fractions, and is
+/// rounded to the nearest tick.
 pub(crate) fn ticks(unit: &TimeUnit, time: &Number, place: FieldPath<'_>) -> Result<Timestamp, RequestError> {
     let whole = |time: i64| time.checked_mul(i64::try_from(unit.scale).ok()?).map(Timestamp);
     let ticks = match (time.as_i64(), time.as_f64()) {
@@ -246,6 +299,45 @@ mod tests {
     fn whole_times_are_exact_and_fractions_are_scaled() {
         assert_eq!(read(1, "9007199254740993"), Ok(9007199254740993));
         assert_eq!((read(1000, "12.345"), read(1000, "-2"), read(1, "3.0")), (Ok(12345), Ok(-2000), Ok(3)));
+    }
+
+    #[test]
+    fn a_told_time_is_a_whole_number_of_ticks_or_refused_with_those_beside_it() {
+        let told = |scale: u64, time: &str| {
+            let unit = TimeUnit { description: String::new(), scale };
+            exact_ticks(&unit, &serde_json::from_str(time).unwrap(), FieldPath::field("time"))
+                .map(|time| time.0)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!((told(10, "400.5"), told(10, "400"), told(10, "-0.1")), (Ok(4005), Ok(4000), Ok(-1)));
+        assert_eq!(
+            told(10, "400.55").unwrap_err(),
+            "time is 400.55, but times of this set are whole 1/10: 400.5 and 400.6 are beside it"
+        );
+        assert_eq!(
+            told(10, "-400.55").unwrap_err(),
+            "time is -400.55, but times of this set are whole 1/10: -400.6 and -400.5 are beside it"
+        );
+        for ticks in (0..200_000i64).map(|i| i * 7_919_191) {
+            let text = user_text(&TimeUnit { description: String::new(), scale: 100_000 }, Timestamp(ticks));
+            assert_eq!(told(100_000, &text), Ok(ticks), "{text}");
+        }
+        assert_eq!(told(1, "1700000013721497601"), Ok(1_700_000_013_721_497_601));
+        assert!(told(1, "1.7000000137214976e18").unwrap_err().contains("write it as a whole number"));
+        assert_eq!(told(1, "3.0"), Ok(3));
+    }
+
+    #[test]
+    fn every_tick_is_told_exactly() {
+        let text = |scale, ticks| user_text(&TimeUnit { description: String::new(), scale }, Timestamp(ticks));
+        assert_eq!(text(1, 1_700_000_013_721_497_601), "1700000013721497601");
+        assert_eq!(text(1_000_000_000, 1_700_000_013_721_497_601), "1700000013.721497601");
+        assert_eq!(
+            (text(10, -4005), text(10, -5), text(10, 40), text(1, i64::MIN)),
+            ("-400.5".into(), "-0.5".into(), "4".into(), i64::MIN.to_string())
+        );
+        let unit = TimeUnit { description: String::new(), scale: 1 };
+        assert_eq!(user_time(&unit, Timestamp(i64::MAX)).to_string(), "9223372036854775807");
     }
 
     #[test]

@@ -4,14 +4,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::log::{Log, LogKind, entry_after, next_seq, resumes_at};
+use crate::artifact::open::read_manifest;
+use crate::artifact::past::PastHash;
+use crate::log::{Log, LogKind, begin_or_check, entry_after, next_seq, resumes_at};
 use crate::service::ingest::failing::LogHealth;
 use crate::service::ingest::progress::{LogProgress, Progress};
 use crate::service::ingest::queue::{IngestQueue, SeqPoint};
 use crate::service::ingest::readiness::SharedReadiness;
 use crate::service::schema::EventSchema;
-use crate::service::snapshots::{SnapshotMetadata, SnapshotStore, identity};
+use crate::service::snapshots::{MEMORY, SnapshotMetadata, SnapshotStore, identity};
 use crate::service::snapshotter::Snapshotter;
 use crate::service::status::Counts;
 use crate::service::{Core, Readiness, Service, ServiceError, ServiceSpec, threads};
@@ -37,7 +40,10 @@ impl Service {
     pub fn with_log(artifact: &Path, spec: &ServiceSpec, log: Arc<dyn Log>) -> Result<Arc<Service>, ServiceError> {
         spec.check()?;
         let base = identity(artifact)?;
-        let snapshot_store = SnapshotStore::open(&spec.snapshots.dir(artifact), spec.snapshots.keep)?;
+        let snapshots = spec.snapshots.dir(artifact);
+        let log_id = begin_or_check(&*log, &read_manifest(artifact)?, || new_id(&base))?;
+        let log_id = if spec.log.kind == LogKind::Memory { Some(MEMORY.into()) } else { log_id };
+        let snapshot_store = SnapshotStore::open(&snapshots, spec.snapshots.keep, log_id)?;
         // A log in memory is empty after a restart, so it cannot continue from a snapshot.
         let (found, passed_over) = match spec.log.kind {
             LogKind::Memory => (None, Vec::new()),
@@ -81,6 +87,14 @@ impl Service {
         let threads = Mutex::new(threads::start(&core, to_keep)?);
         Ok(Arc::new(Service { core, threads }))
     }
+}
+
+/// A name for a new log that no other has: of the moment, the process and the artifact.
+fn new_id(base: &str) -> String {
+    let moment = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+    let mut id = PastHash::default();
+    id.push(base, std::process::id(), moment as i64);
+    id.to_string()[..12].to_string()
 }
 
 /// Checks a snapshot against its metadata, which has no checksum.

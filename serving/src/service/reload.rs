@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-use crate::log::{ReplayError, entry_after, replay};
+use crate::log::{ReplayError, check_past, entry_after, replay};
 use crate::service::schema::EventSchema;
 use crate::service::{Core, LogProgress, ServiceError};
 use crate::{Engine, Position};
@@ -40,6 +40,7 @@ impl Core {
                 artifact.display()
             )));
         }
+        check_past(&*self.log, next.manifest())?;
         self.switch_to(Arc::new(next))
     }
 

@@ -9,7 +9,7 @@ use tempograph_framework::{Sides, TimeUnit, Timestamp};
 use crate::artifact::manifest::Manifest;
 use crate::log::{Entry, Log};
 use crate::request::incoming::{EventRules, not_before};
-use crate::request::{FieldPath, MAX_ITEMS, NewEvent, RequestError, ticks};
+use crate::request::{FieldPath, MAX_ITEMS, NewEvent, RequestError, ticks, user_time};
 use crate::service::ingest::queue::QueueState;
 use crate::service::ingest::{IngestError, IngestRequest, LONGEST_ID};
 use crate::service::spec::Late;
@@ -68,11 +68,11 @@ impl EventSchema {
         if events.len() > MAX_ITEMS {
             return Err(RequestError::TooMany { place: "events".into(), count: events.len() });
         }
-        let rules = EventRules { unit: &self.unit, edge_width: self.edge_width, newest: None };
+        let rules = EventRules { unit: &self.unit, edge_width: self.edge_width, newest: None, exact: true };
         let mut times = Vec::with_capacity(events.len());
         for (i, event) in events.iter().enumerate() {
             let place = |field| FieldPath::of("events", i, field);
-            times.push(ticks(&self.unit, &event.time, place("time"))?);
+            times.push(rules.time(&event.time, place("time"))?);
             rules.validate_values(event, "events", i)?;
             if let Some(problem) = event.id.as_deref().and_then(id_problem) {
                 return Err(RequestError::invalid(place("id"), problem));
@@ -107,7 +107,7 @@ impl EventSchema {
             ) {
                 (Ok(()), ..) => sequenced.newest = Some(time),
                 (Err(_), Some(newest), Late::ApplyNow) => {
-                    let submitted_time = std::mem::replace(&mut event.time, to_user_time(&self.unit, newest));
+                    let submitted_time = std::mem::replace(&mut event.time, user_time(&self.unit, newest));
                     sequenced.late.push((sequenced.events.len() as u32, submitted_time));
                 }
                 (Err(error), ..) => return Err(error.into()),
@@ -124,18 +124,4 @@ fn id_problem(id: &str) -> Option<String> {
         bytes if bytes > LONGEST_ID => Some(format!("has {bytes} bytes; an id may have {LONGEST_ID}")),
         _ => None,
     }
-}
-
-/// A time in the user's unit that converts back to the same tick, or, where floats are too coarse, to the next one
-/// above.
-fn to_user_time(unit: &TimeUnit, time: Timestamp) -> Number {
-    let scale = i64::try_from(unit.scale).unwrap_or(1);
-    if time.0 % scale == 0 {
-        return (time.0 / scale).into();
-    }
-    let mut own = unit.from_ticks(time);
-    while unit.to_ticks(own).is_some_and(|read| read < time) {
-        own = own.next_up();
-    }
-    Number::from_f64(own).unwrap_or_else(|| (time.0 / scale).into())
 }

@@ -1,7 +1,8 @@
 //! The snapshot store: artifacts of a service's state, in their own folder.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,8 +13,13 @@ use crate::{ArtifactError, Engine};
 /// The metadata file next to each snapshot's artifact.
 const NOTE: &str = "snapshot.json";
 const ARTIFACT: &str = "artifact";
-/// The format version of the metadata; snapshots of other versions are skipped.
-const FORM: u64 = 1;
+/// The format version of the metadata that is written; 2 names the log. Snapshots of versions other than these are skipped.
+const FORM: u64 = 2;
+const OLDEST_FORM: u64 = 1;
+/// What notes call every log in memory: none can be gone on from.
+pub(crate) const MEMORY: &str = "memory";
+/// Locked by the server that writes here; holds the number of its process.
+const LOCK: &str = "lock";
 
 /// Metadata of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +35,9 @@ pub(crate) struct SnapshotMetadata {
     pub log_seq: u64,
     /// Log position from which to continue.
     pub place: u64,
+    /// Name of the log of record whose events it has seen, where that has one.
+    #[serde(default)]
+    pub log: Option<String>,
     /// Seconds since 1970 by the wall clock, for information only.
     pub taken_at: u64,
 }
@@ -38,6 +47,10 @@ pub(crate) struct SnapshotMetadata {
 pub(crate) struct SnapshotStore {
     dir: PathBuf,
     keep: usize,
+    /// Name of the log of record, where it has one.
+    log: Option<String>,
+    /// The lock is given up when it is closed. Servers that keep their log in memory go on without it.
+    _lock: Option<File>,
 }
 
 /// The newest complete snapshot, opened, if there is one, and the reasons why newer ones were skipped.
@@ -46,12 +59,20 @@ type Newest<T> = (Option<(SnapshotMetadata, T)>, Vec<String>);
 impl SnapshotStore {
     /// Opens the snapshot store in `dir`, and creates the folder if it does not exist. Removes what an interrupted
     /// write left.
-    pub fn open(dir: &Path, keep: usize) -> Result<SnapshotStore, ArtifactError> {
-        let snapshot_store = SnapshotStore { dir: dir.to_owned(), keep };
+    ///
+    /// # Errors
+    /// Another server that has the folder, by its process.
+    pub fn open(dir: &Path, keep: usize, log: Option<String>) -> Result<SnapshotStore, ArtifactError> {
         fs::create_dir_all(dir).map_err(ArtifactError::io(dir))?;
+        let lock = match lock(dir) {
+            Err(ArtifactError::Inconsistent { .. }) if log.as_deref() == Some(MEMORY) => None,
+            lock => Some(lock?),
+        };
+        let cleans_up = lock.is_some();
+        let snapshot_store = SnapshotStore { dir: dir.to_owned(), keep, log, _lock: lock };
         for entry in fs::read_dir(dir).map_err(ArtifactError::io(dir))? {
             let path = entry.map_err(ArtifactError::io(dir))?.path();
-            if path.extension().is_some_and(|extension| extension == "partial") {
+            if cleans_up && path.extension().is_some_and(|extension| extension == "partial") {
                 fs::remove_dir_all(&path).map_err(ArtifactError::io(&path))?;
             }
         }
@@ -77,6 +98,21 @@ impl SnapshotStore {
         for number in self.numbers()? {
             match self.note(number) {
                 Ok(note) if note.base != base => {}
+                Ok(note) if note.log.as_deref() == Some(MEMORY) => {
+                    passed_over.push(format!("snapshot {number} is passed over: its log was in memory, and is gone"));
+                }
+                Ok(SnapshotMetadata { log: Some(theirs), .. })
+                    if self.log.as_ref().is_some_and(|log| *log != theirs) =>
+                {
+                    let fact = format!(
+                        "snapshot {number} in {} is of the log of record {theirs}, and this server has the log {}: each needs a \
+                         folder of its own; give this one another `snapshots.dir`, or move these snapshots away if their log is \
+                         gone",
+                        self.dir.display(),
+                        self.log.as_deref().unwrap_or_default()
+                    );
+                    return Err(ArtifactError::Inconsistent { fact });
+                }
                 Ok(note) => match open(&self.path(number).join(ARTIFACT), &note) {
                     Ok(opened) => return Ok((Some((note, opened)), passed_over)),
                     Err(error) => passed_over.push(format!("snapshot {number} is passed over: {error}")),
@@ -99,7 +135,15 @@ impl SnapshotStore {
         let number = self.numbers()?.first().map_or(1, |newest| newest + 1);
         let partial = self.dir.join(format!("{number}.partial"));
         let written = self.write_in(&partial, engine, |log_seq| {
-            Ok(SnapshotMetadata { form: FORM, number, base: base.into(), log_seq, place: place(log_seq)?, taken_at })
+            Ok(SnapshotMetadata {
+                form: FORM,
+                number,
+                base: base.into(),
+                log_seq,
+                place: place(log_seq)?,
+                log: self.log.clone(),
+                taken_at,
+            })
         });
         let moved = written.and_then(|note| {
             let path = self.path(number);
@@ -133,7 +177,9 @@ impl SnapshotStore {
 
     /// Removes all snapshots but the newest ones; returns the oldest that is left.
     pub fn prune(&self) -> Result<Option<SnapshotMetadata>, ArtifactError> {
-        let numbers = self.numbers()?;
+        // Those of another log are another server's.
+        let foreign = |number: u64| self.note(number).is_ok_and(|note| note.log.is_some() && note.log != self.log);
+        let numbers: Vec<u64> = self.numbers()?.into_iter().filter(|&number| !foreign(number)).collect();
         for &number in numbers.iter().skip(self.keep) {
             let path = self.path(number);
             fs::remove_dir_all(&path).map_err(ArtifactError::io(&path))?;
@@ -151,11 +197,36 @@ impl SnapshotStore {
         let note: SnapshotMetadata =
             serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
         match (note.form, note.number) {
-            (FORM, found) if found == number => Ok(note),
-            (FORM, found) => Err(damaged(&path, format!("is of snapshot {found}, not {number}"))),
-            (other, _) => Err(damaged(&path, format!("has form {other}, and this program reads form {FORM}"))),
+            (OLDEST_FORM..=FORM, found) if found == number => Ok(note),
+            (OLDEST_FORM..=FORM, found) => Err(damaged(&path, format!("is of snapshot {found}, not {number}"))),
+            (other, _) => {
+                Err(damaged(&path, format!("has form {other}, and this program reads forms {OLDEST_FORM} to {FORM}")))
+            }
         }
     }
+}
+
+/// Locks the folder for this process.
+fn lock(dir: &Path) -> Result<File, ArtifactError> {
+    let path = dir.join(LOCK);
+    let io = |error| ArtifactError::Io { path: path.clone(), error };
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            let fact = format!(
+                "the server of process {} keeps its snapshots in {}; give this one a folder of its own: `snapshots.dir`, or \
+                 `--data DIR`",
+                holder.trim(),
+                dir.display()
+            );
+            return Err(ArtifactError::Inconsistent { fact });
+        }
+        Err(TryLockError::Error(error)) => return Err(io(error)),
+    }
+    file.set_len(0).and_then(|()| (&file).write_all(std::process::id().to_string().as_bytes())).map_err(io)?;
+    Ok(file)
 }
 
 fn damaged(path: &Path, fact: String) -> ArtifactError {

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Features, History, Needs, Store, StoreError};
 
+use crate::divergence::{DIVERGED_LOSS, Divergence};
 use crate::step::learner::Learner;
 use crate::{EpochReport, Evaluation, Plan, PrefetchReport, StageTimes, StepRecord, TrainError, TrainReport};
 
@@ -26,6 +27,9 @@ pub(crate) struct Progress {
     pub events: usize,
     /// Sum of this epoch's losses.
     pub loss: f64,
+    /// Loss of the first step of the run; 0 before it, and in checkpoints that do not say.
+    #[serde(default)]
+    pub first_loss: f64,
     /// Learning rate of the last step.
     pub lr: f64,
     /// Training time of this epoch.
@@ -50,6 +54,7 @@ impl Progress {
             epoch_steps: 0,
             events: 0,
             loss: 0.0,
+            first_loss: 0.0,
             lr: 0.0,
             seconds: 0.0,
             stages: StageTimes::default(),
@@ -62,6 +67,9 @@ impl Progress {
 
     /// A step was taken.
     pub fn record_step(&mut self, record: &StepRecord) {
+        if self.step == 0 {
+            self.first_loss = record.loss;
+        }
         self.step += 1;
         self.epoch_steps += 1;
         self.events += record.events;
@@ -69,6 +77,12 @@ impl Progress {
         self.lr = record.lr;
         self.seconds += record.stages.total();
         self.stages.add(&record.stages);
+    }
+
+    /// The mean loss of this epoch, if it grew so far beyond that of the first step that the run has diverged.
+    pub fn grown_loss(&self) -> Option<Divergence> {
+        let (mean, first) = (self.loss / self.epoch_steps.max(1) as f64, self.first_loss);
+        (mean > DIVERGED_LOSS * first.max(1.0)).then_some(Divergence::Growth { mean, first })
     }
 
     /// Writes down what is under way to the end of epoch `end`, and starts the next.
@@ -111,6 +125,7 @@ pub(crate) fn restore_checkpoint(
     store: &mut Store,
     learner: &mut Learner,
 ) -> Result<Progress, TrainError> {
+    store.check_finite(path)?;
     let progress = note(store, "progress", path)?;
     learner.restore_weights(store.split_off("model."))?;
     learner.restore_moments(store.split_off("adam."))?;
@@ -160,6 +175,7 @@ pub(crate) fn write_best_model(
 /// A file that is missing or damaged, or a history of a model with other needs.
 pub fn read_best_model(path: &Path, needs: Needs, features: Features) -> Result<BestModel, TrainError> {
     let mut store = Store::read(path)?;
+    store.check_finite(path)?;
     let mark = note(&store, "mark", path)?;
     let weights = store.split_off("model.");
     Ok(BestModel { weights, history: History::from_store(store.split_off("history."), needs, features)?, mark })
@@ -169,4 +185,23 @@ fn note<T: DeserializeOwned>(store: &Store, name: &str, path: &Path) -> Result<T
     let missing = || StoreError::Array { name: name.into(), problem: format!("is no note of {}", path.display()) };
     let text = store.metadata(name).ok_or_else(missing)?;
     serde_json::from_str(text).map_err(|error| TrainError::Note { path: path.into(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_loss_a_million_times_the_first_has_diverged_and_one_extreme_batch_among_many_has_not() {
+        let after = |losses: &[f64]| {
+            let mut progress = Progress::start(String::new(), Plan { minibatch: 1, epoch: 1, memory: 1 });
+            losses.iter().for_each(|&loss| progress.record_step(&StepRecord { loss, ..StepRecord::default() }));
+            progress.grown_loss()
+        };
+        assert_eq!(after(&[1.4, 2.5e27]), Some(Divergence::Growth { mean: 1.25e27, first: 1.4 }));
+        assert_eq!(after(&[0.01, 3e6]), Some(Divergence::Growth { mean: 1500000.005, first: 0.01 }));
+        assert_eq!(after(&[1.4, 1.3, 1e6, 0.9]), None);
+        // large losses from the start, as of features of no scale, may still be learned from
+        assert_eq!(after(&[1e9, 1e12, 1e8]), None);
+    }
 }

@@ -89,7 +89,7 @@ impl TrainingRun<'_> {
     /// `exchange` and hosts its share of the plan's lanes; the first of them evaluates the model and writes the files.
     ///
     /// # Errors
-    /// A loss that is not finite, a plan that does not fit the data, a file that cannot be written or read, an event that cannot be applied, or
+    /// A training that diverged, a plan that does not fit the data, a file that cannot be written or read, an event that cannot be applied, or
     /// another process that is gone.
     pub fn train(
         &self,
@@ -101,13 +101,11 @@ impl TrainingRun<'_> {
             let mut session = TrainingSession::start(self, exchange, learner, observer)?;
             session.observer.started()?;
             while !session.is_finished() {
-                let evaluation =
-                    if session.train_to_epoch(session.next_evaluation_epoch())? { session.validate()? } else { None };
-                let Some(evaluation) = evaluation else {
-                    session.save()?;
-                    return Ok(Outcome::Stopped(session.summary()?));
-                };
-                session.close_epoch(evaluation)?;
+                match session.train_and_validate() {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(Outcome::Stopped(session.summary()?)),
+                    Err(error) => return Err(session.explain(error)),
+                }
             }
             Ok(Outcome::Finished(session.summary()?))
         };
@@ -136,8 +134,8 @@ impl TrainingRun<'_> {
         let mut alone = SingleProcess;
         let mut session = TrainingSession::start(self, &mut alone, learner, observer)?;
         session.lanes.set_history(history);
-        session.train_to_epoch(1)?;
-        Ok(())
+        let trained = session.train_to_epoch(1);
+        trained.map(drop).map_err(|error| session.explain(error))
     }
 
     /// Whether a batch of the training split, or the end of the split, separates events of one time.

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use tempograph_framework::{EventId, ResidentModel};
+use tempograph_kernels::cpu::first_not_finite;
 
+use crate::divergence::{Divergence, NotFinite};
 use crate::parallel::lanes::Lanes;
 use crate::run::session::{EpochSteps, TrainingSession};
 use crate::step::adam::StepSettings;
@@ -42,12 +44,20 @@ impl TrainingSession<'_> {
                 step += 1;
             }
             for record in submitted.collect_losses(model)? {
-                self.record_step(&record, epoch);
+                self.record_step(&record, epoch)?;
             }
             goes_on = step < last && !run.is_stopped() && !self.checkpoint_is_due();
         }
         self.lanes.set_history(self.learner.move_to_host(log));
-        Ok(())
+        self.check_moved_weights()
+    }
+
+    /// Weights that come back from a device are finite.
+    fn check_moved_weights(&self) -> Result<(), TrainError> {
+        let parameters = self.learner.parameters();
+        let Some(at) = first_not_finite(parameters.values()) else { return Ok(()) };
+        let what = NotFinite::Weight { at, value: parameters.values()[at] };
+        Err(self.lanes.diverged(self.progress.step.saturating_sub(1), what.named(parameters)))
     }
 }
 
@@ -85,7 +95,7 @@ impl SubmittedSteps {
     /// its forward pass.
     ///
     /// # Errors
-    /// A loss that is not finite: the first such. Nothing was learned from that step on.
+    /// A loss, or a norm of the gradients, that is not finite: the first such. Nothing was learned from that step on.
     fn collect_losses(&mut self, model: &mut dyn ResidentModel) -> Result<Vec<StepRecord>, TrainError> {
         let losses = model.take_losses();
         let count = losses.len().max(1) as f64;
@@ -94,8 +104,13 @@ impl SubmittedSteps {
             StageTimes { ask: asking / count, forward: (all - asking).max(0.0) / count, ..StageTimes::default() };
         (self.since, self.asking) = (Instant::now(), 0.0);
         let told = self.steps.drain(..).zip(losses).map(|((step, first, events, lr), [loss, norm])| {
-            if !loss.is_finite() {
-                return Err(TrainError::Diverged { step, event: EventId(first as u64), loss });
+            let what = match () {
+                () if !loss.is_finite() => Some(Divergence::Loss(loss)),
+                () if !norm.is_finite() => Some(Divergence::DeviceNorm(norm)),
+                () => None,
+            };
+            if let Some(what) = what {
+                return Err(TrainError::Diverged { step, event: EventId(first as u64), what, largest_gradient: 0.0 });
             }
             Ok(StepRecord { step, events, loss: f64::from(loss), lr, gradient_norm: f64::from(norm), stages })
         });

@@ -3,8 +3,11 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tempograph_framework::{History, Scorer, Store, StoreError, sha256_hex};
 
+use crate::divergence::{Divergence, LOSS_CHECK};
 use crate::parallel::lanes::{ControlFlags, Lanes};
 use crate::parallel::layout::HistoryLocation;
 use crate::run::checkpoint::{BestEpoch, Progress, build_checkpoint, restore_checkpoint, write_best_model};
@@ -32,6 +35,8 @@ pub(crate) struct TrainingSession<'a> {
     validated: Option<History>,
     /// The step after which all processes were last seen to have the same weights.
     agreed: Option<u64>,
+    /// The largest norm of all gradients in a step of this session.
+    largest_gradient: f64,
 }
 
 impl<'a> TrainingSession<'a> {
@@ -69,7 +74,18 @@ impl<'a> TrainingSession<'a> {
             earlier,
             validated: None,
             agreed: None,
+            largest_gradient: 0.0,
         })
+    }
+
+    /// Adds to the error of a training that diverged what this session has seen.
+    pub fn explain(&self, error: TrainError) -> TrainError {
+        match error {
+            TrainError::Diverged { step, event, what, .. } => {
+                TrainError::Diverged { step, event, what, largest_gradient: self.largest_gradient }
+            }
+            other => other,
+        }
     }
 
     /// Whether there is no epoch left to train.
@@ -114,7 +130,7 @@ impl<'a> TrainingSession<'a> {
             let step = self.progress.step;
             let settings = self.run.step_settings(step, epoch.of_run);
             let (record, agreed) = self.lanes.step(step, &mut *self.learner, &mut *self.exchange, settings, flags)?;
-            self.record_step(&record, &epoch);
+            self.record_step(&record, &epoch)?;
             if self.progress.step.is_multiple_of(self.run.parallel.check_every) {
                 self.check_weights()?;
             }
@@ -129,9 +145,18 @@ impl<'a> TrainingSession<'a> {
     }
 
     /// A step of `epoch` was taken.
-    pub(super) fn record_step(&mut self, record: &StepRecord, epoch: &EpochSteps) {
+    ///
+    /// # Errors
+    /// A mean loss of the epoch that grew beyond use.
+    pub(super) fn record_step(&mut self, record: &StepRecord, epoch: &EpochSteps) -> Result<(), TrainError> {
         self.progress.record_step(record);
+        self.largest_gradient = self.largest_gradient.max(record.gradient_norm);
         self.observer.step(epoch.end, epoch.events_done(record.step), epoch.events, record);
+        let tested = self.progress.epoch_steps.is_multiple_of(LOSS_CHECK) || self.progress.step == epoch.steps.end;
+        match self.progress.grown_loss().filter(|_| tested) {
+            Some(what) => Err(self.lanes.diverged(record.step, what)),
+            None => Ok(()),
+        }
     }
 
     /// Wall-clock time of all sessions so far.
@@ -155,17 +180,55 @@ impl<'a> TrainingSession<'a> {
         Ok(())
     }
 
+    /// Trains to the next evaluation and closes the epoch. If stopped, writes a checkpoint: `Ok(false)`.
+    pub fn train_and_validate(&mut self) -> Result<bool, TrainError> {
+        let evaluation = if self.train_to_epoch(self.next_evaluation_epoch())? { self.validate()? } else { None };
+        match evaluation {
+            Some(evaluation) => self.close_epoch(evaluation).map(|()| true),
+            None => self.save().map(|()| false),
+        }
+    }
+
     /// Evaluates the model on the validation split; nothing if stopped.
-    pub fn validate(&mut self) -> Result<Option<Evaluation>, TrainError> {
-        let evaluation = if self.exchange.rank() == 0 { self.evaluate_validation()? } else { None };
+    fn validate(&mut self) -> Result<Option<Evaluation>, TrainError> {
+        // Scores that are not finite end every process in the same way.
+        let evaluation = if self.exchange.rank() == 0 { self.evaluate_validation() } else { Ok(None) };
+        let evaluation = match evaluation {
+            Ok(evaluation) => Ok(evaluation),
+            Err(TrainError::Metric(error)) if error.is_not_finite() => Err(error.to_string()),
+            Err(error) => return Err(error),
+        };
+        self.first_says(evaluation)?.map_err(|why| self.diverged(Divergence::Score(why)))
+    }
+
+    /// What the first process says.
+    fn first_says<T: Serialize + DeserializeOwned>(&mut self, own: T) -> Result<T, TrainError> {
         if self.exchange.world() == 1 {
-            return Ok(evaluation);
+            return Ok(own);
         }
         let path = self.run.files.checkpoint();
         let unreadable = |error| TrainError::Note { path: path.clone(), error };
-        let gathered = serde_json::to_vec(&evaluation).map_err(unreadable)?;
-        let gathered = self.exchange.all_gather(0..self.exchange.world(), &gathered)?;
-        serde_json::from_slice(&gathered[0]).map_err(unreadable)
+        let told = serde_json::to_vec(&own).map_err(unreadable)?;
+        let told = self.exchange.all_gather(0..self.exchange.world(), &told)?;
+        serde_json::from_slice(&told[0]).map_err(unreadable)
+    }
+
+    /// The error of a training that diverged in its last step.
+    fn diverged(&self, what: Divergence) -> TrainError {
+        self.lanes.diverged(self.progress.step.saturating_sub(1), what)
+    }
+
+    /// All histories of all processes are finite, or every process ends in the same way.
+    fn check_histories(&mut self) -> Result<(), TrainError> {
+        let mut found = self.lanes.not_finite().unwrap_or_default();
+        if self.exchange.world() > 1 {
+            let told = self.exchange.all_gather(0..self.exchange.world(), found.as_bytes())?;
+            found = told
+                .iter()
+                .find(|told| !told.is_empty())
+                .map_or_else(String::new, |told| String::from_utf8_lossy(told).into_owned());
+        }
+        if found.is_empty() { Ok(()) } else { Err(self.diverged(Divergence::History(found))) }
     }
 
     fn evaluate_validation(&mut self) -> Result<Option<Evaluation>, TrainError> {
@@ -218,6 +281,7 @@ impl<'a> TrainingSession<'a> {
     /// Records the epoch, and writes the model if it is the best so far.
     pub fn close_epoch(&mut self, val: Evaluation) -> Result<(), TrainError> {
         self.check_weights()?;
+        self.check_histories()?;
         let score = match self.run.train.select_by {
             SelectBy::Ap => val.all.ap,
             SelectBy::Mrr => val.all.mrr,
@@ -242,6 +306,7 @@ impl<'a> TrainingSession<'a> {
     /// Writes a checkpoint of all processes' lanes.
     pub fn save(&mut self) -> Result<(), TrainError> {
         self.check_weights()?;
+        self.check_histories()?;
         self.progress.earlier_seconds = self.seconds();
         self.progress.prefetch.clone_from(&self.lanes.prefetched);
         let (path, own) = (self.run.files.checkpoint(), self.lanes.to_store(self.progress.step));
@@ -321,6 +386,6 @@ impl EpochSteps {
 fn memory_norm(history: &History) -> f64 {
     let width = history.needs().memory.max(1);
     let norm = |row: &[f32]| row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-    let norms: Vec<f64> = history.memory().chunks(width).map(norm).filter(|&norm| norm > 0.0).collect();
+    let norms: Vec<f64> = history.memory().chunks(width).map(norm).filter(|&norm| norm != 0.0).collect();
     norms.iter().sum::<f64>() / norms.len().max(1) as f64
 }

@@ -6,7 +6,9 @@
 use rayon::prelude::*;
 use tempograph_framework::{Parameters, Store, StoreError};
 use tempograph_kernels::AdamStep;
-use tempograph_kernels::cpu::{adam_step, sum_of_squares, with_spinning_workers};
+use tempograph_kernels::cpu::{adam_step, first_not_finite, sum_of_squares, with_spinning_workers};
+
+use crate::divergence::NotFinite;
 
 /// Numbers of one task, as in the kernels.
 const CHUNK: usize = 1 << 14;
@@ -54,7 +56,15 @@ impl FlatAdam {
     }
 
     /// Clips the gradients and applies one step to the weights. Gives the norm from before clipping.
-    pub fn step(&mut self, weights: &mut [f32], gradients: &mut [f32], settings: &StepSettings) -> f64 {
+    ///
+    /// # Errors
+    /// Gradients whose norm is not finite: no step was taken. Weights that are not finite after the step.
+    pub fn step(
+        &mut self,
+        weights: &mut [f32],
+        gradients: &mut [f32],
+        settings: &StepSettings,
+    ) -> Result<f64, NotFinite> {
         // One chunk is one task: it needs no other thread.
         if weights.len() <= CHUNK {
             self.apply(weights, gradients, settings)
@@ -63,15 +73,21 @@ impl FlatAdam {
         }
     }
 
-    fn apply(&mut self, weights: &mut [f32], gradients: &mut [f32], settings: &StepSettings) -> f64 {
+    fn apply(&mut self, weights: &mut [f32], gradients: &mut [f32], settings: &StepSettings) -> Result<f64, NotFinite> {
         let norm = sum_of_squares(gradients, &mut self.partials).sqrt();
+        if !norm.is_finite() {
+            return Err(NotFinite::of_gradients(gradients));
+        }
         let scale = settings.scale(norm);
         if scale != 1.0 {
             gradients.par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|gradient| *gradient *= scale));
         }
         self.steps += 1;
         adam_step(weights, gradients, &mut self.first, &mut self.second, &settings.adam(self.steps));
-        norm
+        match first_not_finite(weights) {
+            Some(at) => Err(NotFinite::Weight { at, value: weights[at] }),
+            None => Ok(norm),
+        }
     }
 
     /// The state as named arrays: `steps`, and of each weight the moments `m.NAME` and `v.NAME`, each flat.

@@ -7,6 +7,7 @@ use tempograph_framework::{
 use tempograph_kernels::cpu::Version;
 
 use crate::StageTimes;
+use crate::divergence::NotFinite;
 use crate::step::adam::{FlatAdam, StepSettings};
 use crate::step::walk::LapTimer;
 
@@ -37,13 +38,6 @@ pub struct StepOutput<'a> {
     pub update: &'a Update,
     /// Time of its forward pass, its backward pass and the optimiser; the other stages are 0.
     pub stages: StageTimes,
-}
-
-/// A loss that is not finite, so that its gradients mean nothing.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct NonFiniteLoss {
-    /// The loss.
-    pub loss: f32,
 }
 
 impl Learner {
@@ -93,18 +87,19 @@ impl Learner {
     /// Computes the gradients of one batch, of which this lane has all of the loss, and applies them.
     ///
     /// # Errors
-    /// A loss that is not finite; no step was taken then.
-    pub fn step(&mut self, batch: &LaneBatch<'_>, settings: &StepSettings) -> Result<StepOutput<'_>, NonFiniteLoss> {
+    /// A loss, gradients or weights that are not finite; with the first two no step was taken.
+    pub fn step(&mut self, batch: &LaneBatch<'_>, settings: &StepSettings) -> Result<StepOutput<'_>, NotFinite> {
         self.compute_gradients(&[Some(*batch)], &LanePool::new(1));
         let lane = self.executor.lane_mut(0);
         let (loss, mut stages) = (lane.loss, stages(lane));
         if !loss.is_finite() {
-            return Err(NonFiniteLoss { loss });
+            return Err(NotFinite::Loss(loss));
         }
         let mut clock = LapTimer::start();
         let mut gradients = std::mem::take(&mut lane.gradients);
         let gradient_norm = self.apply(&mut gradients, settings);
         self.executor.lane_mut(0).gradients = gradients;
+        let gradient_norm = gradient_norm?;
         stages.step = clock.lap();
         Ok(StepOutput { loss, gradient_norm, update: self.executor.update(0), stages })
     }
@@ -127,7 +122,10 @@ impl Learner {
 
     /// Applies one optimiser step to `gradients`, those of all weights or a sum of such, in the order of
     /// [`Parameters`]. They are clipped in place. Gives their norm before clipping.
-    pub fn apply(&mut self, gradients: &mut [f32], settings: &StepSettings) -> f64 {
+    ///
+    /// # Errors
+    /// Gradients that are not finite, no step was taken then; weights that are not finite after the step.
+    pub fn apply(&mut self, gradients: &mut [f32], settings: &StepSettings) -> Result<f64, NotFinite> {
         self.adam.step(self.executor.parameters_mut().values_mut(), gradients, settings)
     }
 

@@ -111,7 +111,7 @@ impl Graph {
     fn weight(&self, time: Timestamp, met: Timestamp) -> f32 {
         match self.needs.mail.to {
             Receivers::Neighbours { decay: Some(decay), .. } => {
-                (1.0 / (std::f64::consts::E + (time.0 - met.0) as f64 / decay).ln()) as f32
+                (1.0 / (std::f64::consts::E + time.0.saturating_sub(met.0) as f64 / decay).ln()) as f32
             }
             _ => 1.0,
         }

@@ -1,5 +1,7 @@
 //! Waiting mail: the inputs of each node's next memory update.
 
+use tempograph_kernels::cpu::first_not_finite;
+
 use crate::history::view::needs::{Combine, MailRule, Receivers};
 use crate::storage::buffer::{AnyBuffer, Buffer};
 use crate::{EventId, NodeId, Timestamp};
@@ -103,6 +105,16 @@ impl Mailbox {
                 mails.resize(nodes, Vec::new());
                 others.resize(nodes, Vec::new());
             }
+        }
+    }
+
+    /// A node at which mail waits that carries a number which is not finite.
+    pub fn not_finite(&self) -> Option<usize> {
+        let width = self.carried.max(1);
+        match &self.kept {
+            MailStorage::Last { others, .. } => first_not_finite(others).map(|at| at / width),
+            MailStorage::Slots { size, others, .. } => first_not_finite(others).map(|at| at / (width * size)),
+            MailStorage::All { others, .. } => others.iter().position(|others| first_not_finite(others).is_some()),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use tempograph_kernels::cpu::first_not_finite;
+
 use crate::history::graph::TickTimes;
 use crate::history::memory::mailbox::{Mail, Mailbox};
 use crate::history::memory::tick::TickLog;
@@ -121,6 +123,15 @@ impl History {
         let mut store = Store::default();
         store_links(&mut store, &links);
         (store, at)
+    }
+
+    /// Says which memory, or which waiting mail, is not finite, if there is one.
+    pub fn not_finite(&self) -> Option<String> {
+        let Memories { rows, mailbox, width, .. } = &*self.memories;
+        if let Some(at) = first_not_finite(rows) {
+            return Some(format!("the memory of node {} has {} in column {}", at / width, rows[at], at % width));
+        }
+        mailbox.not_finite().map(|node| format!("mail that waits at node {node} is not finite"))
     }
 
     /// The history that [`to_store`](History::to_store) stored, for a model with the same needs.

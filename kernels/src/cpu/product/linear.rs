@@ -4,7 +4,7 @@ use std::ops::Range;
 use crate::cpu::product::bf16::Precision;
 use crate::cpu::product::gemm::{Matrix, Packed, WriteMode, gradient, multiply, padded};
 use crate::cpu::product::version::Version;
-use crate::cpu::vector::math::{add, column_sums};
+use crate::cpu::vector::math::{add, column_sums, rectify};
 use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
 use crate::cpu::vector::simd::vectorised;
 
@@ -237,10 +237,10 @@ pub enum InputGradient<'a> {
 }
 
 vectorised! {
-    /// `max(0, x)` in place.
+    /// `max(0, x)` in place; a NaN stays one.
     pub(crate) fn relu<I>(x: &mut [f32]) {
         for x in x {
-            *x = x.max(0.0);
+            *x = rectify(*x);
         }
     }
 }

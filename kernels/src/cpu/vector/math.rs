@@ -2,7 +2,7 @@
 //!
 //! The polynomials are minimax fits on the interval given at each. A NaN stays a NaN.
 use crate::cpu::vector::simd::{Isa, vectorised};
-use std::f64::consts::{FRAC_1_PI, PI};
+use std::f64::consts::{FRAC_1_PI, FRAC_PI_2, PI};
 
 /// Adding this rounds a double to an integer and leaves the integer's parity in the lowest bit.
 const ROUND_F64: f64 = 6_755_399_441_055_744.0;
@@ -18,6 +18,42 @@ fn sin_reduced<I: Isa>(r: f32) -> f32 {
     let p = I::mul_add(s, p, 8.333_331e-3);
     let p = I::mul_add(s, p, -1.666_666_7e-1);
     I::mul_add(r * s, p, r)
+}
+
+/// Where an argument is reduced in integers: from here on the reduction in double precision would leave the interval of the
+/// polynomial.
+const WIDE: f32 = (1u64 << 50) as f32;
+
+/// The first 256 binary digits of `2 / pi` after the point.
+const TWO_OVER_PI: [u64; 4] =
+    [0xa2f9_836e_4e44_1529, 0xfc27_57d1_f534_ddc0, 0xdb62_9599_3c43_9041, 0xfe51_63ab_debb_c561];
+
+/// `x` less a whole number of turns, in `-pi..=pi`, for a finite `x` of at least [`WIDE`].
+///
+/// The mantissa is multiplied by those 96 digits of `2 / pi` that matter at its exponent, in integers: digits before them give
+/// whole turns.
+fn reduced(x: f32) -> f64 {
+    let bits = x.to_bits();
+    let (exponent, mantissa) = ((bits >> 23) & 0xff, u128::from((bits & 0x007f_ffff) | 0x0080_0000));
+    // x = mantissa * 2^(exponent - 150), and the digit of the weight 2 in units of a quarter turn comes first
+    let first = exponent as usize - 152;
+    let digit = |word: usize| u128::from(TWO_OVER_PI.get(word).copied().unwrap_or(0));
+    let (word, shift) = (first / 64, first % 64);
+    let digits = ((digit(word) << 64 | digit(word + 1)) << shift) | (digit(word + 2) >> 1 >> (63 - shift));
+    let turned = (mantissa.wrapping_mul(digits >> 32) << 32) as i128;
+    let angle = turned as f64 * (FRAC_PI_2 / (1u128 << 126) as f64);
+    if x.is_sign_negative() { -angle } else { angle }
+}
+
+/// Replaces the numbers of a row whose arguments are too large for the functions below.
+#[cold]
+fn wide_row(out: &mut [f32], dt: f32, freq: &[f32], phase: &[f32], of: fn(f64) -> f64) {
+    for ((out, &freq), &phase) in out.iter_mut().zip(freq).zip(phase) {
+        let x = dt * freq + phase;
+        if x.abs() >= WIDE && x.is_finite() {
+            *out = of(reduced(x)) as f32;
+        }
+    }
 }
 
 /// `cos(x)`, within 2e-7 of the exact cosine for `|x| <= 1e8`: the argument is reduced in double precision.
@@ -42,6 +78,12 @@ pub(crate) fn sin<I: Isa>(x: f32) -> f32 {
     let r = I::mul_add_f64(n, -PI, x);
     let flip = rounded.to_bits() << 63;
     sin_reduced::<I>(f64::from_bits(r.to_bits() ^ flip) as f32)
+}
+
+/// `max(x, 0)`. A NaN stays a NaN, which [`f32::max`] would take for the 0.
+#[inline(always)]
+pub fn rectify(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
 }
 
 /// `exp(x)` within 2 units in the last place; arguments below -87 and above 88 are taken as those.
@@ -108,10 +150,16 @@ pub(crate) fn erf<I: Isa>(x: f32) -> f32 {
 }
 
 vectorised! {
-    /// `cos(dt * freq + phase)`, product and sum each rounded as PyTorch does.
+    /// `cos(dt * freq + phase)`, product and sum each rounded as PyTorch does. In `-1..=1` for every finite argument.
     pub fn cos_row<I>(out: &mut [f32], dt: f32, freq: &[f32], phase: &[f32]) {
+        let mut wide = false;
         for ((out, &freq), &phase) in out.iter_mut().zip(freq).zip(phase) {
-            *out = cos::<I>(dt * freq + phase);
+            let x = dt * freq + phase;
+            wide |= x.abs() >= WIDE;
+            *out = cos::<I>(x);
+        }
+        if wide {
+            wide_row(out, dt, freq, phase, f64::cos);
         }
     }
 }
@@ -119,8 +167,14 @@ vectorised! {
 vectorised! {
     /// `sin(dt * freq + phase)`, rounded as [`cos_row`] does.
     pub fn sin_row<I>(out: &mut [f32], dt: f32, freq: &[f32], phase: &[f32]) {
+        let mut wide = false;
         for ((out, &freq), &phase) in out.iter_mut().zip(freq).zip(phase) {
-            *out = sin::<I>(dt * freq + phase);
+            let x = dt * freq + phase;
+            wide |= x.abs() >= WIDE;
+            *out = sin::<I>(x);
+        }
+        if wide {
+            wide_row(out, dt, freq, phase, f64::sin);
         }
     }
 }
@@ -267,6 +321,51 @@ mod tests {
     fn not_a_number_stays_one() {
         for f in [cos::<Fused>, sin::<Fused>, exp::<Fused>, tanh::<Fused>, sigmoid::<Fused>, erf::<Fused>] {
             assert!(f(f32::NAN).is_nan());
+        }
+        assert!(rectify(f32::NAN).is_nan());
+        assert_eq!([-2.0, -0.0, 0.0, 3.5, f32::INFINITY].map(rectify), [0.0, 0.0, 0.0, 3.5, f32::INFINITY]);
+        let mut scores = [1.0, f32::NAN, -1.0];
+        softmax(&mut scores);
+        assert!(scores.iter().all(|score| score.is_nan()), "{scores:?}");
+    }
+
+    #[test]
+    fn time_encodings_are_cosines_for_every_delta_of_an_i64() {
+        let freq: Vec<f32> = (0..40).map(|i| 10f64.powf(3.0 - 0.5 * f64::from(i)) as f32).collect();
+        let phase: Vec<f32> = (0..40).map(|i| i as f32 * 0.3 - 5.0).collect();
+        let deltas = (0..63).flat_map(|power| [1i64 << power, (1 << power) + (1 << power) / 3, -(1 << power)]);
+        let ends =
+            [0, i64::MAX, i64::MIN, 10_000_000_000_000_000, 9_000_000_000_000_000_000, 1_700_000_000_000_000_000];
+        let (mut cosine, mut sine) = (vec![0.0; 40], vec![0.0; 40]);
+        for dt in deltas.chain(ends).map(|delta| delta as f32) {
+            cos_row(&mut cosine, dt, &freq, &phase);
+            sin_row(&mut sine, dt, &freq, &phase);
+            for i in 0..40 {
+                let x = f64::from(dt * freq[i] + phase[i]);
+                assert!(cosine[i].abs() <= 1.0 && sine[i].abs() <= 1.0, "{x:e}: {} {}", cosine[i], sine[i]);
+                if x.abs() <= 1e8 || x.abs() >= f64::from(WIDE) {
+                    assert!((f64::from(cosine[i]) - x.cos()).abs() < 2e-7, "cos({x:e}) is not {}", cosine[i]);
+                    assert!((f64::from(sine[i]) - x.sin()).abs() < 2e-7, "sin({x:e}) is not {}", sine[i]);
+                }
+            }
+        }
+        // beyond what a delta and a weight can be, to the last finite number
+        for x in [f32::MAX, -f32::MAX, 1e25, 3.3e33] {
+            cos_row(&mut cosine[..1], x, &[1.0], &[0.0]);
+            assert!((f64::from(cosine[0]) - f64::from(x).cos()).abs() < 2e-7, "cos({x:e}) is not {}", cosine[0]);
+        }
+        cos_row(&mut cosine[..1], f32::MAX, &[10.0], &[0.0]);
+        assert!(cosine[0].is_nan(), "an argument that overflows is no angle: {}", cosine[0]);
+    }
+
+    #[test]
+    fn no_cosine_of_a_usual_argument_is_beyond_one() {
+        for (cos, sin) in
+            [(cos::<Fused> as fn(f32) -> f32, sin::<Fused> as fn(f32) -> f32), (cos::<Separate>, sin::<Separate>)]
+        {
+            for x in arguments(WIDE).chain((0..2_000_000).map(|i| i as f32 * 1e-5)) {
+                assert!(cos(x).abs() <= 1.0 && sin(x).abs() <= 1.0, "{x:e}: {} {}", cos(x), sin(x));
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sums of squares of long vectors.
+//! Sums of squares of long vectors, and whether all their numbers are finite.
 use crate::cpu::vector::simd::vectorised;
 use rayon::prelude::*;
 
@@ -35,6 +35,26 @@ vectorised! {
     }
 }
 
+/// The position of the first number that is NaN or infinite.
+pub fn first_not_finite(values: &[f32]) -> Option<usize> {
+    let refused = |values: &[f32]| !all_finite(values);
+    let (chunk, values) = match values.len() {
+        0..=CHUNK => (0, Some(values).filter(|values| refused(values))?),
+        _ => values.par_chunks(CHUNK).enumerate().find_first(|(_, values)| refused(values))?,
+    };
+    values.iter().position(|value| !value.is_finite()).map(|at| chunk * CHUNK + at)
+}
+
+vectorised! {
+    fn all_finite<I>(values: &[f32]) -> bool {
+        let mut beyond = false;
+        for value in values {
+            beyond |= value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
+        }
+        !beyond
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +71,21 @@ mod tests {
             let found = sum_of_squares(&values, &mut vec![1.0; 9]);
             assert!((found - expected).abs() <= 1e-6 * expected, "{count} numbers: {found} for {expected}");
         }
+    }
+
+    #[test]
+    fn the_first_number_that_is_not_finite_is_found_at_any_place() {
+        for count in [0, 1, 63, 64, 65, CHUNK, 3 * CHUNK + 7] {
+            let mut values = numbers(count);
+            assert_eq!(first_not_finite(&values), None);
+            for at in [count / 2, count.saturating_sub(1), 0] {
+                for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                    values.get_mut(at).into_iter().for_each(|value| *value = odd);
+                    assert_eq!(first_not_finite(&values), Some(at).filter(|_| count > 0), "{count} numbers");
+                }
+            }
+        }
+        assert_eq!(first_not_finite(&[f32::MAX, f32::MIN_POSITIVE, -0.0, f32::MIN]), None);
     }
 
     #[test]

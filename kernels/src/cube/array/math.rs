@@ -85,6 +85,12 @@ pub(crate) fn time_argument(dt: f32, freq: &Array<f32>, phase: &Array<f32>, i: u
     f32::reinterpret(u32::reinterpret(product) + nothing) + phase[i]
 }
 
+/// `max(x, 0)`; a NaN stays one, which a device's own maximum would take for the 0.
+#[cube]
+pub(crate) fn rectify(x: f32) -> f32 {
+    select(x < 0.0f32, 0.0f32, x)
+}
+
 /// `1 / (1 + exp(-x))`.
 #[cube]
 pub(crate) fn sigmoid(x: f32) -> f32 {

@@ -78,7 +78,7 @@ fn squares_kernel(gradients: &Array<f32>, out: &mut Array<f32>) {
     }
 }
 
-/// One step, unless the loss is not finite. Records the loss and the squared norm. Gradients longer than `clip` are
+/// One step, unless the loss or the norm of the gradients is not finite. Records the loss and the squared norm. Gradients longer than `clip` are
 /// shortened to it.
 #[cube(launch)]
 fn step_kernel(
@@ -103,7 +103,7 @@ fn step_kernel(
         records[2 * record as usize] = loss[0];
         records[2 * record as usize + 1] = square;
     }
-    let finite = (u32::reinterpret(loss[0]) >> 23) & 0xff != 0xff;
+    let finite = (u32::reinterpret(loss[0]) >> 23) & 0xff != 0xff && (u32::reinterpret(square) >> 23) & 0xff != 0xff;
     if i < grad.len() && finite {
         let norm = square.sqrt();
         let g = grad[i] * select(clip > 0.0f32 && norm > clip, clip / norm, 1.0f32);
@@ -234,7 +234,7 @@ impl<R: CubeRuntime> Weights<R> {
     }
 
     /// One optimiser step with the current gradients; `loss` `[1]` is their loss. `clip` is the largest norm of all of
-    /// them together; 0 does not clip. If the loss is not finite, no weight changes. Does not wait for the device.
+    /// them together; 0 does not clip. If the loss or the norm is not finite, no weight changes. Does not wait for the device.
     ///
     /// # Panics
     /// If [`MAX_UNREAD_STEPS`] steps were made since their records were read.

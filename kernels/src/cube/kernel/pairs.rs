@@ -1,5 +1,6 @@
 //! Scores of pairs, the last step of a link decoder, and their gradients.
 use crate::PairPlan;
+use crate::cube::array::math::rectify;
 use crate::cube::array::matrix::Matrix;
 use crate::cube::launch::buffer::{
     Device, DeviceBuffer, OffsetAllocator, UNITS, UploadBuffer, cubes, padded, units, zeros,
@@ -125,7 +126,7 @@ pub(crate) fn score(parts: &Parts, pair: usize, count: usize, #[comptime] shape:
     let mut sum = 0.0f32;
     if pair < count {
         for column in range_stepped(UNIT_POS_X as usize, comptime!(shape.width), comptime!(COLUMNS as usize)) {
-            sum += f32::max(hidden(parts, pair, column, shape), 0.0f32) * parts.weight[column];
+            sum += rectify(hidden(parts, pair, column, shape)) * parts.weight[column];
         }
     }
     shared[first + UNIT_POS_X as usize] = sum;

@@ -1,6 +1,7 @@
 //! A link decoder on a device, from the mapped ends of pairs to the loss, and its gradients.
 use crate::PairPlan;
 use crate::cube::array::layout::{Block, WeightLayout};
+use crate::cube::array::math::rectify;
 use crate::cube::array::matrix::Matrix;
 use crate::cube::array::weights::{Weight, Weights};
 use crate::cube::kernel::pairs::{CHUNK, DevicePairs, Inputs, Parts, Shape, hidden, hidden_gradient, score};
@@ -37,7 +38,7 @@ fn loss_kernel(
         // the exponential that cannot overflow
         let small = (-x.abs()).exp();
         let sigmoid = select(x >= 0.0f32, 1.0f32, small) / (1.0f32 + small);
-        losses[pair] = share * (f32::max(x, 0.0f32) + (1.0f32 + small).ln());
+        losses[pair] = share * (rectify(x) + (1.0f32 + small).ln());
         score_grads[pair] = sign * share * sigmoid;
     }
 }
@@ -61,7 +62,7 @@ fn shares_kernel(
     let mut sum = 0.0f32;
     for pair in first..end {
         if column < width {
-            sum += score_grads[pair] * f32::max(hidden(parts, pair, column, shape), 0.0f32);
+            sum += score_grads[pair] * rectify(hidden(parts, pair, column, shape));
         } else if column < 3 * width {
             sum += hidden_gradient(parts, score_grads, pair, column % width, shape);
         } else {

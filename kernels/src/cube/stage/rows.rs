@@ -1,6 +1,6 @@
 //! Rows in the form linear maps read: their parts, a 1 for the bias, and zeros up to a multiple of the vector width.
 use crate::cube::array::layout::with_one;
-use crate::cube::array::math::cos;
+use crate::cube::array::math::{cos, rectify};
 use crate::cube::array::matrix::Matrix;
 use crate::cube::history::past::Hop;
 use crate::cube::kernel::time::TimeEncoding;
@@ -97,7 +97,7 @@ fn rectify_kernel(x: &Array<f32>, out: &mut Array<f32>, one: f32, #[comptime] wi
         let column = i % comptime!(widths.all);
         let mut value = select(column == width, one, 0.0f32);
         if column < width {
-            value = f32::max(x[row * width + column], 0.0f32);
+            value = rectify(x[row * width + column]);
         }
         out[i] = value;
     }

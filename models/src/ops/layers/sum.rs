@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use burn::tensor::activation::relu;
 use tempograph_kernels::cpu::{
     Activation, AttentionPlanRef, InputGradient, Linear, PaddedRows, ProjectedAttention, ProjectionGradients,
     ProjectionWeights, head_stride,
 };
 use tempograph_kernels::tensor::{CpuTape, Tensor};
-use tempograph_kernels::{AttentionPlan, ScoreActivation, TemporalOps, gather_rows, product, temporal_attention};
+use tempograph_kernels::{
+    AttentionPlan, ScoreActivation, TemporalOps, gather_rows, product, rectify, temporal_attention,
+};
 
 use crate::executor::TensorContext;
 use crate::operation::{Context, MIN_PARALLEL_ROWS, Operation, Stage, TableGradients, Tables};
@@ -60,7 +61,7 @@ impl NeighbourSum {
         let mean = temporal_attention(Arc::new(plan), table.clone(), query, freq, phase);
         let counts = hop.neighbours.count.iter().map(|&count| count as f32).collect();
         let sum = mean.squeeze_dim::<2>(0) * cx.from_rows(counts, [rows, 1]);
-        let seen = relu(product(sum, map.transpose()));
+        let seen = rectify(product(sum, map.transpose()));
         let now = self.time.encode(cx, &[0.0]).repeat_dim(0, rows);
         cx.linear(&self.merge, Tensor::cat(vec![seen, centres, now], 1))
     }
@@ -150,7 +151,9 @@ impl Stage for SumStage {
         work.concat.zeros(rows, width + work.centres.columns());
         for (row, &count) in hop.neighbours.count.iter().enumerate() {
             let (left, right) = work.concat.row_mut(row).split_at_mut(width);
-            left.iter_mut().zip(work.seen.row(row)).for_each(|(h, &mean)| *h = (mean * count as f32).max(0.0));
+            left.iter_mut()
+                .zip(work.seen.row(row))
+                .for_each(|(h, &mean)| *h = tempograph_kernels::cpu::rectify(mean * count as f32));
             right.copy_from_slice(work.centres.row(row));
         }
         work.merge.forward(&work.concat, weights.linear(&op.merge), Activation::None, out);

@@ -122,7 +122,7 @@ impl MailboxSlots {
             for mail in start..end {
                 slots.row.push(mail);
                 slots.event.push(mails.event[mail as usize]);
-                slots.dt.push((time - mails.time[mail as usize]) as f32);
+                slots.dt.push(time.saturating_sub(mails.time[mail as usize]) as f32);
             }
             let age = hop.age.get(centre).copied().unwrap_or(0.0);
             slots.count.push(if op.settings.empty { k as u32 } else { end - start });

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use burn::tensor::activation::relu;
 use tempograph_framework::MailView;
 use tempograph_kernels::tensor::Tensor;
-use tempograph_kernels::{AttentionPlan, Rows, TemporalOps, gather_rows, product, temporal_attention};
+use tempograph_kernels::{AttentionPlan, Rows, TemporalOps, gather_rows, product, rectify, temporal_attention};
 
 use crate::executor::TensorContext;
 use crate::ops::layers::attention::{join_heads, split_heads};
@@ -44,6 +43,6 @@ impl MailboxAttention {
         let seen = temporal_attention(Arc::new(plan), table, query, freq, phase);
         let attended = join_heads(product(seen, value.swap_dims(1, 2)));
         let normed = norm_on_tensors(cx, self.norm, attended + own);
-        relu(drop_on_tensors(cx, cx.linear(&self.last, normed), self.dropped(cx.dropout)))
+        rectify(drop_on_tensors(cx, cx.linear(&self.last, normed), self.dropped(cx.dropout)))
     }
 }

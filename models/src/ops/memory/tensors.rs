@@ -1,11 +1,10 @@
 //! The memory update on tensors.
 
 use burn::tensor::IndexingUpdateOp;
-use burn::tensor::activation::relu;
 use tempograph_framework::{MailView, ManyMails};
 use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
 use tempograph_kernels::{
-    MailPlan, TemporalOps, gather_rows, memory_update_gru, memory_update_rnn, product, reference,
+    MailPlan, TemporalOps, gather_rows, memory_update_gru, memory_update_rnn, product, rectify, reference,
 };
 
 use crate::executor::TensorContext;
@@ -69,7 +68,7 @@ impl MemoryUpdate {
         parts.push(self.time.encode(cx, &mails.dt));
         let raw = Tensor::cat(parts, 1);
         let messages = match &self.message {
-            Some([first, second]) => cx.linear(second, relu(cx.linear(first, raw))),
+            Some([first, second]) => cx.linear(second, rectify(cx.linear(first, raw))),
             None => raw,
         };
         mean_by_group(messages, &mails.starts)

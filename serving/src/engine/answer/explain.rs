@@ -1,13 +1,14 @@
 //! Why a pair has its score: the neighbours of each end and their attention weights.
 
 use serde::Serialize;
+use serde_json::Number;
 use tempograph_framework::{NodeId, Side};
 
-use crate::engine::read::{copy_view, finite};
+use crate::engine::read::copy_view;
 use crate::engine::state::State;
 use crate::engine::state::pass::Pass;
 use crate::engine::{Engine, position};
-use crate::request::{AtPosition, FieldPath, PairQuery, RequestError, probability};
+use crate::request::{AtPosition, FieldPath, PairQuery, RequestError, probability, user_time};
 
 /// A score and the neighbours that it depends on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,11 +33,10 @@ pub struct Neighbour {
     pub side: Side,
     /// Number of the event.
     pub seq: u64,
-    /// The event's time, in the user's unit.
-    pub time: f64,
-    /// The attention weights of this neighbour: for each layer, the lowest first, one weight for each head. For each
-    /// head, the weights of all neighbours of a node sum to 1. Empty for a model without attention, and for a model
-    /// that only the tensor library computes.
+    /// When it happened, in the user's unit; nothing of an event that is not kept any more.
+    pub time: Option<Number>,
+    /// How the node weighed it, in each layer, the lowest first, by each head; each head's weights of a node's neighbours sum to 1. Nothing of
+    /// a model that does not attend, or that only the tensor library computes.
     pub weights: Vec<Vec<f32>>,
 }
 
@@ -68,7 +68,7 @@ impl Engine {
             pass.forward(&self.model);
             self.keep_memories(pass)?;
             let score = pass.scores()[0];
-            finite(&[score])?;
+            self.finite(&[score])?;
             let [src, dst] = [(0, src), (1, dst)].map(|(root, shown)| self.weighed(pass, root, shown));
             Ok(AtPosition { answer: Explanation { score, probability: probability(score), src, dst }, position })
         })
@@ -90,7 +90,7 @@ impl Engine {
                     node: state.names.own(other),
                     side: state.names.side(other),
                     seq: event,
-                    time: time.map_or(f64::NAN, |time| self.manifest.time_unit.from_ticks(time)),
+                    time: time.map(|time| user_time(&self.manifest.time_unit, time)),
                     weights: Vec::new(),
                 }
             })

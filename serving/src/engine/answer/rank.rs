@@ -6,7 +6,6 @@ use std::ops::Range;
 use serde_json::Number;
 use tempograph_framework::{NodeId, Side, Timestamp};
 
-use crate::engine::read::finite;
 use crate::engine::snapshot_read::SnapshotRead;
 use crate::engine::state::State;
 use crate::engine::workspace::{A_PASS, Workspace};
@@ -122,7 +121,7 @@ impl Engine {
         let mut scores = std::mem::take(&mut space.scores);
         scores.clear();
         self.score_viewed(space, &mut scores)?;
-        finite(&scores)?;
+        self.finite(&scores)?;
         best.take(part, &scores);
         space.scores = scores;
         Ok(())

@@ -12,7 +12,7 @@ use tempograph_framework::{Batch, History, NodeId, Side, Timestamp, Update};
 use crate::artifact::manifest::Manifest;
 use crate::artifact::names::{Names, NewNodes};
 use crate::request::incoming::{EventRules, Incoming, not_before};
-use crate::request::{FieldPath, Granularity, NewEvent, RequestError, ticks};
+use crate::request::{FieldPath, Granularity, NewEvent, RequestError, exact_ticks};
 
 /// A history, and the users' ids of its nodes.
 #[derive(Debug)]
@@ -22,9 +22,10 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The rules by which new events are validated.
-    pub fn rules<'a>(&self, manifest: &'a Manifest) -> EventRules<'a> {
-        EventRules { unit: &manifest.time_unit, edge_width: manifest.widths.edge, newest: self.history.newest() }
+    /// What events to come are held against.
+    pub fn rules<'a>(&self, manifest: &'a Manifest, exact: bool) -> EventRules<'a> {
+        let (unit, edge_width, newest) = (&manifest.time_unit, manifest.widths.edge, self.history.newest());
+        EventRules { unit, edge_width, newest, exact }
     }
 
     /// The node with the user's `id`.
@@ -79,7 +80,7 @@ impl State {
     ) -> Result<Timestamp, RequestError> {
         let newest = self.history.newest();
         if let Some(asked) = asked {
-            let time = ticks(&manifest.time_unit, asked, place)?;
+            let time = exact_ticks(&manifest.time_unit, asked, place)?;
             not_before(&manifest.time_unit, newest, time, place)?;
             return Ok(time);
         }

@@ -28,8 +28,9 @@ pub struct EngineStats {
     pub retracted: u64,
     /// Nodes expired.
     pub expired: u64,
-    /// The most rows that were copied for [`save`](crate::Engine::save) at a time, while events waited: of nodes,
-    /// pairs, lists or links.
+    /// Answers that were refused because they were not finite.
+    pub not_finite: u64,
+    /// The most rows that were copied for [`save`](crate::Engine::save) while events waited: of nodes, pairs, lists or links.
     pub most_copied: u64,
     /// The most nodes whose view was copied for a read at a time, while events waited.
     pub most_shown: u64,
@@ -71,6 +72,7 @@ impl std::ops::Sub for EngineStats {
             embeddings_ahead: self.embeddings_ahead - earlier.embeddings_ahead,
             retracted: self.retracted - earlier.retracted,
             expired: self.expired - earlier.expired,
+            not_finite: self.not_finite - earlier.not_finite,
             most_copied: self.most_copied,
             most_shown: self.most_shown,
             most_looked_at: self.most_looked_at,
@@ -95,6 +97,7 @@ pub(crate) struct Counts {
     embeddings_ahead: AtomicU64,
     retracted: AtomicU64,
     expired: AtomicU64,
+    not_finite: AtomicU64,
     most_copied: AtomicU64,
     most_shown: AtomicU64,
     most_looked_at: AtomicU64,
@@ -129,6 +132,10 @@ impl Counts {
         add(&self.expired, nodes);
     }
 
+    pub fn not_finite(&self) {
+        add(&self.not_finite, 1);
+    }
+
     pub fn copied(&self, rows: usize) {
         self.most_copied.fetch_max(rows as u64, Ordering::Relaxed);
     }
@@ -157,6 +164,7 @@ impl Counts {
             embeddings_ahead: read(&self.embeddings_ahead),
             retracted: read(&self.retracted),
             expired: read(&self.expired),
+            not_finite: read(&self.not_finite),
             most_copied: read(&self.most_copied),
             most_shown: read(&self.most_shown),
             most_looked_at: read(&self.most_looked_at),

@@ -168,7 +168,7 @@ struct Model<'a> {
     nodes: usize,
     /// Time of the newest event.
     #[serde(skip_serializing_if = "Option::is_none")]
-    newest: Option<f64>,
+    newest: Option<Number>,
     log_seq: u64,
     version: u64,
     model: String,

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tempograph_framework::{EventId, History, LaneBatch, LanePool, Scorer, Store, Update};
 
+use crate::divergence::Divergence;
 use crate::parallel::batch_builder::{BatchBuilder, DeviceBatch, GlobalBatch, Slot};
 use crate::parallel::group::HistoryGroup;
 use crate::parallel::layout::{HistoryLocation, Layout};
@@ -14,7 +15,7 @@ use crate::plan::{Lane, Plan};
 use crate::setup::TrainingRun;
 use crate::setup::trace::{Stage, Trace, note};
 use crate::step::adam::StepSettings;
-use crate::step::learner::{Learner, stages};
+use crate::step::learner::{Learner, StepOutput, stages};
 use crate::step::record::StepRecord;
 use crate::step::walk::LapTimer;
 use crate::transport::exchange::Exchange;
@@ -114,6 +115,11 @@ impl Lanes {
     /// The first of this process's histories.
     pub fn history(&self) -> &History {
         &self.histories[0].history
+    }
+
+    /// Says what of this process's histories is not finite, if anything.
+    pub fn not_finite(&self) -> Option<String> {
+        self.histories.iter().find_map(|trained| trained.history.not_finite())
     }
 
     /// Takes the history out, for a model that trains with it. [Set it](Lanes::set_history) before any other call.
@@ -263,15 +269,16 @@ impl Lanes {
         let began = Instant::now();
         let output = learner.step(&batch, &settings);
         note(&self.trace, Stage::Compute, step, began);
-        let output = output.map_err(|error| self.diverged(step, error.loss))?;
-        Ok(StepRecord {
+        let (events, lr) = (batch.queries.positives(), settings.lr);
+        let record = output.map(|StepOutput { loss, gradient_norm, stages, .. }| StepRecord {
             step,
-            events: batch.queries.positives(),
-            loss: f64::from(output.loss),
-            lr: settings.lr,
-            gradient_norm: output.gradient_norm,
-            stages: output.stages,
-        })
+            events,
+            loss: f64::from(loss),
+            lr,
+            gradient_norm,
+            stages,
+        });
+        record.map_err(|what| self.diverged(step, what.named(learner.parameters())))
     }
 
     /// Each lane computes its gradients; one optimiser step is applied to the summed gradients.
@@ -304,7 +311,7 @@ impl Lanes {
         note(&self.trace, Stage::Exchange, step, began);
         let [loss, events, stop, save] = all;
         if !loss.is_finite() {
-            return Err(self.diverged(step, loss));
+            return Err(self.diverged(step, Divergence::Loss(loss)));
         }
         let began = Instant::now();
         let mut times = StageTimes::default();
@@ -312,6 +319,7 @@ impl Lanes {
         let part = computing / times.total().max(f64::MIN_POSITIVE);
         (times.forward, times.backward, times.exchange) = (part * times.forward, part * times.backward, exchanging);
         let gradient_norm = learner.apply(&mut self.gradients, &settings);
+        let gradient_norm = gradient_norm.map_err(|what| self.diverged(step, what.named(learner.parameters())))?;
         times.step = clock.lap();
         note(&self.trace, Stage::Compute, step, began);
         let (events, loss) = (events as usize, f64::from(loss));
@@ -319,10 +327,11 @@ impl Lanes {
         Ok((record, ControlFlags { stop: stop > 0.0, save: save > 0.0 }))
     }
 
-    fn diverged(&self, step: u64, loss: f32) -> TrainError {
+    /// The error of a training that diverged in step `step`. The caller knows the largest gradient.
+    pub(crate) fn diverged(&self, step: u64, what: Divergence) -> TrainError {
         let position = self.plan.position_at(self.histories[0].number, step, self.batches);
         let event = self.builder.events_of(position.batch).start as u64;
-        TrainError::Diverged { step, event: EventId(event), loss }
+        TrainError::Diverged { step, event: EventId(event), what, largest_gradient: 0.0 }
     }
 
     /// Observes the batches begun at `step`.

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use burn::tensor::activation::relu;
 use tempograph_kernels::tensor::{Backend, Tensor};
-use tempograph_kernels::{AttentionPlan, TemporalOps, gather_rows, product, temporal_attention};
+use tempograph_kernels::{AttentionPlan, TemporalOps, gather_rows, product, rectify, temporal_attention};
 
 use crate::executor::TensorContext;
 use crate::ops::layers::attention::{AttentionLayer, Maps};
@@ -37,7 +36,7 @@ impl AttentionLayer {
                 let attended = self.attend(cx, table, query, [cx.augmented(key), cx.augmented(value)]);
                 let found = hop.neighbours.count.iter().map(|&count| f32::from(u8::from(count > 0))).collect();
                 let attended = cx.linear(out, attended) * cx.from_rows(found, [hop.centres.len(), 1]);
-                cx.linear(fc2, relu(cx.linear(fc1, Tensor::cat(vec![attended, centres], 1))))
+                cx.linear(fc2, rectify(cx.linear(fc1, Tensor::cat(vec![attended, centres], 1))))
             }
             Maps::Conv { query, key, value, edge, skip } => {
                 let with_edge = |map: &crate::program::Map| {
@@ -104,7 +103,7 @@ impl AttentionLayer {
             }
         };
         let merged = Tensor::cat(vec![norm_on_tensors(cx, *norm, behind + own), merge_rows], 1);
-        cx.linear(fc2, relu(cx.linear(fc1, merged)))
+        cx.linear(fc2, rectify(cx.linear(fc1, merged)))
     }
 
     /// Attention with the key weights moved to the query and the value weights after the sum. `key` and `value` are

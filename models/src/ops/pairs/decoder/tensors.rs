@@ -1,9 +1,8 @@
 //! The link decoder on tensors.
 
-use burn::tensor::activation::relu;
 use tempograph_framework::{Pair, WalkRule};
 use tempograph_kernels::tensor::Tensor;
-use tempograph_kernels::{PairPlan, TemporalOps, gather_rows, pair_scores};
+use tempograph_kernels::{PairPlan, TemporalOps, gather_rows, pair_scores, rectify};
 
 use crate::executor::TensorContext;
 use crate::ops::pairs::decoder::facts::pair_columns;
@@ -40,7 +39,7 @@ impl LinkDecoder {
                 self.pair_features.pairs.then(|| cx.from_rows(pair_columns(&cx.view.pairs), [pairs, PAIR_COLUMNS]));
             let walks = self.pair_features.walks.map(|rule| walks_on_tensors(rule, cx));
             let pair_features = Tensor::cat(facts.into_iter().chain(walks).collect(), 1);
-            cx.linear(second, relu(cx.linear(first, pair_features)))
+            cx.linear(second, rectify(cx.linear(first, pair_features)))
         });
         let rows = self.pairs.zip(pairs).map(|((_, map), rows)| cx.linear(&map, rows));
         let of_pairs = match (facts, rows) {
@@ -65,7 +64,7 @@ fn walks_on_tensors<B: TemporalOps>(rule: WalkRule, cx: &TensorContext<'_, B>) -
     let row = |i: usize| both.clone().narrow(1, i * width, width);
     let products = (0..rows).flat_map(|i| (i..rows).map(move |j| (i, j)));
     let products = products.map(|(i, j)| (row(i) * row(j)).sum_dim(1)).collect();
-    relu(Tensor::cat(products, 1)).log1p()
+    rectify(Tensor::cat(products, 1)).log1p()
 }
 
 /// The distinct values in order of first appearance, and each value's index among them. Repeats are close to each

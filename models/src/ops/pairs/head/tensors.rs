@@ -1,8 +1,7 @@
 //! The row head on tensors.
 
-use burn::tensor::activation::relu;
 use tempograph_kernels::tensor::Tensor;
-use tempograph_kernels::{TemporalOps, gather_rows};
+use tempograph_kernels::{TemporalOps, gather_rows, rectify};
 
 use crate::executor::TensorContext;
 use crate::ops::pairs::head::RowHead;
@@ -15,7 +14,7 @@ impl RowHead {
         embeddings: Tensor<B, 2>,
     ) -> Tensor<B, 2> {
         let [first, last] = &self.maps;
-        let given = cx.linear(last, relu(cx.linear(first, embeddings)));
+        let given = cx.linear(last, rectify(cx.linear(first, embeddings)));
         gather_rows(given, cx.view.roots.clone())
     }
 }
