@@ -339,6 +339,15 @@ impl<'a> Leader<'a> {
             // Another process may have been there in the meantime.
             check_folder(files, self.spec, self.args)?;
         }
+        let own = own_files(files);
+        if self.args.force && !own.is_empty() {
+            note(format!(
+                "--force replaces the run in {}: {} go when the first epoch is complete, and are in {} until then",
+                folder.display(),
+                told(&own),
+                files.replaced().display()
+            ));
+        }
         self.started = true;
         self.replaced = if self.args.resume { Replaced::of_resumed(files) } else { Replaced::set_aside(files)? };
         self.report.epochs = from.epochs.to_vec();
@@ -416,15 +425,6 @@ impl<'a> Leader<'a> {
         self.say(&introduction(&self.report));
         if let Some(notice) = incomplete_pass_warning(self.spec) {
             note(notice);
-        }
-        let folder = self.files.folder.display();
-        let own = own_files(self.files);
-        if self.args.force && !own.is_empty() {
-            note(format!(
-                "--force replaces the run in {folder}: {} go when the first epoch is complete, and are in {} until then",
-                told(&own),
-                self.files.replaced().display()
-            ));
         }
         for found in &self.differences {
             match found.key.as_str() {
