@@ -288,7 +288,7 @@ fn the_command_that_goes_on_is_quoted_for_a_shell() {
         .spawn()
         .unwrap();
     wait_for_line(&mut child, "epoch ");
-    let mut stopped = |child: &mut Child| {
+    let stopped = |child: &mut Child| {
         assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
         assert_eq!(child.wait().unwrap().code(), Some(130));
         let mut said = String::new();
@@ -414,7 +414,7 @@ fn a_reader_that_ends_is_an_end_and_no_error() {
         &["models"],
         &["fetch", "--list"],
         &["completions", "bash"],
-        &["new"],
+        &["new", "-"],
         &["train", "run.toml", "--out", "run", "--force"],
         &["train", "run.toml", "--out", "run", "--force", "--json"],
         &["bench", "run.toml", "--once", "--steps", "2"],
@@ -464,6 +464,24 @@ fn numbers_are_named_by_the_negatives_they_are_of() {
     for part in ["last-10 (historical)", "% are historical", "no hits10 (random)", "MRR (random) is among few"] {
         assert!(said.contains(part), "{part}: {said}");
     }
+}
+
+#[test]
+fn negatives_of_a_file_are_called_by_the_file() {
+    use tempograph_framework::{EventId, FixedNegatives, NodeId};
+    let place = Place::new();
+    // Destinations are the last five of twelve nodes.
+    let nodes = |events: u32| (0..events).flat_map(|event| [7 + event % 5, 7 + (event + 1) % 5]).map(NodeId).collect();
+    for (name, first) in [("val.safetensors", 280u64), ("test.safetensors", 340)] {
+        let table = FixedNegatives::new(EventId(first), nodes(60), (0..=60).map(|event| 2 * event).collect());
+        table.unwrap().write(&place.path(name)).unwrap();
+    }
+    let said = place.train(&["--set", r#"data.negatives=["val.safetensors", "test.safetensors"]"#]);
+    assert!(said.contains("(fixed test.safetensors)") && !said.contains("(random)"), "{said}");
+    let report = place.report("run");
+    let names: Vec<&String> = report["test_by_rule"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["fixed test.safetensors"]);
+    assert!(report["data"]["sources"]["data.negatives[1]"].is_string());
 }
 
 #[test]
