@@ -18,7 +18,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// Outside crates that only some crates may depend on.
-const DOORS: [(&str, &[&str]); 25] = [
+const DOORS: [(&str, &[&str]); 24] = [
     ("burn-cubecl", &["kernels"]),
     ("burn-cuda", &["kernels"]),
     ("burn-flex", &["kernels"]),
