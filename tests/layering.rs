@@ -18,7 +18,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// Outside crates that only some crates may depend on.
-const DOORS: [(&str, &[&str]); 25] = [
+const DOORS: [(&str, &[&str]); 27] = [
     ("burn-cubecl", &["kernels"]),
     ("burn-cuda", &["kernels"]),
     ("burn-flex", &["kernels"]),
@@ -31,6 +31,8 @@ const DOORS: [(&str, &[&str]); 25] = [
     ("gemm-f32", &["kernels"]),
     ("mpi", &["trainers"]),
     ("tensorboard-rs", &["trainers"]),
+    ("tensorboard-proto", &["trainers"]),
+    ("protobuf", &["trainers"]),
     ("safetensors", &["framework"]),
     ("memmap2", &["framework"]),
     ("parquet", &["framework"]),
@@ -306,7 +308,7 @@ const FLOORS: [(&str, &[&str]); 5] = [
             ".",
         ],
     ),
-    ("experiments", &["setup", "terminal", "bench/numbers", "bench", "fetch", "load", "command/pretrain", "command"]),
+    ("experiments", &["terminal", "setup", "bench/numbers", "bench", "fetch", "load", "command/pretrain", "command"]),
 ];
 
 /// The largest number of files and folders in one folder, without tests and the crate's own `lib.rs` and `main.rs`.

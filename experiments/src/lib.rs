@@ -26,6 +26,8 @@
 //! # Ok::<(), tempograph_experiments::fetch::FetchError>(())
 //! ```
 #![warn(clippy::unwrap_used)]
+// Printing ends a process whose reader has ended: `terminal::print` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 pub mod bench;
 mod command;
 pub mod fetch;

@@ -450,7 +450,8 @@ fn a_process_that_is_asked_to_stop_stops_all_with_a_checkpoint() {
     let children = place.start(2, plan, "stopped", &long);
     wait_for(&place.path("stopped/checkpoint.safetensors"));
     assert!(Command::new("kill").args(["-INT", &children[1].id().to_string()]).status().unwrap().success());
-    let outputs = succeed(children);
+    let outputs: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    assert!(outputs.iter().all(|output| output.status.code() == Some(130)), "{outputs:?}");
     let said = String::from_utf8_lossy(&outputs[0].stdout);
     assert!(said.contains("stopped; go on with") && said.contains("--resume"), "{said}");
     succeed(place.start(4, plan, "stopped", &[&long[..], &["--resume"]].concat()));

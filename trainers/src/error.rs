@@ -28,14 +28,12 @@ pub enum TrainError {
         largest_gradient: f64,
     },
     /// A checkpoint of a run on other data.
-    #[error("{}: the checkpoint is of a run on data with the checksum {found}, but the data now has {expected}", path.display())]
+    #[error("{}: the checkpoint is of a run on other data: {fact}", path.display())]
     OtherData {
         /// The checkpoint.
         path: PathBuf,
-        /// Checksum of the data it was trained on.
-        found: String,
-        /// Checksum of the data that is there.
-        expected: String,
+        /// What differs, with both checksums.
+        fact: String,
     },
     /// A plan that does not fit the data or the number of processes.
     #[error("{0}")]
@@ -50,7 +48,7 @@ pub enum TrainError {
         /// The plan of the spec.
         expected: Plan,
     },
-    /// An observer of the run could not begin.
+    /// An observer of the run could not begin or go on.
     #[error("{0}")]
     Observer(String),
     /// Another process of the training is gone, or its weights differ.

@@ -36,13 +36,14 @@ pub use run::checkpoint::{BestEpoch, BestModel, read_best_model};
 pub use run::report::{
     Baseline, DataReport, EpochReport, ProcessReport, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes,
 };
-pub use run::{Outcome, TrainingObserver, TrainingSummary};
+pub use run::{Outcome, StartPoint, TrainingObserver, TrainingSummary};
 pub use setup::TrainingRun;
 pub use setup::files::RunFiles;
 pub use setup::spec::{BetaScale, EvalSpec, LrScale, ParallelSpec, Schedule, SelectBy, TrainSpec};
 pub use setup::trace::{Span, Stage, Timeline, Trace};
-pub use setup::training_data::{Part, TrainingData};
+pub use setup::training_data::{Part, Sources, TrainingData};
 pub use step::adam::StepSettings;
+pub use step::audit::NegativeFacts;
 pub use step::evaluate::{BatchScores, Evaluation, EvaluationTask, evaluate, warm_up};
 pub use step::learner::{Learner, StepOutput};
 pub use step::record::StepRecord;

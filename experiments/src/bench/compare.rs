@@ -13,6 +13,7 @@ use crate::bench::peer::ReadyPeer;
 use crate::bench::roofline::{MachineRates, Roofline};
 use crate::bench::{BenchArgs, Peer, table};
 use crate::setup::data;
+use crate::terminal::print::{note, print};
 
 /// The measurements of a configuration.
 pub(super) struct Comparison<'a> {
@@ -35,13 +36,13 @@ pub(super) fn run(args: &BenchArgs, configurations: &[Configuration]) -> Result<
     let mut machine = MachineRates::default();
     let mut all = Vec::new();
     for (i, configuration) in configurations.iter().enumerate() {
-        eprintln!("{} of {}: {}", i + 1, configurations.len(), configuration.name());
+        note(format!("{} of {}: {}", i + 1, configurations.len(), configuration.name()));
         all.push(compare(args, configuration, &mut machine)?);
     }
     if args.json {
-        println!("{:#}", report(&args.spec, &all, &machine));
+        print(format!("{:#}", report(&args.spec, &all, &machine)))?;
     } else {
-        print!("{}", table::comparison(&all, &machine));
+        print(table::comparison(&all, &machine).trim_end())?;
     }
     Ok(())
 }
@@ -74,7 +75,7 @@ fn compare<'a>(
             beside.versions = versions;
             beside.runs.push(run);
         }
-        eprintln!("{told}");
+        note(format!("{told}"));
     }
     Ok(Comparison { configuration, floor, ours, peers: theirs })
 }

@@ -20,6 +20,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::setup::spec::RunSpec;
+use crate::terminal::print::print;
 use configuration::configurations;
 
 /// Measure training throughput by stage, alone or compared with a peer. With --scale, --serve or --recovery: cost over
@@ -135,7 +136,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     }
     if args.once {
         let spec = RunSpec::read(&args.spec, &args.sets)?;
-        println!("{}", serde_json::to_string(&measure::once(&spec, args.steps, args.from)?)?);
+        print(format!("{}", serde_json::to_string(&measure::once(&spec, args.steps, args.from)?)?))?;
         return Ok(());
     }
     if args.serve {

@@ -18,6 +18,7 @@ use crate::bench::numbers::stats::quantile;
 use crate::bench::{BenchArgs, table};
 use crate::setup::device;
 use crate::setup::spec::RunSpec;
+use crate::terminal::print::{note, print};
 
 const LENGTHS: [usize; 2] = [1_000_000, 10_000_000];
 /// Events from one snapshot to the next. A server that dies just before the next snapshot replays this many.
@@ -51,15 +52,15 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let mut points = Vec::new();
     for &events in lengths {
         ensure!(events > EVERY, "--events {events}: more than {EVERY} are needed, which are replayed");
-        eprintln!("{events} events");
+        note(format!("{events} events"));
         let folder = tempfile_in(args)?;
         points.extend(measure(args, &spec, events, &folder.0)?);
     }
     if args.json {
-        println!("{:#}", json!({ "threads": device::threads(), "every": EVERY, "points": points }));
+        print(format!("{:#}", json!({ "threads": device::threads(), "every": EVERY, "points": points })))?;
         return Ok(());
     }
-    print!("{}", table::aligned(&rows(&points)));
+    print(table::aligned(&rows(&points)).trim_end())?;
     if let Some(out) = &args.out {
         fs::write(out.join("recovery.md"), page(args, &points))
             .with_context(|| format!("cannot write to {}", out.display()))?;

@@ -12,6 +12,7 @@ use tempograph_models::{StepCost, StepSizes};
 use tempograph_trainers::TrainingData;
 
 use crate::setup::spec::RunSpec;
+use crate::terminal::print::note;
 
 /// The rates of some threads of this machine.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -32,7 +33,7 @@ impl MachineRates {
         if let Some(&known) = self.0.get(&threads) {
             return Ok(known);
         }
-        eprintln!("measuring the machine with {threads} threads");
+        note(format!("measuring the machine with {threads} threads"));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start the threads")?;
         let rates =
             pool.install(|| Rates { flops_per_second: machine::gemm_rate(), bytes_per_second: machine::bandwidth() });

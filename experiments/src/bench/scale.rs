@@ -16,6 +16,7 @@ use crate::bench::{BenchArgs, table};
 use crate::setup::data;
 use crate::setup::device;
 use crate::setup::spec::RunSpec;
+use crate::terminal::print::{note, print};
 
 const LENGTHS: [usize; 3] = [100_000, 1_000_000, 10_000_000];
 /// One of this many events comes after the window: the splits need events there.
@@ -141,18 +142,18 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let mut points = Vec::new();
     for stream in Stream::ALL {
         for &events in lengths {
-            eprintln!("{} events, {}", grouped(events), stream.name());
+            note(format!("{} events, {}", grouped(events), stream.name()));
             points.push(measure_at(args, stream, events)?);
         }
     }
     if args.json {
         let points: Vec<Value> = points.iter().map(Point::to_json).collect();
-        println!(
+        print(format!(
             "{:#}",
             json!({ "batch": spec.train.batch, "threads": spec.threads, "steps": args.steps, "points": points })
-        );
+        ))?;
     } else {
-        print!("{}", table::aligned(&rows(&points)));
+        print(table::aligned(&rows(&points)).trim_end())?;
     }
     args.out.as_ref().map_or(Ok(()), |folder| write(args, &spec, &points, folder))
 }
@@ -234,7 +235,7 @@ fn write(args: &BenchArgs, spec: &RunSpec, points: &[Point], folder: &Path) -> R
     for (name, content) in [("scale.md", text), ("scale.svg", of_event), ("scale_nodes.svg", of_node)] {
         let path = folder.join(name);
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
-        eprintln!("wrote {}", path.display());
+        note(format!("wrote {}", path.display()));
     }
     Ok(())
 }

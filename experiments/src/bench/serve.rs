@@ -20,6 +20,7 @@ use crate::setup::device;
 use crate::setup::device::Device;
 use crate::setup::model::{build_learner, model_with};
 use crate::setup::spec::RunSpec;
+use crate::terminal::print::{note, print};
 
 /// Events served, if the user names no number.
 const EVENTS: usize = 2000;
@@ -50,15 +51,15 @@ fn measure(args: &BenchArgs, mut spec: RunSpec) -> Result<()> {
     let trained = training_data.split.train.end.min(args.steps * spec.train.batch);
     training_data.split.train.end = trained;
     let folder = Folder(std::env::temp_dir().join(format!("tempograph-bench-{}", std::process::id())));
-    eprintln!("training on {trained} events");
+    note(format!("training on {trained} events"));
     export(&spec, &training_data, &folder.0)?;
     let wanted = args.events.first().copied().unwrap_or(EVENTS);
     let events = trained..training_data.dataset.log.len().min(trained + wanted);
-    eprintln!("serving {} events", events.len());
+    note(format!("serving {} events", events.len()));
     if args.strategies {
         let found = strategies::measure(&folder.0, &training_data, events)?;
         let text = if args.json { format!("{found:#}") } else { strategies::show(&found) };
-        println!("{}, {} threads\n{text}", spec.data.path, device::threads());
+        print(format!("{}, {} threads\n{text}", spec.data.path, device::threads()))?;
         return Ok(());
     }
     let engine = Engine::open(&folder.0).context("cannot open what was just exported")?;
@@ -181,14 +182,26 @@ fn show(args: &BenchArgs, spec: &RunSpec, served: &[Served]) -> Result<()> {
             "score_p50_us": micros(|one| one.score_seconds, 0.5), "score_p99_us": micros(|one| one.score_seconds, 0.99),
             "allocations_per_event": allocations,
         });
-        println!("{all:#}");
+        print(format!("{all:#}"))?;
         return Ok(());
     }
-    println!("{}, {} events one at a time, {} threads", spec.data.path, served.len(), device::threads());
-    println!("update + score  median {:>7.1} µs   99 % within {:>7.1} µs", micros(both, 0.5), micros(both, 0.99));
+    print(format!("{}, {} events one at a time, {} threads", spec.data.path, served.len(), device::threads()))?;
+    print(format!(
+        "update + score  median {:>7.1} µs   99 % within {:>7.1} µs",
+        micros(both, 0.5),
+        micros(both, 0.99)
+    ))?;
     let (update, score) = (|one: &Served| one.update_seconds, |one: &Served| one.score_seconds);
-    println!("update          median {:>7.1} µs   99 % within {:>7.1} µs", micros(update, 0.5), micros(update, 0.99));
-    println!("score           median {:>7.1} µs   99 % within {:>7.1} µs", micros(score, 0.5), micros(score, 0.99));
-    println!("allocations     {allocations:.1} an event");
+    print(format!(
+        "update          median {:>7.1} µs   99 % within {:>7.1} µs",
+        micros(update, 0.5),
+        micros(update, 0.99)
+    ))?;
+    print(format!(
+        "score           median {:>7.1} µs   99 % within {:>7.1} µs",
+        micros(score, 0.5),
+        micros(score, 0.99)
+    ))?;
+    print(format!("allocations     {allocations:.1} an event"))?;
     Ok(())
 }

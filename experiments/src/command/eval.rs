@@ -2,16 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use serde_json::json;
 use tempograph_framework::{IdMap, Store};
 use tempograph_trainers::{BatchScores, Evaluation, EvaluationTask, Part, evaluate};
 
-use crate::command::train::{evaluate_baselines, metric_row, metric_title, rule_name};
+use crate::command::train::{evaluate_baselines, metric_table};
+use crate::setup::data::{Questions, questions};
 use crate::setup::device;
 use crate::setup::runs::Run;
-use crate::terminal::interrupt::stop_on_signal;
+use crate::terminal::interrupt::{Interrupted, stop_on_signal};
+use crate::terminal::print::print;
 
 /// Evaluate a trained run again, with its own settings or others.
 #[derive(Args, Debug)]
@@ -28,7 +31,8 @@ pub struct EvalArgs {
     /// The split to evaluate.
     #[arg(long, value_enum, default_value = "test")]
     split: SplitName,
-    /// Override a setting of the run's spec, for example eval.negatives=99.
+    /// Override a setting of the evaluation: a key of `eval`, data.negatives, threads or device, for example eval.negatives=99. What
+    /// would change the model or its past is refused.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// Write every scored pair under the first negative rule: `event`, `src`, `dst` (the user's own ids), `time`
@@ -103,9 +107,8 @@ fn evaluate_run(args: &EvalArgs, run: &Run) -> Result<()> {
     let mut start = run.restore_before(part, &stop)?;
     let range = run.training_data.range(part);
     let mut found: Vec<(String, Evaluation)> = Vec::new();
-    for &rule in &run.spec.eval.rules {
+    for Questions { name, negatives } in questions(&run.spec, &run.training_data, part) {
         let bar = ProgressBar::with_draw_target(Some(range.len() as u64), ProgressDrawTarget::stderr());
-        let negatives = run.training_data.negatives(part, rule, &run.spec.eval);
         let new_nodes = Some(&run.training_data.new_nodes);
         let asked = EvaluationTask {
             range: range.clone(),
@@ -129,8 +132,8 @@ fn evaluate_run(args: &EvalArgs, run: &Run) -> Result<()> {
             scores.write(path)?;
         }
         match evaluation {
-            Some(evaluation) => found.push((rule_name(rule), evaluation)),
-            None => bail!("stopped before the end"),
+            Some(evaluation) => found.push((name, evaluation)),
+            None => return Err(Interrupted("stopped before the end".into()).into()),
         }
     }
     let floors = if part == Part::Test && run.spec.eval.floors {
@@ -143,16 +146,8 @@ fn evaluate_run(args: &EvalArgs, run: &Run) -> Result<()> {
             .iter()
             .map(|(rule, evaluation)| Ok((rule.clone(), serde_json::to_value(evaluation)?)))
             .collect::<Result<_>>()?;
-        println!("{:#}", serde_json::json!({ "epoch": start.mark.epoch, "by_rule": by_rule, "floors": floors }));
-        return Ok(());
+        return print(format!("{:#}", json!({ "epoch": start.mark.epoch, "by_rule": by_rule, "floors": floors })));
     }
-    println!("{}", metric_title());
-    for (rule, evaluation) in &found {
-        println!("{}", metric_row(&format!("{} ({rule})", run.spec.name), &evaluation.all));
-        if let Some(new) = &evaluation.new_nodes {
-            println!("{}", metric_row(&format!("  {} new-node events", new.count), new));
-        }
-    }
-    floors.iter().for_each(|floor| println!("{}", metric_row(&floor.name, &floor.test)));
-    Ok(())
+    let by_rule: Vec<(&str, &Evaluation)> = found.iter().map(|(rule, found)| (rule.as_str(), found)).collect();
+    print(metric_table(&run.spec.name, &by_rule, &floors).join("\n"))
 }

@@ -8,11 +8,13 @@ use clap::{Args, ValueEnum};
 use tempograph_serving::Export;
 use tempograph_trainers::{BestModel, Evaluation, EvaluationTask, Part, evaluate, warm_up};
 
-use crate::command::train::{metric_row, metric_title};
+use crate::command::train::{metric_row, metric_title, negative_notes};
+use crate::setup::data::{Questions, questions};
 use crate::setup::device;
 use crate::setup::model::model_with;
 use crate::setup::runs::Run;
-use crate::terminal::interrupt::stop_on_signal;
+use crate::terminal::interrupt::{Interrupted, stop_on_signal};
+use crate::terminal::print::{print, quoted};
 
 /// Export a trained run: its weights and its history.
 #[derive(Args, Debug)]
@@ -34,7 +36,7 @@ pub struct ExportArgs {
     /// The last split that the exported history has observed.
     #[arg(long, value_enum, default_value = "test")]
     until: Until,
-    /// Replace an existing artifact.
+    /// Replace an existing artifact. Other files in its folder stay.
     #[arg(long)]
     force: bool,
     /// Do not measure accuracy event by event. Without this, it is compared with that in batches of training.
@@ -59,30 +61,32 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let run = Run::open(&args.run, &[])?;
     let stop = stop_on_signal("stopping at the next batch")?;
     let seen = write(&run, args.until, &args.out, args.force, &stop)?;
-    println!("exported {} with {seen} events seen", args.out.display());
+    print(format!("exported {} with {seen} events seen", args.out.display()))?;
     if !args.quick && !run.training_data.range(Part::Test).is_empty() {
-        println!("{}", device::run_on_pool(|| granularity(&run, &stop))?);
+        print(device::run_on_pool(|| granularity(&run, &stop))?)?;
     }
-    println!("serve it with\n  tempograph serve {}", args.out.display());
-    Ok(())
+    print(format!("serve it with\n  tempograph serve {}", quoted(&args.out.display().to_string())))
 }
 
 /// A table of the test metrics: in the batches of training, and event by event.
 fn granularity(run: &Run, stop: &AtomicBool) -> Result<String> {
     let mut best = run.restore_before(Part::Test, stop)?;
-    let (training_data, eval, batch) = (&run.training_data, &run.spec.eval, run.spec.train.batch);
-    let negatives = training_data.negatives(Part::Test, eval.rules[0], eval);
+    let (training_data, batch) = (&run.training_data, run.spec.train.batch);
+    let Some(Questions { name, negatives }) = questions(&run.spec, training_data, Part::Test).into_iter().next() else {
+        bail!("the spec has no rule for the negatives");
+    };
     let mut examine = |batch: usize| -> Result<Evaluation> {
         let (range, new_nodes) = (training_data.range(Part::Test), Some(&training_data.new_nodes));
-        let asked = EvaluationTask { range, batch, negatives: &negatives, rank_every: eval.val_every, new_nodes };
+        let asked = EvaluationTask { range, batch, negatives: &negatives, rank_every: 1, new_nodes };
         let mut history = best.history.clone();
         let evaluation =
             evaluate(&mut best.model, &mut history, &training_data.dataset.log, &asked, stop, &mut |_| ())?;
-        evaluation.ok_or_else(|| anyhow::anyhow!("stopped before the end"))
+        evaluation.ok_or_else(|| Interrupted("stopped before the end".into()).into())
     };
     let rows = [(format!("by {batch}, as trained"), examine(batch)?), ("one by one, as served".into(), examine(1)?)];
+    let notes = negative_notes(&name, &rows[0].1);
     let rows = rows.iter().map(|(name, found)| metric_row(name, &found.all));
-    Ok([metric_title()].into_iter().chain(rows).collect::<Vec<_>>().join("\n"))
+    Ok([metric_title()].into_iter().chain(rows).chain(notes).collect::<Vec<_>>().join("\n"))
 }
 
 /// Writes the artifact of a run. Gives the number of events its history has observed.
@@ -99,7 +103,7 @@ pub(crate) fn write(run: &Run, until: Until, out: &Path, replace: bool, stop: &A
         let mut model = run.model(weights.clone())?;
         if !warm_up(&mut model, &mut history, &training_data.dataset.log, training_data.range(Part::Test), batch, stop)?
         {
-            bail!("stopped");
+            return Err(Interrupted("stopped".into()).into());
         }
     }
     let model = model_with(&run.spec, training_data, weights)?;

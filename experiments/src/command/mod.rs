@@ -4,6 +4,8 @@ pub mod export;
 pub mod models;
 pub mod new;
 pub mod plan;
+// Its printing is the readers' own.
+#[allow(clippy::print_stdout)]
 pub mod prepare;
 pub mod pretrain;
 pub mod serve;
@@ -17,6 +19,8 @@ use tempograph_kernels::cpu::SimdLevel;
 use tempograph_models::Registry;
 
 use crate::setup::device;
+use crate::terminal::interrupt::{Interrupted, exit_status, explain_cut_files};
+use crate::terminal::print::note;
 use crate::{bench, fetch, load};
 
 /// Train temporal graph networks with node memory, and serve them.
@@ -63,9 +67,10 @@ enum Command {
 /// kinds of its own is one call of this.
 pub fn run(registry: Registry) -> ExitCode {
     if registry.install().is_err() {
-        eprintln!("error: this process has a registry of models already");
+        note("error: this process has a registry of models already");
         return ExitCode::FAILURE;
     }
+    explain_cut_files();
     let matches = command_line().get_matches();
     let command = CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     if let Err(why) = SimdLevel::chosen() {
@@ -93,8 +98,12 @@ pub fn run(registry: Registry) -> ExitCode {
 
 /// Prints the chain of causes on one line, without the backtrace that `Debug` may add: it is the user's mistake, not ours.
 fn report_error(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
-    ExitCode::FAILURE
+    let told = format!("{error:#}");
+    // A run that was stopped has said so.
+    if !told.is_empty() {
+        note(if error.is::<Interrupted>() { told } else { format!("error: {told}") });
+    }
+    exit_status(error)
 }
 
 /// The command line with what `--version` prints of this build and this machine.

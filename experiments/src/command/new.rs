@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use crate::terminal::print::print;
 use anyhow::{Context, Result};
 use clap::Args;
 use tempograph_models::{Kind, Registry};
@@ -49,7 +50,7 @@ pub fn run(args: &NewArgs) -> Result<()> {
         false => template(Registry::current().kind(&args.model).map_err(anyhow::Error::msg)?),
     };
     if args.path.as_os_str() == "-" {
-        return Ok(std::io::stdout().write_all(template.as_bytes())?);
+        return print(template.trim_end_matches('\n'));
     }
     let mut options = std::fs::OpenOptions::new();
     options.write(true).truncate(true).create(true).create_new(!args.force);
@@ -58,9 +59,9 @@ pub fn run(args: &NewArgs) -> Result<()> {
         .with_context(|| format!("cannot write {} (--force replaces a file)", args.path.display()))?;
     file.write_all(template.as_bytes())?;
     if args.serve {
-        println!("wrote {0}; then\n  tempograph serve ARTIFACT --spec {0}", args.path.display());
+        print(format!("wrote {0}; then\n  tempograph serve ARTIFACT --spec {0}", args.path.display()))?;
         return Ok(());
     }
-    println!("wrote {0}; set data.path in it, then\n  tempograph train {0}", args.path.display());
+    print(format!("wrote {0}; set data.path in it, then\n  tempograph train {0}", args.path.display()))?;
     Ok(())
 }

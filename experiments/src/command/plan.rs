@@ -16,6 +16,7 @@ use crate::setup::device::Device;
 use crate::setup::machine::Machine;
 use crate::setup::model::build_learner;
 use crate::setup::spec::RunSpec;
+use crate::terminal::print::{print, quoted};
 
 /// Propose how to divide a training run over devices and machines.
 ///
@@ -90,12 +91,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let proposal = propose(&facts)?;
     let threads = devices.min(machine.cores);
     let report = PlanReport { args, facts, sizes, machine, device, proposal, threads, epochs: spec.train.epochs };
-    if args.json {
-        println!("{:#}", report.json())
-    } else {
-        print!("{}", report.to_text())
-    }
-    Ok(())
+    if args.json { print(format!("{:#}", report.json())) } else { print(report.to_text().trim_end()) }
 }
 
 /// The captured share of `batch`, of its multiples by powers of two and of the sizes half-way between them, up to half
@@ -309,7 +305,7 @@ impl PlanReport<'_> {
         let machines = self.facts.machines;
         let start = if machines > 1 { format!("mpirun -n {machines} ") } else { String::new() };
         let sets: String = self.args.sets.iter().map(|set| format!(" --set {}", quoted(set))).collect();
-        format!("{start}tempograph train {}{sets}", self.args.spec.display())
+        format!("{start}tempograph train {}{sets}", quoted(&self.args.spec.display().to_string()))
     }
 
     fn json(&self) -> serde_json::Value {
@@ -329,12 +325,6 @@ impl PlanReport<'_> {
             "command": self.launch(),
         })
     }
-}
-
-/// Quoted as one word for a shell.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-=/:,".contains(c);
-    if word.chars().all(plain) { word.to_string() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 fn percent(share: f64) -> String {

@@ -1,31 +1,34 @@
 //! `tempograph train`: from a spec to a report.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use tempograph_framework::{History, LinkMetrics, NegativeRule, Scorer, TensorScorer};
+use tempograph_framework::{History, LinkMetrics, Scorer, TensorScorer, write_atomic};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::Heuristic;
 use tempograph_trainers::{
     Baseline, BatchScores, BestModel, EpochReport, Evaluation, EvaluationTask, Learner, Outcome, Part, REPORT_SCHEMA,
-    Report, RunFiles, Status, StepRecord, TensorBoardWriter, Timeline, Trace, TrainError, TrainingData,
-    TrainingObserver, TrainingRun, TrainingSummary, evaluate, peak_memory_bytes, read_best_model, warm_up,
+    Report, RunFiles, Schedule, SelectBy, StartPoint, Status, StepRecord, TensorBoardWriter, Timeline, Trace,
+    TrainError, TrainingData, TrainingObserver, TrainingRun, TrainingSummary, evaluate, peak_memory_bytes,
+    read_best_model, warm_up,
 };
 
 use crate::command::export;
 use crate::command::export::Until;
 use crate::setup::data;
+use crate::setup::data::{ColumnsWatch, Questions, questions};
 use crate::setup::device;
+use crate::setup::folder::{FolderLock, Replaced, holds_run, own_files, told};
 use crate::setup::model::build_learner;
 use crate::setup::ranks::{ProcessRank, Transport};
 use crate::setup::runs::Run;
-use crate::setup::spec::RunSpec;
-use crate::terminal::interrupt::stop_on_signal;
+use crate::setup::spec::{Difference, RunSpec, differences};
+use crate::terminal::interrupt::{Interrupted, stop_on_signal};
+use crate::terminal::print::{note, print, quoted};
 use crate::terminal::progress::Terminal;
 
 /// Train a model from a TOML experiment, evaluate it, and write a report.
@@ -40,7 +43,9 @@ Several processes share the work of a plan (section parallel of the spec), on on
   srun -n 4 tempograph train …        torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) do as well
 
 Ctrl-C and SIGTERM stop at the next batch and write a checkpoint; a second Ctrl-C stops at once.
-A run's folder holds report.json, spec.toml, best.safetensors, checkpoint.safetensors, tensorboard/ and artifact/.")]
+The status is then 130 or 143.
+A run's folder holds report.json, spec.toml, best.safetensors, checkpoint.safetensors, tensorboard/ and artifact/, and, while the
+run writes to it, lock.")]
 pub struct TrainArgs {
     /// The experiment; `tempograph new` writes one with every key explained.
     spec: PathBuf,
@@ -50,10 +55,12 @@ pub struct TrainArgs {
     /// The run's folder [default: runs/NAME].
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Go on with the run in the folder: from its checkpoint, or from the start where it was stopped before the first one.
+    /// Go on with the run in the folder: from its checkpoint, or from the start where it was stopped before the first one. It may train
+    /// longer (train.epochs), and on other threads, devices and processes; every other setting stays.
     #[arg(long, conflicts_with = "force")]
     resume: bool,
-    /// Replace a run that is there already.
+    /// Replace a run that is there already. Its files go when the first epoch of the new one is complete; if the new one fails before, they
+    /// come back. Other files in the folder stay.
     #[arg(long)]
     force: bool,
     /// Write which stage worked on which batch when, in Chrome's trace format (open it at ui.perfetto.dev); of several processes, the
@@ -106,11 +113,29 @@ pub fn run(args: &TrainArgs) -> Result<()> {
                 stop: &stop,
                 trace: leader.as_ref().and_then(|leader| leader.trace.clone()),
             };
-            let outcome = training.train(&mut *exchange, &mut learner, &mut leader)?;
-            let tested = leader.as_mut().map_or(Ok(false), |leader| leader.finish(outcome, &mut learner))?;
-            if tested && spec.export {
-                export_finished(args, Run { spec: spec.clone(), training_data, files: files.clone() }, &stop);
+            let trained = training.train(&mut *exchange, &mut learner, &mut leader).map_err(anyhow::Error::from);
+            let stopped = matches!(trained, Ok(Outcome::Stopped(_)));
+            let tested = trained
+                .and_then(|outcome| leader.as_mut().map_or(Ok(true), |leader| leader.finish(outcome, &mut learner)));
+            let tested = tested.map_err(|why| match &mut leader {
+                Some(leader) => leader.fail(why),
+                None => why,
+            })?;
+            if stopped {
+                // Until the first process has written all: a launcher ends the others when one ends without success.
+                let _ = exchange.all_gather(0..exchange.world(), &[]);
             }
+            if stopped || !tested {
+                return Err(Interrupted(String::new()).into());
+            }
+            // The folder stays locked until the artifact is there.
+            let lock = leader.as_mut().and_then(|leader| leader.lock.take());
+            let exports = process.is_leader() && spec.export;
+            drop(leader);
+            if exports {
+                export_finished(args, Run { spec: spec.clone(), training_data, files: files.clone() }, &stop)?;
+            }
+            drop(lock);
             Ok(())
         };
         let done = train();
@@ -122,47 +147,27 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 }
 
 /// Exports a run that is finished. A failure is said and the run stays as it is.
-fn export_finished(args: &TrainArgs, run: Run, stop: &AtomicBool) {
-    let artifact = run.files.folder.join("artifact");
+///
+/// # Errors
+/// A signal that stopped it.
+fn export_finished(args: &TrainArgs, run: Run, stop: &AtomicBool) -> Result<()> {
+    let artifact = run.files.artifact();
     match export::write(&run, Until::Test, &artifact, true, stop) {
         Ok(_) if args.json => {}
-        Ok(_) => print_line(&format!("exported; serve it with\n  tempograph serve {}", artifact.display())),
-        Err(why) => eprintln!("not exported: {why:#}"),
-    }
-}
-
-/// Prints a line. A run goes on when nobody reads it.
-fn print_line(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-/// Which keys of two specs differ, with their values.
-fn differences(before: &str, now: &str) -> String {
-    let [was, is] = [before, now].map(|text| {
-        let mut keys = BTreeMap::new();
-        if let Ok(table) = text.parse::<toml::Table>() {
-            flatten("", &table, &mut keys);
+        Ok(_) => {
+            let _ = print(format!(
+                "exported; serve it with\n  tempograph serve {}",
+                quoted(&artifact.display().to_string())
+            ));
         }
-        keys
-    });
-    let value = |keys: &BTreeMap<String, String>, key: &str| keys.get(key).map_or("left out".into(), String::clone);
-    let keys: BTreeSet<&String> = was.keys().chain(is.keys()).filter(|key| was.get(*key) != is.get(*key)).collect();
-    let said = keys.into_iter().map(|key| format!("{key} is {} and was {}", value(&is, key), value(&was, key)));
-    said.collect::<Vec<_>>().join(", ")
-}
-
-/// The keys of a table and of those in it, dotted.
-fn flatten(before: &str, table: &toml::Table, keys: &mut BTreeMap<String, String>) {
-    for (key, value) in table {
-        match value {
-            toml::Value::Table(table) => flatten(&format!("{before}{key}."), table, keys),
-            value => _ = keys.insert(format!("{before}{key}"), value.to_string()),
-        }
+        Err(why) => note(format!("not exported: {why:#}")),
     }
+    if stop.load(Ordering::Relaxed) { Err(Interrupted(String::new()).into()) } else { Ok(()) }
 }
 
-/// Refuses a folder that the run may not write to: `--resume` without the same run there, a run there without `--force`.
-fn check_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()> {
+/// Refuses a folder that the run may not write to: `--resume` without the same run there, a run there without `--force`. Gives what differs
+/// from the run that is resumed.
+fn check_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<Vec<Difference>> {
     let folder = &files.folder;
     if args.resume && !files.spec().exists() {
         bail!("{} holds no run to resume; leave --resume out to start", folder.display());
@@ -170,20 +175,43 @@ fn check_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()
     if args.resume {
         let before =
             std::fs::read_to_string(files.spec()).with_context(|| format!("cannot read {}", files.spec().display()))?;
-        let now = spec.to_toml()?;
-        if before != now {
-            bail!(
-                "the spec differs from that of the run in {} ({}): {}; resume with the same settings",
-                folder.display(),
-                files.spec().display(),
-                differences(&before, &now)
-            );
-        }
-        return Ok(());
+        let found = differences(&before, &spec.to_toml()?)
+            .with_context(|| format!("cannot read {}", files.spec().display()))?;
+        check_resumable(&found, spec, files)?;
+        return Ok(found);
     }
-    if files.report().exists() && !args.force {
+    if holds_run(files) && !args.force {
         let hint = "--resume goes on with it, --force replaces it, --out DIR puts the new one elsewhere";
         bail!("{} holds a run already: {hint}", folder.display());
+    }
+    Ok(Vec::new())
+}
+
+/// Refuses to go on with a run otherwise than longer, on other threads or on another device.
+fn check_resumable(found: &[Difference], spec: &RunSpec, files: &RunFiles) -> Result<()> {
+    let free = ["threads", "parallel.threads", "device", "train.epochs"];
+    let refused: Vec<String> =
+        found.iter().filter(|one| !free.contains(&one.key.as_str())).map(Difference::to_string).collect();
+    if !refused.is_empty() {
+        bail!(
+            "the spec differs from that of the run in {} ({}): {}; a run is resumed with its own settings, but for train.epochs (more), \
+             threads, parallel.threads and device",
+            files.folder.display(),
+            files.spec().display(),
+            refused.join(", ")
+        );
+    }
+    let Some(longer) = found.iter().find(|one| one.key == "train.epochs") else { return Ok(()) };
+    if longer.was.parse::<usize>().is_ok_and(|was| spec.train.epochs < was) {
+        bail!("{longer}: a run may train longer than it was to, and no shorter");
+    }
+    if spec.train.schedule != Schedule::Constant {
+        let schedule = serde_json::to_value(spec.train.schedule)?;
+        bail!(
+            "{longer}, and train.schedule = {schedule} divides the learning rate over all epochs: the longer run has other rates from its first \
+             step on, and is another run. Start it anew with --out DIR, or resume with train.epochs = {}",
+            longer.was
+        );
     }
     Ok(())
 }
@@ -200,29 +228,26 @@ struct Leader<'a> {
     /// Opened when the run starts.
     board: Option<TensorBoardWriter>,
     trace: Option<Arc<Trace>>,
+    /// A trace's file that was not there before.
+    made_trace: Option<&'a Path>,
+    /// What differs from the run that is resumed.
+    differences: Vec<Difference>,
+    columns: Option<ColumnsWatch>,
+    /// The run before, until the first epoch is complete.
+    replaced: Option<Replaced>,
+    /// Held from before the first look into the folder, or from when the folder is made.
+    lock: Option<FolderLock>,
+    started: bool,
 }
 
 impl TrainingObserver for Leader<'_> {
-    /// Everything has been checked: the files of an older run are replaced.
-    fn started(&mut self) -> Result<(), TrainError> {
-        let written = (|| -> Result<()> {
-            let folder = &self.files.folder;
-            if !self.args.resume {
-                for old in [self.files.checkpoint(), self.files.best(), self.files.report()] {
-                    if old.exists() {
-                        std::fs::remove_file(&old).with_context(|| format!("cannot replace {}", old.display()))?;
-                    }
-                }
-                std::fs::create_dir_all(folder)
-                    .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-                std::fs::write(self.files.spec(), self.spec.to_toml()?)
-                    .with_context(|| format!("cannot write {}", self.files.spec().display()))?;
-            }
-            self.report.write(&self.files.report())?;
-            self.board = Some(TensorBoardWriter::new(&self.files.board(), 10));
-            Ok(())
-        })();
-        written.map_err(|why| TrainError::Observer(format!("{why:#}")))
+    fn started(&mut self, from: &StartPoint<'_>) -> Result<(), TrainError> {
+        self.begin(from).map_err(|why| TrainError::Observer(format!("{why:#}")))
+    }
+
+    fn epoch_begins(&mut self) -> Result<(), TrainError> {
+        let checked = self.columns.as_ref().map_or(Ok(()), ColumnsWatch::check);
+        checked.map_err(|why| TrainError::Observer(format!("{why:#}")))
     }
 
     fn step(&mut self, epoch: usize, events: usize, of: usize, record: &StepRecord) {
@@ -237,6 +262,27 @@ impl TrainingObserver for Leader<'_> {
     fn epoch(&mut self, report: &EpochReport, best: bool) {
         self.terminal.epoch(report, best);
         self.board.iter_mut().for_each(|board| board.epoch(report, best));
+        if let Some(Err(error)) = self.board.as_mut().map(TensorBoardWriter::take_error) {
+            let folder = self.files.board();
+            note(format!("{} cannot be written: {error}; the run goes on without it", folder.display()));
+        }
+        self.report.epochs.push(report.clone());
+        self.report.steps = report.steps;
+        if best {
+            self.report.best_epoch = Some(report.epoch);
+        }
+        if let Some(replaced) = self.replaced.take() {
+            replaced.discard();
+        }
+    }
+}
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        // A run that was refused leaves nothing.
+        if let (false, Some(path)) = (self.started, self.made_trace) {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -249,10 +295,17 @@ impl<'a> Leader<'a> {
         spec: &'a RunSpec,
         training_data: &'a TrainingData,
     ) -> Result<Self> {
-        check_folder(files, spec, args)?;
-        let create = |path: &PathBuf| {
-            Trace::create(path, 0).with_context(|| format!("cannot write the trace {}", path.display()))
+        let lock = if files.folder.exists() { Some(FolderLock::take(files)?) } else { None };
+        let differences = check_folder(files, spec, args)?;
+        let mut made_trace = None;
+        let mut create = |path: &'a PathBuf| {
+            let there = path.exists();
+            let trace = Trace::create(path, 0).with_context(|| format!("cannot write the trace {}", path.display()))?;
+            made_trace = Some(path.as_path()).filter(|_| !there);
+            anyhow::Ok(Arc::new(trace))
         };
+        let trace = args.trace.as_ref().map(&mut create).transpose()?;
+        check_ranked(spec, training_data)?;
         Ok(Leader {
             args,
             files,
@@ -262,8 +315,105 @@ impl<'a> Leader<'a> {
             report: blank_report(spec, training_data)?,
             terminal: Terminal::new(spec.train.epochs, args.json),
             board: None,
-            trace: args.trace.as_ref().map(create).transpose()?.map(Arc::new),
+            trace,
+            made_trace,
+            differences,
+            columns: ColumnsWatch::of(&spec.data)?,
+            replaced: None,
+            lock,
+            started: false,
         })
+    }
+
+    /// Everything has been checked: the files of an older run step aside, and those of this one are begun.
+    fn begin(&mut self, from: &StartPoint<'_>) -> Result<()> {
+        let (files, folder) = (self.files, &self.files.folder);
+        if self.args.resume {
+            self.check_best(from)?;
+        }
+        if self.lock.is_none() {
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            self.lock = Some(FolderLock::take(files)?);
+            // Another process may have been there in the meantime.
+            check_folder(files, self.spec, self.args)?;
+        }
+        let own = own_files(files);
+        if self.args.force && !own.is_empty() {
+            note(format!(
+                "--force replaces the run in {}: {} go when the first epoch is complete, and are in {} until then",
+                folder.display(),
+                told(&own),
+                files.replaced().display()
+            ));
+        }
+        self.started = true;
+        self.replaced = if self.args.resume { Replaced::of_resumed(files) } else { Replaced::set_aside(files)? };
+        self.report.epochs = from.epochs.to_vec();
+        self.report.steps = from.steps;
+        self.report.best_epoch = from.best.map(|mark| mark.epoch);
+        if !self.args.resume || !self.differences.is_empty() {
+            write_atomic(&files.spec(), self.spec.to_toml()?.as_bytes())
+                .with_context(|| format!("cannot write {}", files.spec().display()))?;
+        }
+        self.write_report()?;
+        let board = TensorBoardWriter::new(&files.board(), 10);
+        self.board = Some(board.with_context(|| format!("cannot write {}", files.board().display()))?);
+        let cannot = || format!("cannot write the trace of {}", folder.display());
+        self.trace.as_ref().map_or(Ok(()), |trace| trace.begin()).with_context(cannot)?;
+        if self.args.resume && !from.resumed {
+            let path = files.checkpoint();
+            note(format!("{} is not there: the run starts from the beginning", path.display()));
+        }
+        Ok(())
+    }
+
+    /// Checks that what is kept of the run that is resumed is what its checkpoint says.
+    fn check_best(&self, from: &StartPoint<'_>) -> Result<()> {
+        let Some(expected) = from.best else { return Ok(()) };
+        let path = self.files.best();
+        let best = read_best_model(&path, self.spec.needs()?, self.training_data.features.clone())?;
+        // A run may be killed between the two files.
+        if best.mark != expected && best.mark.epoch <= expected.epoch {
+            bail!(
+                "{} is of epoch {} with the score {}, and the checkpoint of a run whose best epoch is {} with {}; restore the file, or start anew",
+                path.display(),
+                best.mark.epoch,
+                best.mark.score,
+                expected.epoch,
+                expected.score
+            );
+        }
+        Ok(())
+    }
+
+    fn write_report(&self) -> Result<()> {
+        let path = self.files.report();
+        self.report.write(&path).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Writes down why the run failed, or puts back the run that it was to replace. Gives the error with what became of the folder.
+    fn fail(&mut self, why: anyhow::Error) -> anyhow::Error {
+        self.terminal.done();
+        if !self.started {
+            return why;
+        }
+        let folder = self.files.folder.display();
+        if let Some(replaced) = self.replaced.take_if(|replaced| replaced.comes_back()) {
+            self.board = None;
+            drop(replaced);
+            return anyhow!("{why:#}; the run that was in {folder} before is there again");
+        }
+        let diverged = why.chain().any(|cause| matches!(cause.downcast_ref(), Some(TrainError::Diverged { .. })));
+        self.report.status = if diverged { Status::Diverged } else { Status::Failed };
+        self.report.error = Some(format!("{why:#}"));
+        self.report.peak_memory_bytes = peak_memory_bytes();
+        if let Err(error) = self.write_report() {
+            note(format!("{error:#}"));
+        }
+        if diverged && self.files.checkpoint().exists() {
+            return anyhow!("{why:#}; the checkpoint and the best model from before are kept in {folder}");
+        }
+        why
     }
 
     /// Says what is trained, on what.
@@ -272,7 +422,15 @@ impl<'a> Leader<'a> {
         self.report.transport = transport.map(String::from);
         self.say(&introduction(&self.report));
         if let Some(notice) = incomplete_pass_warning(self.spec) {
-            eprintln!("{notice}");
+            note(notice);
+        }
+        for found in &self.differences {
+            match found.key.as_str() {
+                "device" => note(format!(
+                    "{found}: devices round differently, so the run goes on close to what it was, not to the bit"
+                )),
+                _ => note(format!("goes on with another setting: {found}")),
+            }
         }
     }
 
@@ -286,14 +444,22 @@ impl<'a> Leader<'a> {
         add_summary(&mut self.report, summary);
         let tested = finished && {
             let features = self.training_data.features.clone();
-            let BestModel { weights, history, .. } = read_best_model(&self.files.best(), learner.needs(), features)?;
+            let BestModel { weights, history, mark, .. } =
+                read_best_model(&self.files.best(), learner.needs(), features)?;
+            if self.report.best_epoch != Some(mark.epoch) {
+                bail!("{} is not of this run: it is of epoch {}", self.files.best().display(), mark.epoch);
+            }
             learner.restore_weights(weights)?;
             self.test(learner, &history)?
         };
         self.terminal.done();
         self.report.status = if tested { Status::Finished } else { Status::Stopped };
         self.report.peak_memory_bytes = peak_memory_bytes();
-        self.report.write(&self.files.report())?;
+        self.write_report()?;
+        if !tested && let Some(replaced) = &mut self.replaced {
+            replaced.keep_aside();
+            note(format!("the run before is in {} until the first epoch is complete", self.files.replaced().display()));
+        }
         if let (Some(board), Some(test)) = (&mut self.board, &self.report.test) {
             board.evaluation("test", test);
         }
@@ -303,7 +469,7 @@ impl<'a> Leader<'a> {
             format!("stopped; go on with `tempograph train {} --resume`", self.command())
         });
         if self.args.json {
-            println!("{}", serde_json::to_string_pretty(&self.report)?);
+            print(serde_json::to_string_pretty(&self.report)?)?;
         }
         Ok(tested)
     }
@@ -327,8 +493,7 @@ impl<'a> Leader<'a> {
     fn test(&mut self, best: &mut dyn Scorer, before: &History) -> Result<bool> {
         let Leader { spec, training_data, .. } = *self;
         let range = training_data.range(Part::Test);
-        for &rule in &spec.eval.rules {
-            let negatives = training_data.negatives(Part::Test, rule, &spec.eval);
+        for Questions { name, negatives } in questions(spec, training_data, Part::Test) {
             let task = EvaluationTask {
                 range: range.clone(),
                 batch: spec.train.batch,
@@ -346,23 +511,26 @@ impl<'a> Leader<'a> {
                 return Ok(false);
             };
             self.report.test.get_or_insert_with(|| evaluation.clone());
-            self.report.test_by_rule.insert(rule_name(rule), evaluation);
+            self.report.test_by_rule.insert(name, evaluation);
         }
         if spec.eval.floors {
             self.report.floors = evaluate_baselines(spec, training_data, self.stop)?;
         }
-        Ok(true)
+        Ok(!self.stop.load(Ordering::Relaxed))
     }
 
+    /// The command as a shell takes it.
     fn command(&self) -> String {
-        let sets: String = self.args.sets.iter().map(|set| format!(" --set {set}")).collect();
-        let out = self.args.out.as_ref().map_or_else(String::new, |out| format!(" --out {}", out.display()));
-        format!("{}{sets}{out}", self.args.spec.display())
+        let sets: String = self.args.sets.iter().map(|set| format!(" --set {}", quoted(set))).collect();
+        let out = self.args.out.as_ref();
+        let out = out.map_or_else(String::new, |out| format!(" --out {}", quoted(&out.display().to_string())));
+        format!("{}{sets}{out}", quoted(&self.args.spec.display().to_string()))
     }
 
     fn say(&self, what: &str) {
         if !self.args.json {
-            print_line(what);
+            // A run goes on when nobody reads it.
+            let _ = print(what);
         }
     }
 }
@@ -372,6 +540,7 @@ fn blank_report(spec: &RunSpec, training_data: &TrainingData) -> Result<Report> 
         schema: REPORT_SCHEMA,
         name: spec.name.clone(),
         status: Status::Running,
+        error: None,
         seed: spec.seed,
         threads: device::threads(),
         device: spec.device.clone(),
@@ -419,31 +588,39 @@ pub fn evaluate_baselines(spec: &RunSpec, training_data: &TrainingData, stop: &A
         Heuristic::EdgeBank { window: Some(window), history },
         Heuristic::LastK { k: 10, history },
     ];
-    let negatives = training_data.negatives(Part::Test, spec.eval.rules[0], &spec.eval);
     let mut floors = Vec::new();
-    for rule in rules {
-        let mut model = TensorScorer::<Cpu, _>::new(rule);
-        let mut past = training_data.history(model.needs());
-        let log = &training_data.dataset.log;
-        let task = EvaluationTask {
-            range: test.clone(),
-            batch: spec.train.batch,
-            negatives: &negatives,
-            rank_every: 1,
-            new_nodes: None,
-        };
-        let warmed = warm_up(&mut model, &mut past, log, 0..test.start, spec.train.batch, stop)?;
-        let found = if warmed { evaluate(&mut model, &mut past, log, &task, stop, &mut |_| ())? } else { None };
-        if let Some(Evaluation { all, .. }) = found {
-            floors.push(Baseline { name: rule.name(), history, test: all });
+    for Questions { name, negatives } in questions(spec, training_data, Part::Test) {
+        for rule in rules {
+            let mut model = TensorScorer::<Cpu, _>::new(rule);
+            let mut past = training_data.history(model.needs());
+            let log = &training_data.dataset.log;
+            let task = EvaluationTask {
+                range: test.clone(),
+                batch: spec.train.batch,
+                negatives: &negatives,
+                rank_every: 1,
+                new_nodes: None,
+            };
+            let warmed = warm_up(&mut model, &mut past, log, 0..test.start, spec.train.batch, stop)?;
+            let found = if warmed { evaluate(&mut model, &mut past, log, &task, stop, &mut |_| ())? } else { None };
+            if let Some(Evaluation { all, .. }) = found {
+                floors.push(Baseline { name: rule.name(), negatives: name.clone(), history, test: all });
+            }
         }
     }
     Ok(floors)
 }
 
-/// The rule's name as a spec has it.
-pub(crate) fn rule_name(rule: NegativeRule) -> String {
-    serde_json::to_value(rule).ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
+/// Refuses a validation that ranks a single event: no epoch is the best by it.
+fn check_ranked(spec: &RunSpec, training_data: &TrainingData) -> Result<()> {
+    let (every, events) = (spec.eval.val_every, training_data.split.val.len());
+    if spec.train.select_by == SelectBy::Mrr && events.div_ceil(every) < 2 {
+        bail!(
+            "eval.val_every = {every} ranks one of {events} validation events, and no epoch is the best by the rank of one; choose less, or \
+             train.select_by = \"ap\""
+        );
+    }
+    Ok(())
 }
 
 /// What to say where a plan's histories will not have come to the end of the training split when training ends.
@@ -476,23 +653,64 @@ fn introduction(report: &Report) -> String {
     )
 }
 
+/// The table of an evaluation: the model's rows, those of the baselines, and what the negatives are.
+pub(crate) fn metric_table(model: &str, by_rule: &[(&str, &Evaluation)], floors: &[Baseline]) -> Vec<String> {
+    let mut lines = vec![metric_title()];
+    for (rule, evaluation) in by_rule {
+        lines.push(metric_row(&format!("{model} ({rule})"), &evaluation.all));
+        lines.extend(
+            evaluation.new_nodes.iter().map(|new| metric_row(&format!("  {} new-node events", new.count), new)),
+        );
+        let own = floors.iter().filter(|floor| floor.negatives == **rule);
+        lines.extend(own.map(|floor| metric_row(&format!("{} ({rule})", floor.name), &floor.test)));
+        lines.extend(negative_notes(rule, evaluation));
+    }
+    lines
+}
+
+/// What a reader has to know of the negatives: true ones, others than the rule's, few.
+pub(crate) fn negative_notes(rule: &str, evaluation: &Evaluation) -> Vec<String> {
+    let facts = &evaluation.negatives;
+    let mut notes = Vec::new();
+    if facts.of_rule < 1.0 {
+        let other = 100.0 * (1.0 - facts.of_rule);
+        let of_rule = 100.0 * facts.of_rule;
+        notes.push(format!(
+            "  of the negatives {of_rule:.1} % are {rule}, {other:.1} % random, where there were too few"
+        ));
+    }
+    if facts.true_at_time > 0.0 {
+        let share = 100.0 * facts.true_at_time;
+        notes.push(format!("  of the negatives ({rule}) {share:.1} % are true: they happen at the time of the event"));
+    }
+    if facts.fewest_distinct < 10 {
+        notes.push(format!(
+            "  MRR ({rule}) is among few: an event has {:.1} different negatives on average, and one has {}",
+            facts.distinct, facts.fewest_distinct
+        ));
+    }
+    notes.extend(evaluation.undefined.iter().map(|(metric, why)| format!("  no {metric} ({rule}): {why}")));
+    notes
+}
+
 pub(crate) fn metric_title() -> String {
     format!("{:<28} {:>7} {:>7} {:>7} {:>8}", "test", "AP", "AUC", "MRR", "Hits@10")
 }
 
 pub(crate) fn metric_row(name: &str, metrics: &LinkMetrics) -> String {
-    format!("{name:<28} {:>7.4} {:>7.4} {:>7.4} {:>8.4}", metrics.ap, metrics.auc, metrics.mrr, metrics.hits10)
+    let [ap, auc, hits10] = [metrics.ap, metrics.auc, metrics.hits10].map(metric);
+    format!("{name:<28} {ap:>7} {auc:>7} {:>7.4} {hits10:>8}", metrics.mrr)
+}
+
+/// Four decimals, or a dash for what means nothing.
+pub(crate) fn metric(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".into(), |value| format!("{value:.4}"))
 }
 
 fn conclusion(report: &Report, folder: &Path) -> String {
-    let mut lines = vec![metric_title()];
-    for (rule, evaluation) in &report.test_by_rule {
-        lines.push(metric_row(&format!("{} ({rule})", report.name), &evaluation.all));
-        lines.extend(
-            evaluation.new_nodes.iter().map(|new| metric_row(&format!("  {} new-node events", new.count), new)),
-        );
-    }
-    lines.extend(report.floors.iter().map(|floor| metric_row(&floor.name, &floor.test)));
+    let by_rule: Vec<(&str, &Evaluation)> =
+        report.test_by_rule.iter().map(|(rule, evaluation)| (rule.as_str(), evaluation)).collect();
+    let mut lines = metric_table(&report.name, &by_rule, &report.floors);
     lines.push(format!(
         "best epoch {}, {:.0} s, {} MB; report in {}",
         report.best_epoch.unwrap_or(0),

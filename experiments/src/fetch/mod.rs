@@ -31,6 +31,7 @@ use progress::Progress;
 use sums::{Sums, Verdict};
 
 use crate::terminal::interrupt::stop_on_signal;
+use crate::terminal::print::print;
 
 pub use error::FetchError;
 pub use progress::ProgressMode;
@@ -117,7 +118,7 @@ pub fn run(args: &FetchArgs) -> anyhow::Result<()> {
     let name = match &args.name {
         Some(name) if !args.list => name,
         _ => {
-            print!("{}", sets::table());
+            print(sets::table().trim_end())?;
             return Ok(());
         }
     };
@@ -132,7 +133,7 @@ pub fn run(args: &FetchArgs) -> anyhow::Result<()> {
         ..Options::default()
     };
     let outcome = fetch(set, &dir, &options)?;
-    print!("{}", completion_message(set, &dir, outcome));
+    print(completion_message(set, &dir, outcome).trim_end())?;
     Ok(())
 }
 

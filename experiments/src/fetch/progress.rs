@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use crate::terminal::print::note;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 /// Where progress is shown.
@@ -70,8 +71,8 @@ impl Progress {
     /// Prints a message without disturbing the bar.
     pub fn note(&self, text: &str) {
         match &*self.display.borrow() {
-            Display::Bar(bar) if !bar.is_finished() => bar.suspend(|| eprintln!("{text}")),
-            _ => eprintln!("{text}"),
+            Display::Bar(bar) if !bar.is_finished() => bar.suspend(|| note(format!("{text}"))),
+            _ => note(format!("{text}")),
         }
     }
 }
@@ -85,17 +86,17 @@ impl Lines {
         }
         match self.total {
             Some(total) if total > 0 => {
-                eprintln!(
+                note(format!(
                     "{}: {} of {} ({} %)",
                     self.label,
                     HumanBytes(at),
                     HumanBytes(total),
                     at.saturating_mul(100) / total
-                );
+                ));
                 self.due = at + (total / 10).max(1);
             }
             _ => {
-                eprintln!("{}: {}", self.label, HumanBytes(at));
+                note(format!("{}: {}", self.label, HumanBytes(at)));
                 self.due = at + Self::STEP_WITHOUT_TOTAL;
             }
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tempograph_framework::Dataset;
 use tempograph_serving::Arrivals;
@@ -25,7 +25,9 @@ use material::Workload;
 use phase::{LoadSettings, PhaseReport, PhaseRunner, Rates, model, wait_until_applied};
 use tally::TallyReport;
 
-use crate::terminal::interrupt::stop_on_signal;
+use crate::terminal::interrupt::{Interrupted, stop_on_signal};
+use crate::terminal::print::print;
+use crate::terminal::progress::style;
 
 /// Put load on a server and measure what its users see.
 #[derive(Args, Debug, Clone)]
@@ -166,7 +168,10 @@ pub fn run(args: &LoadArgs) -> Result<()> {
     let stop = stop_on_signal("stopping after what is being measured")?;
     let report = measure(args, &stop)?;
     if args.json {
-        println!("{report:#}");
+        print(format!("{report:#}"))?;
+    }
+    if stop.load(Ordering::Relaxed) {
+        return Err(Interrupted("stopped before all was measured".into()).into());
     }
     Ok(())
 }
@@ -180,9 +185,9 @@ fn compare_policies(args: &LoadArgs, machine: &str) -> Result<()> {
     let deadline = Duration::from_millis(args.deadline_ms);
     let rows = policies::compare(policies::machine(machine)?, &arrivals, args.seconds, deadline, args.seed);
     if args.json {
-        println!("{:#}", Value::from(rows));
+        print(format!("{:#}", Value::from(rows)))?;
     } else {
-        policies::show(&rows);
+        policies::show(&rows)?;
     }
     Ok(())
 }
@@ -353,15 +358,15 @@ impl Session<'_> {
 
     fn say(&self, line: &str) {
         if !self.args.json {
-            println!("{line}");
+            // A measurement goes on when nobody reads it.
+            let _ = print(line);
         }
     }
 }
 
 fn bar(name: &str, length: u64) -> ProgressBar {
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(length) } else { ProgressBar::hidden() };
-    let style = ProgressStyle::with_template("{prefix:>16} {wide_bar} {pos}/{len} {per_sec:>14} {elapsed:>4}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_style(style("{prefix:>16} {wide_bar} {pos}/{len} {rate:>10} {elapsed:>4}"));
     bar.set_prefix(name.to_string());
     bar
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::terminal::print::print;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tempograph_framework::{Draw, Purpose};
@@ -59,14 +60,17 @@ fn row(policy: &str, load: f64, outcome: &SimulationReport) -> Value {
 }
 
 /// Prints the rows.
-pub(super) fn show(rows: &[Value]) {
-    println!(
+///
+/// # Errors
+/// A standard output that cannot be written.
+pub(super) fn show(rows: &[Value]) -> Result<()> {
+    print(format!(
         "{:>5}  {:<9} {:>11} {:>8} {:>9} {:>9} {:>9} {:>8} {:>8}",
         "load", "policy", "goodput/s", "p50 ms", "p99 ms", "p99.9 ms", "late", "refused", "dropped"
-    );
+    ))?;
     for row in rows {
         let number = |name: &str| row[name].as_f64().unwrap_or(f64::NAN);
-        println!(
+        print(format!(
             "{:>5.1}  {:<9} {:>11.0} {:>8.2} {:>9.2} {:>9.2} {:>9} {:>8} {:>8}",
             number("load"),
             row["policy"].as_str().unwrap_or_default(),
@@ -77,6 +81,7 @@ pub(super) fn show(rows: &[Value]) {
             number("late"),
             number("refused"),
             number("dropped")
-        );
+        ))?;
     }
+    Ok(())
 }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use sha2::{Digest as _, Sha256};
 use tempograph_framework::{
-    Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeSet, NegativesError, NodeId, Purpose, Side,
-    Sides, Split, StaticMemory, Table, TgbNegatives, hold_out_nodes,
+    Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeRule, NegativeSet, NegativesError, NodeId,
+    Purpose, Side, Sides, Split, StaticMemory, Table, TgbNegatives, Timestamp, hold_out_nodes,
 };
 use tempograph_kernels::Rows;
 use tempograph_models::{DatasetStats, FeatureWidths, StaticSpec};
@@ -38,7 +39,92 @@ pub fn open_distributed(exchange: &mut dyn Exchange, spec: &DataSpec) -> Result<
     let fixed = spec.negatives.as_ref().map(|files| fixed_negatives(files, &dataset, &split)).transpose()?;
     let mut training_data = TrainingData::distributed(exchange, dataset, features, split)?;
     training_data.fixed = fixed;
+    for (key, file) in NEGATIVES.into_iter().zip(spec.negatives.iter().flatten()) {
+        let read = file_sha256(file).with_context(|| format!("data.negatives: {}", file.display()))?;
+        training_data.sources.insert(key, read);
+    }
     Ok(training_data)
+}
+
+/// The keys of the files of negatives among what a run's data was read from. They change what is asked and neither the model nor the past.
+pub(crate) const NEGATIVES: [&str; 2] = ["data.negatives[0]", "data.negatives[1]"];
+
+/// SHA-256 of a file.
+fn file_sha256(path: &Path) -> std::io::Result<String> {
+    let mut hash = Sha256::new();
+    std::io::copy(&mut std::fs::File::open(path)?, &mut hash)?;
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What a part is asked: negatives, and what they are called.
+pub(crate) struct Questions {
+    /// A rule's name as a spec has it, or `fixed` and the file's name.
+    pub name: String,
+    pub negatives: NegativeSet,
+}
+
+/// What a part is asked: under each of the spec's rules, or from the file that lists its negatives.
+pub(crate) fn questions(spec: &RunSpec, training_data: &TrainingData, part: Part) -> Vec<Questions> {
+    let asked = |rule, name| Questions { name, negatives: training_data.negatives(part, rule, &spec.eval) };
+    match (&training_data.fixed, &spec.data.negatives) {
+        (Some(_), files) => {
+            let file = files.as_ref().and_then(|files| files[part as usize].file_name());
+            vec![asked(spec.eval.rules[0], format!("fixed {}", file.unwrap_or_default().to_string_lossy()))]
+        }
+        _ => spec.eval.rules.iter().map(|&rule| asked(rule, rule_name(rule))).collect(),
+    }
+}
+
+/// The rule's name as a spec has it.
+fn rule_name(rule: NegativeRule) -> String {
+    serde_json::to_value(rule).ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
+}
+
+/// The columns of a prepared set, watched while a run has them mapped: a file that is cut short or written anew is found before each epoch.
+pub(crate) struct ColumnsWatch {
+    file: std::fs::File,
+    path: PathBuf,
+    state: (u64, Option<std::time::SystemTime>),
+}
+
+impl ColumnsWatch {
+    /// Watches the set of `spec`; nothing for a generated one.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
+    pub fn of(spec: &DataSpec) -> Result<Option<ColumnsWatch>> {
+        let path = Path::new(&spec.path).join("columns.safetensors");
+        if spec.path.starts_with("synthetic:") {
+            return Ok(None);
+        }
+        let watched = || {
+            let file = std::fs::File::open(&path)?;
+            Ok::<_, std::io::Error>(ColumnsWatch { state: state(&file)?, file, path: path.clone() })
+        };
+        watched().map(Some).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// Whether the file is as it was. One that was moved or replaced is: what is mapped stays.
+    ///
+    /// # Errors
+    /// Another length or time of its last change.
+    pub fn check(&self) -> Result<()> {
+        let (length, _) = self.state;
+        let now = state(&self.file).with_context(|| format!("cannot read {}", self.path.display()))?;
+        if now == self.state {
+            return Ok(());
+        }
+        bail!(
+            "{} was changed while the run reads it: it had {length} bytes and has {}; prepare the set again, then go on with --resume",
+            self.path.display(),
+            now.0
+        )
+    }
+}
+
+fn state(file: &std::fs::File) -> std::io::Result<(u64, Option<std::time::SystemTime>)> {
+    let facts = file.metadata()?;
+    Ok((facts.len(), facts.modified().ok()))
 }
 
 /// Puts events that are in this process's memory where others can map them, and says how they are cut as well.
@@ -66,7 +152,12 @@ fn events(spec: &DataSpec) -> Result<(Dataset, Split)> {
             spec.path
         );
     }
-    let dataset = Dataset::from_spec(&spec.path).with_context(|| format!("data.path = \"{}\"", spec.path))?;
+    let named = || format!("data.path = \"{}\"", spec.path);
+    let dataset = Dataset::from_spec(&spec.path).with_context(named)?;
+    if !spec.path.starts_with("synthetic:") {
+        // Reads every byte once; what is trained on then has the checksum that is reported.
+        dataset.verify().with_context(named)?;
+    }
     let split = Split::by_time(dataset.log.time(), spec.val, spec.test)?;
     let (dataset, split) =
         if spec.hold_out > 0.0 { without_held_out(dataset, split, spec.hold_out)? } else { (dataset, split) };
@@ -78,6 +169,13 @@ fn events(spec: &DataSpec) -> Result<(Dataset, Split)> {
                 dataset.log.len()
             );
         }
+    }
+    if split.val.len() < 2 {
+        bail!(
+            "the validation split of {} is one event, and no epoch is the best by one event; raise data.val = {}",
+            spec.path,
+            spec.val
+        );
     }
     Ok((dataset, split))
 }
@@ -92,7 +190,9 @@ pub fn resolve(spec: &mut RunSpec, training_data: &mut TrainingData) -> Result<(
         DatasetStats::of(&training_data.dataset.log, training_data.split.train.clone(), training_data.dataset.nodes);
     spec.model = spec.model.completed(&facts);
     if let Some(reads) = spec.program(training_data)?.static_memory() {
-        training_data.features.static_memory = Some(Arc::new(static_memory(&spec.data, reads, training_data)?));
+        let (vectors, sha256) = static_memory(&spec.data, reads, training_data)?;
+        training_data.features.static_memory = Some(Arc::new(vectors));
+        training_data.sources.insert("data.static_memory", sha256);
     }
     Ok(())
 }
@@ -114,7 +214,7 @@ pub fn static_path(spec: &DataSpec) -> Result<PathBuf> {
     }
 }
 
-fn static_memory(spec: &DataSpec, reads: &StaticSpec, training_data: &TrainingData) -> Result<Table> {
+fn static_memory(spec: &DataSpec, reads: &StaticSpec, training_data: &TrainingData) -> Result<(Table, String)> {
     let path = static_path(spec)?;
     if !path.exists() {
         bail!("there is no static memory in {}; learn it with `tempograph pretrain` and the same spec", path.display());
@@ -131,7 +231,7 @@ fn static_memory(spec: &DataSpec, reads: &StaticSpec, training_data: &TrainingDa
         let width = found.vectors.width();
         bail!("{} is {width} wide, but model.static.width = {}", path.display(), reads.width);
     }
-    Ok(found.vectors)
+    Ok((found.vectors, found.origin.vectors_sha256))
 }
 
 /// Widths of the features that a model reads in this training data.
@@ -150,6 +250,7 @@ pub fn report(training_data: &TrainingData) -> DataReport {
     DataReport {
         name: dataset.name.clone(),
         checksum: dataset.checksum.clone(),
+        sources: training_data.sources.clone(),
         events: dataset.log.len(),
         nodes: dataset.nodes,
         edge_features: widths.edge,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::terminal::print::print;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use anyhow::anyhow;
 use anyhow::{Context, Result, bail};
@@ -196,16 +197,15 @@ pub fn run(args: &DevicesArgs) -> Result<()> {
     if args.json {
         let gpus = gpus.map_or_else(|why| serde_json::json!({ "none": why }), |names| serde_json::json!(names));
         let cpu = serde_json::json!({ "cores": cores, "simd": simd(), "best_simd": best });
-        println!("{}", serde_json::json!({ "cpu": cpu, "cuda": gpus }));
+        print(format!("{}", serde_json::json!({ "cpu": cpu, "cuda": gpus })))?;
         return Ok(());
     }
     let capped = if simd() == best { String::new() } else { format!(" of {best}, as TEMPOGRAPH_CPU says") };
-    println!("cpu      {cores} cores, {}{capped}", simd());
+    print(format!("cpu      {cores} cores, {}{capped}", simd()))?;
     match gpus {
-        Ok(names) => names.iter().enumerate().for_each(|(index, name)| println!("cuda:{index}   {name}")),
-        Err(why) => println!("cuda     none: {why}"),
+        Ok(names) => names.iter().enumerate().try_for_each(|(index, name)| print(format!("cuda:{index}   {name}"))),
+        Err(why) => print(format!("cuda     none: {why}")),
     }
-    Ok(())
 }
 
 #[cfg(feature = "cuda")]

@@ -2,6 +2,7 @@
 pub mod allocations;
 pub(crate) mod data;
 pub mod device;
+pub(crate) mod folder;
 pub(crate) mod machine;
 pub(crate) mod model;
 pub(crate) mod python;

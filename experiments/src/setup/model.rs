@@ -9,6 +9,7 @@ use tempograph_trainers::{Learner, TrainingData};
 
 use crate::setup::device::Device;
 use crate::setup::spec::{ExecutorKind, RunSpec};
+use crate::terminal::print::note;
 
 /// A spec's model with its optimiser.
 pub(crate) struct BuiltLearner {
@@ -20,7 +21,7 @@ pub(crate) struct BuiltLearner {
 impl BuiltLearner {
     /// Prints the notice and gives the learner.
     pub fn print_notice(self) -> Learner {
-        self.notice.iter().for_each(|notice| eprintln!("{notice}"));
+        self.notice.iter().for_each(|notice| note(format!("{notice}")));
         self.learner
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
+use crate::terminal::print::note;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
@@ -63,7 +64,10 @@ fn folder(cache: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf> {
 }
 
 fn install(folder: &Path, python: &Path) -> Result<()> {
-    eprintln!("installing torch and the peers into {} (once; takes a few minutes and about 1 GB)", folder.display());
+    note(format!(
+        "installing torch and the peers into {} (once; takes a few minutes and about 1 GB)",
+        folder.display()
+    ));
     let begun = Instant::now();
     if folder.exists() {
         fs::remove_dir_all(folder).context("cannot remove what an installation that was cut short left")?;
@@ -80,11 +84,11 @@ fn install(folder: &Path, python: &Path) -> Result<()> {
     let torch =
         REQUIREMENTS.lines().find(|line| line.starts_with("torch==")).context("the requirements name no torch")?;
     if run(&mut pip(&["--no-deps", "--retries", "0", "--timeout", "15", "--index-url", CPU_WHEELS, torch])).is_err() {
-        eprintln!("{CPU_WHEELS} cannot be reached: torch comes from PyPI, with CUDA's libraries beside it (5 GB)");
+        note(format!("{CPU_WHEELS} cannot be reached: torch comes from PyPI, with CUDA's libraries beside it (5 GB)"));
     }
     run(pip(&["--requirement"]).arg(&requirements)).context("pip failed")?;
     fs::write(folder.join(COMPLETE), "")?;
-    eprintln!("installed in {:.0} s", begun.elapsed().as_secs_f64());
+    note(format!("installed in {:.0} s", begun.elapsed().as_secs_f64()));
     Ok(())
 }
 

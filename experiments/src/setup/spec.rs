@@ -1,5 +1,6 @@
 //! The TOML spec of an experiment: [`RunSpec`] is what the file says, with defaults for what it leaves out.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -168,17 +169,102 @@ impl RunSpec {
 
     fn checked(self) -> Result<RunSpec> {
         let checks = [
+            self.check_sizes(),
             self.model.check(),
             self.pretrain.check(),
             self.train.check(),
             self.parallel.check(),
             self.eval.check(),
+            self.eval.check_batch(self.train.batch),
             self.data.check(),
         ];
         let wrong = checks.into_iter().find_map(Result::err);
         match wrong {
             Some(wrong) => bail!(wrong),
             None => Ok(self),
+        }
+    }
+}
+
+impl RunSpec {
+    /// Refuses sizes that no machine has room for, before something is made of them.
+    fn check_sizes(&self) -> Result<(), String> {
+        let most = most_threads();
+        for (key, value) in [("threads", self.threads), ("parallel.threads", self.parallel.threads)] {
+            if value > most {
+                return Err(format!(
+                    "{key} = {value}; at most {most} are started: 256, or four for each core where that is more"
+                ));
+            }
+        }
+        let text = toml::to_string(&Sizes { model: &self.model, pretrain: &self.pretrain }).unwrap_or_default();
+        let mut sizes = BTreeMap::new();
+        flatten("", &text.parse().unwrap_or_default(), &mut sizes);
+        for (key, value) in sizes {
+            // A window is a time.
+            match value {
+                toml::Value::Integer(size) if size > MOST && !key.ends_with("window") => {
+                    return Err(format!("{key} = {size}; it is at most {MOST}"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a size of a model may be at the most.
+const MOST: i64 = 1 << 20;
+
+#[derive(Serialize)]
+struct Sizes<'a> {
+    model: &'a ModelSpec,
+    pretrain: &'a PretrainSpec,
+}
+
+/// Threads that a process starts at the most.
+fn most_threads() -> usize {
+    256.max(4 * std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// A key that two specs have different values for.
+pub(crate) struct Difference {
+    pub key: String,
+    pub was: String,
+    pub is: String,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Difference { key, was, is } = self;
+        write!(to, "{key} is {is} and was {was}")
+    }
+}
+
+/// Which keys of two specs differ, with their values.
+///
+/// # Errors
+/// Text that is no TOML.
+pub(crate) fn differences(before: &str, now: &str) -> Result<Vec<Difference>> {
+    let keys = |text: &str| -> Result<BTreeMap<String, toml::Value>> {
+        let mut keys = BTreeMap::new();
+        flatten("", &text.parse().map_err(told)?, &mut keys);
+        Ok(keys)
+    };
+    let (was, is) = (keys(before)?, keys(now)?);
+    let value = |keys: &BTreeMap<String, toml::Value>, key: &str| {
+        keys.get(key).map_or("left out".into(), |value| value.to_string())
+    };
+    let all: BTreeSet<&String> = was.keys().chain(is.keys()).filter(|key| was.get(*key) != is.get(*key)).collect();
+    Ok(all.into_iter().map(|key| Difference { key: key.clone(), was: value(&was, key), is: value(&is, key) }).collect())
+}
+
+/// The keys of a table and of those in it, dotted.
+fn flatten(before: &str, table: &toml::Table, keys: &mut BTreeMap<String, toml::Value>) {
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(table) => flatten(&format!("{before}{key}."), table, keys),
+            value => _ = keys.insert(format!("{before}{key}"), value.clone()),
         }
     }
 }

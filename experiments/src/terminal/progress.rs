@@ -3,7 +3,8 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::terminal::print::note;
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tempograph_trainers::{EpochReport, StepRecord, TrainingObserver};
 
 /// Shows a run's progress on standard error.
@@ -19,9 +20,7 @@ impl Terminal {
     /// For a run of `epochs`; `quiet` shows nothing.
     pub fn new(epochs: usize, quiet: bool) -> Terminal {
         let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        let style =
-            ProgressStyle::with_template("{prefix:>14} {wide_bar} {pos}/{len} {per_sec:>14} eta {eta:>4} {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(style("{prefix:>14} {wide_bar} {pos}/{len} {rate:>10} eta {eta:>4} {msg}"));
         Terminal { bar, epochs, loss: f64::NAN, quiet, drawn: Instant::now() }
     }
 
@@ -61,18 +60,53 @@ impl TrainingObserver for Terminal {
         }
         let (train, val) = (&report.train, &report.val.all);
         let line = format!(
-            "epoch {:>3}/{}  loss {:.4}  {:>7.0} events/s  val AP {:.4}  AUC {:.4}  MRR {:.4}  ({:.1} s + {:.1} s){}",
+            "epoch {:>3}/{}  loss {:.4}  {:>7.0} events/s  val AP {}  AUC {}  MRR {:.4}  ({:.1} s + {:.1} s){}",
             report.epoch,
             self.epochs,
             train.loss,
             train.events_per_second,
-            val.ap,
-            val.auc,
+            shown(val.ap),
+            shown(val.auc),
             val.mrr,
             train.seconds,
             report.val.seconds,
             if best { "  best" } else { "" }
         );
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| note(format!("{line}")));
+    }
+}
+
+/// Four decimals, or a dash for what means nothing.
+fn shown(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".into(), |value| format!("{value:.4}"))
+}
+
+/// A bar's style, in which `{rate}` is rounded: `{per_sec}` has as many digits as a float.
+pub(crate) fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let _ = write!(out, "{}", rate(state.per_sec()));
+    })
+}
+
+/// A rate with as many digits as say something.
+fn rate(per_second: f64) -> String {
+    match per_second {
+        rate if !rate.is_finite() => "-/s".into(),
+        rate if rate < 10.0 => format!("{rate:.1}/s"),
+        rate if rate < 1e6 => format!("{rate:.0}/s"),
+        rate => format!("{:.1}M/s", rate / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_has_no_more_digits_than_a_terminal_has_room_for() {
+        let rates = [0.0, 9.987654321, 5_959.557_669_383_69, 999_999.0, 12_345_678.9, f64::NAN, f64::INFINITY];
+        let said = ["0.0/s", "10.0/s", "5960/s", "999999/s", "12.3M/s", "-/s", "-/s"];
+        assert_eq!(rates.map(rate), said);
     }
 }

@@ -13,10 +13,10 @@ use crate::metrics::{MetricError, TiePolicy, average_precision, hits_at, mrr, ra
 pub struct LinkMetrics {
     /// Events scored.
     pub count: u64,
-    /// Average precision over the whole split.
-    pub ap: f64,
-    /// Area under the ROC curve over the whole split.
-    pub auc: f64,
+    /// Average precision over the whole split; nothing of a single event.
+    pub ap: Option<f64>,
+    /// Area under the ROC curve over the whole split; nothing of a single event.
+    pub auc: Option<f64>,
     /// Mean of the average precisions of the batches, unweighted, as the codes of TGN and PyG print it. It depends on
     /// the batch size.
     pub ap_batch_mean: f64,
@@ -26,10 +26,10 @@ pub struct LinkMetrics {
     pub mrr: f64,
     /// Share of events ranked first.
     pub hits1: f64,
-    /// Share of events ranked third or better.
-    pub hits3: f64,
-    /// Share of events ranked tenth or better.
-    pub hits10: f64,
+    /// Share of events ranked third or better; nothing where every rank is.
+    pub hits3: Option<f64>,
+    /// Share of events ranked tenth or better; nothing where every rank is.
+    pub hits10: Option<f64>,
 }
 
 /// The scores of one batch: `B` positives and, for each, at least one negative.
@@ -170,16 +170,17 @@ impl LinkAccumulator {
     /// The metrics of all added events; `None` if there are none.
     pub fn finish(&self) -> Option<LinkMetrics> {
         let labels = alternating(self.scores.len());
+        let several = self.ranks.len() > 1;
         Some(LinkMetrics {
             count: self.ranks.len() as u64,
-            ap: average_precision(&self.scores, &labels).ok()?,
-            auc: roc_auc(&self.scores, &labels).ok()?,
+            ap: Some(average_precision(&self.scores, &labels).ok()?).filter(|_| several),
+            auc: Some(roc_auc(&self.scores, &labels).ok()?).filter(|_| several),
             ap_batch_mean: mean(self.batch_ap.iter().copied())?,
             auc_batch_mean: mean(self.batch_auc.iter().copied())?,
             mrr: mrr(&self.ranks)?,
             hits1: hits_at(1, &self.ranks)?,
-            hits3: hits_at(3, &self.ranks)?,
-            hits10: hits_at(10, &self.ranks)?,
+            hits3: Some(hits_at(3, &self.ranks)?),
+            hits10: Some(hits_at(10, &self.ranks)?),
         })
     }
 }
@@ -217,8 +218,10 @@ mod tests {
     fn only_the_batch_means_depend_on_the_batch_size() {
         let (events, positive, negative) = (ids(90), random_scores(90, 1), random_scores(90 * 5, 2));
         let (whole, batched) = (gather(&events, &positive, &negative, 90), gather(&events, &positive, &negative, 7));
-        assert_eq!(LinkMetrics { ap_batch_mean: whole.ap, auc_batch_mean: whole.auc, ..batched }, whole);
-        assert_ne!(batched.ap_batch_mean, whole.ap);
+        let of_whole = |metric: Option<f64>| metric.unwrap();
+        let (ap, auc) = (of_whole(whole.ap), of_whole(whole.auc));
+        assert_eq!(LinkMetrics { ap_batch_mean: ap, auc_batch_mean: auc, ..batched }, whole);
+        assert_ne!(batched.ap_batch_mean, ap);
 
         let batch_ap = |(p, n): (&[f32], &[f32])| {
             let scores: Vec<f32> = p.iter().copied().chain(n.iter().copied().step_by(5)).collect();

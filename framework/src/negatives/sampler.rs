@@ -51,11 +51,11 @@ impl NegativeSampler {
         self.rule
     }
 
-    /// Fills `out` with the negatives of `event`.
+    /// Fills `out` with the negatives of `event`, and gives how many the rule gave: the others were drawn at random.
     ///
     /// # Errors
     /// When the event is not in the log, or its destination is the only one.
-    pub fn fill(&self, epoch: u32, event: EventId, out: &mut [NodeId]) -> Result<(), NegativesError> {
+    pub fn fill(&self, epoch: u32, event: EventId, out: &mut [NodeId]) -> Result<usize, NegativesError> {
         let mut numbers = self.draw.at(epoch, event.0);
         let drawn = match self.rule {
             NegativeRule::Random | NegativeRule::RandomWithPositive => 0,
@@ -66,7 +66,9 @@ impl NegativeSampler {
                 fill_from_past(&self.candidates.past(event, MetWhen::AfterTraining)?, &mut numbers, out)
             }
         };
-        self.fill_at_random(event, &mut numbers, &mut out[drawn..])
+        self.fill_at_random(event, &mut numbers, &mut out[drawn..])?;
+        let random = matches!(self.rule, NegativeRule::Random | NegativeRule::RandomWithPositive);
+        Ok(if random { out.len() } else { drawn })
     }
 
     fn fill_at_random(

@@ -50,20 +50,22 @@ impl NegativeSet {
         Ok(batch)
     }
 
-    /// Adds the negatives of `event` to `nodes`.
+    /// Adds the negatives of `event` to `nodes`, and gives how many of them are of the set's own rule.
     ///
     /// # Errors
     /// When the event is unknown or has no candidate.
-    pub fn append(&self, event: EventId, nodes: &mut Vec<NodeId>) -> Result<(), NegativesError> {
+    pub fn append(&self, event: EventId, nodes: &mut Vec<NodeId>) -> Result<usize, NegativesError> {
+        let start = nodes.len();
         match self {
-            Self::Fixed(table) => nodes.extend_from_slice(table.of(event)?),
+            Self::Fixed(table) => {
+                nodes.extend_from_slice(table.of(event)?);
+                Ok(nodes.len() - start)
+            }
             Self::Sampled { sampler, per_event } => {
-                let start = nodes.len();
                 nodes.resize(start + per_event, NodeId::default());
-                sampler.fill(0, event, &mut nodes[start..])?;
+                sampler.fill(0, event, &mut nodes[start..])
             }
         }
-        Ok(())
     }
 }
 

@@ -12,6 +12,10 @@ pub fn apply_override(table: &mut Table, setting: &str) -> Result<(), String> {
     let (key, value) = setting.split_once('=').ok_or("a setting is key=value, for example train.lr=1e-3")?;
     let value = value.trim();
     let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
+    let digits = value.strip_prefix(['-', '+']).unwrap_or(value);
+    if parsed.is_none() && !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit()) {
+        return Err(format!("{value} is no integer of TOML: they lie in {} to {}", i64::MIN, i64::MAX));
+    }
     let value = parsed.unwrap_or_else(|| Value::String(value.to_string()));
     if key.trim().is_empty() {
         return Err("the key is empty".into());
@@ -49,7 +53,12 @@ mod tests {
             apply_override(&mut table, setting).unwrap();
         }
         assert_eq!(table, toml::from_str("a = \"1=2\"\nb = { c = 3, d = \"word\" }\ne.f.g = [1, 2]").unwrap());
-        for (setting, says) in [("a", "key=value"), (" =1", "the key is empty"), ("b.c.d=1", "`c` is not a section")] {
+        for (setting, says) in [
+            ("a", "key=value"),
+            (" =1", "the key is empty"),
+            ("b.c.d=1", "`c` is not a section"),
+            ("a=18446744073709551615", "no integer of TOML"),
+        ] {
             assert!(apply_override(&mut table, setting).unwrap_err().contains(says), "{setting}");
         }
     }

@@ -10,6 +10,9 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use sha2::{Digest, Sha256};
 use tempograph_kernels::cpu::first_not_finite;
 
+/// The metadata that holds the checksum of the rest.
+const SEAL: &str = "sha256";
+
 /// Arrays by name, and metadata (text by name) that goes into the file's header.
 ///
 /// ```
@@ -110,6 +113,14 @@ pub enum StoreError {
         column: usize,
         /// The number.
         value: f32,
+    },
+    /// The content is not what was written.
+    #[error("{}: {fact}; it was damaged since it was written", path.display())]
+    Seal {
+        /// The file.
+        path: PathBuf,
+        /// Both checksums.
+        fact: String,
     },
     /// An array is missing, or is of another kind or size.
     #[error("array `{name}` {problem}")]
@@ -241,6 +252,38 @@ impl Store {
     pub fn read(path: &Path) -> Result<Store, StoreError> {
         let bytes = std::fs::read(path).map_err(|source| StoreError::Io { path: path.into(), source })?;
         Store::from_bytes(&bytes, path)
+    }
+
+    /// As [`write`](Store::write), with a SHA-256 of all arrays and all metadata in the metadata `sha256`.
+    ///
+    /// # Errors
+    /// As [`write`](Store::write).
+    pub fn write_sealed(mut self, path: &Path) -> Result<(), StoreError> {
+        self.notes.remove(SEAL);
+        let seal = self.seal();
+        self.notes.insert(SEAL.into(), seal);
+        self.write(path)
+    }
+
+    /// Reads what [`write_sealed`](Store::write_sealed) wrote.
+    ///
+    /// # Errors
+    /// As [`read`](Store::read); [`StoreError::Seal`] if any value is not the one that was written.
+    pub fn read_sealed(path: &Path) -> Result<Store, StoreError> {
+        let mut store = Store::read(path)?;
+        let stated = store.notes.remove(SEAL).unwrap_or_else(|| "none".into());
+        let found = store.seal();
+        if stated != found {
+            let fact = format!("its content has the SHA-256 {found}, and the file states {stated}");
+            return Err(StoreError::Seal { path: path.into(), fact });
+        }
+        Ok(store)
+    }
+
+    /// SHA-256 of arrays and metadata.
+    fn seal(&self) -> String {
+        let notes = self.notes.iter().flat_map(|(name, text)| [name, "\0", text, "\0"].map(str::to_string));
+        sha256_hex(notes.chain([self.sha256()]))
     }
 
     /// The file's content, byte for byte.

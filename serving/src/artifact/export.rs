@@ -228,6 +228,20 @@ fn sibling(dir: &Path, what: &str) -> PathBuf {
     dir.with_file_name(format!(".{name}.{what}-{}", std::process::id()))
 }
 
+/// Removes the artifact's own files from `old`, and moves all else that was there to `dir`.
+fn carry_over(old: &Path, dir: &Path) -> io::Result<()> {
+    let own = [MANIFEST, SPEC, WEIGHTS, HISTORY, IDS, FEATURES];
+    for entry in fs::read_dir(old)? {
+        let name = entry?.file_name();
+        if own.iter().any(|own| name == *own) {
+            fs::remove_file(old.join(&name))?;
+        } else {
+            fs::rename(old.join(&name), dir.join(&name))?;
+        }
+    }
+    fs::remove_dir(old)
+}
+
 /// Moves `fresh` to `dir`. An existing artifact is moved away first, since a folder cannot be renamed onto a folder
 /// with content.
 fn put_in_place(fresh: &Path, dir: &Path, replaces: bool) -> io::Result<()> {
@@ -238,7 +252,7 @@ fn put_in_place(fresh: &Path, dir: &Path, replaces: bool) -> io::Result<()> {
             fs::rename(&old, dir)?;
             return Err(error);
         }
-        fs::remove_dir_all(&old)?;
+        carry_over(&old, dir)?;
     } else {
         fs::rename(fresh, dir)?;
     }

@@ -2,26 +2,52 @@
 
 use std::path::Path;
 
-use tensorboard_rs::summary_writer::SummaryWriter;
-
+use crate::run::event_file::{EventFile, Histogram};
 use crate::{EpochReport, Evaluation, PrefetchReport, StepRecord, TrainingObserver};
 
 /// Writes scalars for TensorBoard: per step loss, learning rate, gradient norm and events/s; per epoch metrics, stage times, staleness
 /// and memory norms, under the number of steps taken.
 pub struct TensorBoardWriter {
-    writer: SummaryWriter,
+    file: EventFile,
+    /// The first error. Nothing is written after it.
+    failed: std::io::Result<()>,
     steps: usize,
     every: usize,
 }
 
 impl TensorBoardWriter {
     /// Writes into `folder`, one point every `every` steps.
-    pub fn new(folder: &Path, every: usize) -> TensorBoardWriter {
-        TensorBoardWriter { writer: SummaryWriter::new(folder), steps: 0, every: every.max(1) }
+    ///
+    /// # Errors
+    /// A folder or a file that cannot be made.
+    pub fn new(folder: &Path, every: usize) -> std::io::Result<TensorBoardWriter> {
+        Ok(TensorBoardWriter { file: EventFile::create(folder)?, failed: Ok(()), steps: 0, every: every.max(1) })
+    }
+
+    /// The first error since it was asked last. After one, nothing more is written: the points of a run are worth less than the run.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn take_error(&mut self) -> std::io::Result<()> {
+        match &self.failed {
+            Err(error) if error.kind() != std::io::ErrorKind::Other => {
+                let told = std::io::Error::new(error.kind(), error.to_string());
+                self.failed = Err(std::io::Error::other("told"));
+                Err(told)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut EventFile) -> std::io::Result<()>) {
+        if self.failed.is_ok() {
+            self.failed = write(&mut self.file);
+        }
     }
 
     fn scalar(&mut self, tag: &str, value: f64) {
-        self.writer.add_scalar(tag, value as f32, self.steps);
+        let step = self.steps;
+        self.write(|file| file.scalar(tag, value as f32, step));
     }
 
     /// What a pipeline did in an epoch, if there was one.
@@ -44,17 +70,10 @@ impl TensorBoardWriter {
         };
         let most = counts.len() as f64 - 1.0;
         let (one, two) = (sum(1), sum(2));
-        self.writer.add_histogram_raw(
-            "prefetch/staleness",
-            0.0,
-            most,
-            batches as f64,
-            one,
-            two,
-            &limits,
-            &counts,
-            self.steps,
-        );
+        let histogram =
+            Histogram { range: [0.0, most], sum: one, sum_of_squares: two, limits: &limits, counts: &counts };
+        let step = self.steps;
+        self.write(|file| file.histogram("prefetch/staleness", &histogram, step));
     }
 
     /// Metrics of a split.
@@ -63,16 +82,16 @@ impl TensorBoardWriter {
         let named = [
             ("ap", metrics.ap),
             ("auc", metrics.auc),
-            ("mrr", metrics.mrr),
+            ("mrr", Some(metrics.mrr)),
             ("hits10", metrics.hits10),
-            ("seconds", evaluation.seconds),
+            ("seconds", Some(evaluation.seconds)),
+            ("new_nodes/ap", evaluation.new_nodes.and_then(|new| new.ap)),
+            ("new_nodes/mrr", evaluation.new_nodes.map(|new| new.mrr)),
         ];
-        named.iter().for_each(|(name, value)| self.scalar(&format!("{split}/{name}"), *value));
-        if let Some(new) = &evaluation.new_nodes {
-            self.scalar(&format!("{split}/new_nodes/ap"), new.ap);
-            self.scalar(&format!("{split}/new_nodes/mrr"), new.mrr);
+        for (name, value) in named {
+            value.into_iter().for_each(|value| self.scalar(&format!("{split}/{name}"), value));
         }
-        self.writer.flush();
+        self.write(EventFile::flush);
     }
 }
 

@@ -8,13 +8,13 @@ use tempograph_framework::{Features, History, Needs, Store, StoreError};
 
 use crate::divergence::{DIVERGED_LOSS, Divergence};
 use crate::step::learner::Learner;
-use crate::{EpochReport, Evaluation, Plan, PrefetchReport, StageTimes, StepRecord, TrainError, TrainReport};
+use crate::{EpochReport, Evaluation, Plan, PrefetchReport, Sources, StageTimes, StepRecord, TrainError, TrainReport};
 
 /// Where a run stands. Sums are kept exactly, so that the reports of a resumed run are those of one that never stopped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
-    /// Checksum of the data.
-    pub data: String,
+    /// Checksums of the data.
+    pub sources: Sources,
     /// How the work is shared.
     pub plan: Plan,
     /// Epochs done and examined.
@@ -45,9 +45,9 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// A run that has not begun.
-    pub fn start(data: String, plan: Plan) -> Progress {
+    pub fn start(sources: Sources, plan: Plan) -> Progress {
         Progress {
-            data,
+            sources,
             plan,
             epoch: 0,
             step: 0,
@@ -141,6 +141,8 @@ pub struct BestModel {
     pub history: History,
     /// Which epoch they are from.
     pub mark: BestEpoch,
+    /// Checksums of the data it was trained on.
+    pub sources: Sources,
 }
 
 /// Which epoch kept weights are from.
@@ -152,33 +154,34 @@ pub struct BestEpoch {
     pub score: f64,
 }
 
-/// Writes the weights, a history and a mark.
+/// Writes the weights, a history, a mark, and what they were learned from.
 pub(crate) fn write_best_model(
     path: &Path,
     learner: &Learner,
     history: &History,
     mark: BestEpoch,
+    sources: &Sources,
 ) -> Result<(), TrainError> {
+    let unwritten = |error| TrainError::Note { path: path.into(), error };
     let mut store = Store::default();
     store.merge("model.", learner.parameters().to_store());
     store.merge("history.", history.to_store());
-    store.set_metadata(
-        "mark",
-        serde_json::to_string(&mark).map_err(|error| TrainError::Note { path: path.into(), error })?,
-    );
-    Ok(store.write(path)?)
+    store.set_metadata("mark", serde_json::to_string(&mark).map_err(unwritten)?);
+    store.set_metadata("sources", serde_json::to_string(sources).map_err(unwritten)?);
+    Ok(store.write_sealed(path)?)
 }
 
 /// Reads what a run kept. `needs` are those of its model.
 ///
 /// # Errors
-/// A file that is missing or damaged, or a history of a model with other needs.
+/// A file that is missing or damaged in any byte, or a history of a model with other needs.
 pub fn read_best_model(path: &Path, needs: Needs, features: Features) -> Result<BestModel, TrainError> {
-    let mut store = Store::read(path)?;
+    let mut store = Store::read_sealed(path)?;
     store.check_finite(path)?;
-    let mark = note(&store, "mark", path)?;
+    let (mark, sources) = (note(&store, "mark", path)?, note(&store, "sources", path)?);
     let weights = store.split_off("model.");
-    Ok(BestModel { weights, history: History::from_store(store.split_off("history."), needs, features)?, mark })
+    let history = History::from_store(store.split_off("history."), needs, features)?;
+    Ok(BestModel { weights, history, mark, sources })
 }
 
 fn note<T: DeserializeOwned>(store: &Store, name: &str, path: &Path) -> Result<T, TrainError> {

@@ -1,6 +1,7 @@
 //! A run: the loop over epochs, its observers, its checkpoints and its report.
 pub(crate) mod board;
 pub(crate) mod checkpoint;
+pub(crate) mod event_file;
 pub(crate) mod on_device;
 pub(crate) mod report;
 pub(crate) mod session;
@@ -20,11 +21,18 @@ use crate::{EpochReport, ProcessReport, TrainError};
 
 /// Sees the progress of a run.
 pub trait TrainingObserver {
-    /// The run has begun: data and plan fit, and a checkpoint to resume from has been read.
+    /// The run begins at `from`: data and plan fit, and a checkpoint to resume from has been read.
     ///
     /// # Errors
     /// What the observer cannot write; the run ends before its first step.
-    fn started(&mut self) -> Result<(), TrainError> {
+    fn started(&mut self, _from: &StartPoint<'_>) -> Result<(), TrainError> {
+        Ok(())
+    }
+    /// The next epochs begin, up to the next evaluation.
+    ///
+    /// # Errors
+    /// Data that changed since it was opened; the run ends with its last checkpoint.
+    fn epoch_begins(&mut self) -> Result<(), TrainError> {
         Ok(())
     }
     /// A training step was taken. `events` of `of` events before the next evaluation are trained; that comes after epoch `epoch`.
@@ -37,8 +45,12 @@ pub trait TrainingObserver {
 
 /// Where there is no observer, nothing is observed.
 impl<O: TrainingObserver> TrainingObserver for Option<O> {
-    fn started(&mut self) -> Result<(), TrainError> {
-        self.as_mut().map_or(Ok(()), O::started)
+    fn started(&mut self, from: &StartPoint<'_>) -> Result<(), TrainError> {
+        self.as_mut().map_or(Ok(()), |observer| observer.started(from))
+    }
+
+    fn epoch_begins(&mut self) -> Result<(), TrainError> {
+        self.as_mut().map_or(Ok(()), O::epoch_begins)
     }
 
     fn step(&mut self, epoch: usize, events: usize, of: usize, record: &StepRecord) {
@@ -52,6 +64,19 @@ impl<O: TrainingObserver> TrainingObserver for Option<O> {
     fn epoch(&mut self, report: &EpochReport, best: bool) {
         self.iter_mut().for_each(|observer| observer.epoch(report, best));
     }
+}
+
+/// Where a session of a run begins.
+#[derive(Clone, Copy, Debug)]
+pub struct StartPoint<'a> {
+    /// Whether there was a checkpoint to go on from.
+    pub resumed: bool,
+    /// Steps taken before.
+    pub steps: u64,
+    /// The evaluations before.
+    pub epochs: &'a [EpochReport],
+    /// The epoch whose weights are kept so far.
+    pub best: Option<BestEpoch>,
 }
 
 /// How a run ended.
@@ -99,8 +124,9 @@ impl TrainingRun<'_> {
     ) -> Result<Outcome, TrainError> {
         let mut train = || -> Result<Outcome, TrainError> {
             let mut session = TrainingSession::start(self, exchange, learner, observer)?;
-            session.observer.started()?;
+            session.begin()?;
             while !session.is_finished() {
+                session.observer.epoch_begins()?;
                 match session.train_and_validate() {
                     Ok(true) => {}
                     Ok(false) => return Ok(Outcome::Stopped(session.summary()?)),
@@ -164,7 +190,8 @@ impl TrainingRun<'_> {
     /// The checkpoint to resume from, if there is one: the first process reads it and sends it to all.
     pub(crate) fn checkpoint(&self, exchange: &mut dyn Exchange) -> Result<Option<Store>, TrainError> {
         let path = self.files.checkpoint();
-        let own = if self.resume && exchange.rank() == 0 && path.exists() { Some(Store::read(&path)?) } else { None };
+        let own =
+            if self.resume && exchange.rank() == 0 && path.exists() { Some(Store::read_sealed(&path)?) } else { None };
         if !self.resume || exchange.world() == 1 {
             return Ok(own);
         }

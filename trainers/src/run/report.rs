@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{LinkMetrics, Lookup, write_atomic};
 
-use crate::{Evaluation, PrefetchReport, StageTimes};
+use crate::{Evaluation, PrefetchReport, Sources, StageTimes};
 
 /// Version of the report's form. It rises when a field changes its meaning or goes; new fields leave it.
 pub const REPORT_SCHEMA: u32 = 1;
@@ -18,8 +18,11 @@ pub struct Report {
     pub schema: u32,
     /// Name of the run, from the spec.
     pub name: String,
-    /// `running`, `stopped` or `finished`.
+    /// `running`, `stopped`, `finished`, `failed` or `diverged`.
     pub status: Status,
+    /// Why the run failed or diverged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// Seed of weights, negatives and dropout.
     pub seed: u64,
     /// Threads that computed.
@@ -92,6 +95,10 @@ pub enum Status {
     Stopped,
     /// It is complete.
     Finished,
+    /// An error ended it; the report's `error` has the reason.
+    Failed,
+    /// Its numbers left the finite ones; the report's `error` says where. The last checkpoint is from before.
+    Diverged,
 }
 
 /// What a run was trained on.
@@ -99,8 +106,11 @@ pub enum Status {
 pub struct DataReport {
     /// Name of the set.
     pub name: String,
-    /// SHA-256 of its content.
+    /// SHA-256 of its content, as it was read.
     pub checksum: String,
+    /// All that was read, by the key of the spec that names it: SHA-256 of the content, and where it is cut.
+    #[serde(default)]
+    pub sources: Sources,
     /// Events.
     pub events: usize,
     /// Nodes.
@@ -157,6 +167,9 @@ pub struct TrainReport {
 pub struct Baseline {
     /// Its name.
     pub name: String,
+    /// Which negatives it was asked: a rule's name, or `fixed` and the file.
+    #[serde(default)]
+    pub negatives: String,
     /// What a query saw of its own batch.
     pub history: Lookup,
     /// How it did.

@@ -12,7 +12,7 @@ use crate::parallel::lanes::{ControlFlags, Lanes};
 use crate::parallel::layout::HistoryLocation;
 use crate::run::checkpoint::{BestEpoch, Progress, build_checkpoint, restore_checkpoint, write_best_model};
 use crate::run::report::private_memory_bytes;
-use crate::run::{TrainingObserver, TrainingSummary};
+use crate::run::{StartPoint, TrainingObserver, TrainingSummary};
 use crate::setup::TrainingRun;
 use crate::step::evaluate::{BatchScores, Evaluation, EvaluationTask, evaluate, warm_up};
 use crate::step::learner::Learner;
@@ -37,6 +37,8 @@ pub(crate) struct TrainingSession<'a> {
     agreed: Option<u64>,
     /// The largest norm of all gradients in a step of this session.
     largest_gradient: f64,
+    /// Whether it goes on from a checkpoint.
+    resumed: bool,
 }
 
 impl<'a> TrainingSession<'a> {
@@ -47,15 +49,15 @@ impl<'a> TrainingSession<'a> {
         learner: &'a mut Learner,
         observer: &'a mut dyn TrainingObserver,
     ) -> Result<Self, TrainError> {
-        let (data, plan) = (run.training_data.dataset.checksum.clone(), run.parallel.plan());
+        let (sources, plan) = (run.training_data.sources.clone(), run.parallel.plan());
         let mut lanes = Lanes::new(run, learner, exchange)?;
-        let mut progress = Progress::start(data.clone(), plan);
+        let mut progress = Progress::start(sources.clone(), plan);
         let path = run.files.checkpoint();
+        let mut resumed = false;
         if let Some(mut store) = run.checkpoint(exchange)? {
+            resumed = true;
             progress = restore_checkpoint(&path, &mut store, learner)?;
-            if progress.data != data {
-                return Err(TrainError::OtherData { path, found: progress.data, expected: data });
-            }
+            sources.check(&progress.sources, &[]).map_err(|fact| TrainError::OtherData { path: path.clone(), fact })?;
             if progress.plan != plan {
                 return Err(TrainError::OtherPlan { path, found: progress.plan, expected: plan });
             }
@@ -75,6 +77,7 @@ impl<'a> TrainingSession<'a> {
             validated: None,
             agreed: None,
             largest_gradient: 0.0,
+            resumed,
         })
     }
 
@@ -86,6 +89,12 @@ impl<'a> TrainingSession<'a> {
             }
             other => other,
         }
+    }
+
+    /// Everything is checked: tells the observer where the run begins.
+    pub fn begin(&mut self) -> Result<(), TrainError> {
+        let Progress { step, epochs, best, .. } = &self.progress;
+        self.observer.started(&StartPoint { resumed: self.resumed, steps: *step, epochs, best: *best })
     }
 
     /// Whether there is no epoch left to train.
@@ -283,7 +292,8 @@ impl<'a> TrainingSession<'a> {
         self.check_weights()?;
         self.check_histories()?;
         let score = match self.run.train.select_by {
-            SelectBy::Ap => val.all.ap,
+            // One event has no AP that means anything.
+            SelectBy::Ap => val.all.ap.unwrap_or(val.all.mrr),
             SelectBy::Mrr => val.all.mrr,
         };
         self.progress.prefetch = std::mem::take(&mut self.lanes.prefetched);
@@ -292,7 +302,8 @@ impl<'a> TrainingSession<'a> {
         if best {
             let mark = BestEpoch { epoch: self.progress.epoch, score };
             if let Some(after_val) = self.validated.take() {
-                write_best_model(&self.run.files.best(), self.learner, &after_val, mark)?;
+                let sources = &self.run.training_data.sources;
+                write_best_model(&self.run.files.best(), self.learner, &after_val, mark, sources)?;
             }
             self.progress.best = Some(mark);
         }
@@ -311,14 +322,14 @@ impl<'a> TrainingSession<'a> {
         self.progress.prefetch.clone_from(&self.lanes.prefetched);
         let (path, own) = (self.run.files.checkpoint(), self.lanes.to_store(self.progress.step));
         if self.exchange.world() == 1 {
-            return Ok(build_checkpoint(&path, self.learner, [own], &self.progress)?.write(&path)?);
+            return Ok(build_checkpoint(&path, self.learner, [own], &self.progress)?.write_sealed(&path)?);
         }
         let gathered = own.to_bytes().map_err(|source| StoreError::Format { path: path.clone(), source })?;
         let gathered = self.exchange.gather(gathered)?;
         if self.exchange.rank() == 0 {
             let lanes =
                 gathered.iter().map(|gathered| Store::from_bytes(gathered, &path)).collect::<Result<Vec<_>, _>>()?;
-            build_checkpoint(&path, self.learner, lanes, &self.progress)?.write(&path)?;
+            build_checkpoint(&path, self.learner, lanes, &self.progress)?.write_sealed(&path)?;
         }
         Ok(())
     }

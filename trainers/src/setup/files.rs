@@ -30,6 +30,21 @@ impl RunFiles {
         self.folder.join("spec.toml")
     }
 
+    /// What the run's owner is: held as long as a process writes to the folder.
+    pub fn lock(&self) -> PathBuf {
+        self.folder.join("lock")
+    }
+
+    /// The files of the run before, until the first epoch of the run that replaces it is complete.
+    pub fn replaced(&self) -> PathBuf {
+        self.folder.join("replaced")
+    }
+
+    /// The artifact that a finished run exports.
+    pub fn artifact(&self) -> PathBuf {
+        self.folder.join("artifact")
+    }
+
     /// TensorBoard's event files.
     pub fn board(&self) -> PathBuf {
         self.folder.join("tensorboard")

@@ -117,6 +117,10 @@ impl ParallelSpec {
                 "parallel.staleness = {staleness} reads memories {staleness} batches ahead; parallel.prefetch = {prefetch} must be at least that"
             ));
         }
+        at_most("parallel.prefetch", *prefetch, 1024)?;
+        for (key, value) in [("minibatch", self.minibatch), ("epoch", self.epoch), ("memory", self.memory)] {
+            at_most(&format!("parallel.{key}"), value, 4096)?;
+        }
         self.plan().check(usize::MAX)
     }
 
@@ -218,6 +222,10 @@ impl TrainSpec {
                 return Err(format!("train.{key} is 0; it must be at least 1"));
             }
         }
+        at_most("train.batch", self.batch, 1 << 24)?;
+        at_most("train.epochs", self.epochs, 1 << 24)?;
+        at_most("train.negatives", self.negatives, 1 << 20)?;
+        pairs("train", self.batch, self.negatives)?;
         if !(self.lr.is_finite() && self.lr > 0.0) {
             return Err(format!("train.lr = {}; it must be positive", self.lr));
         }
@@ -257,6 +265,32 @@ impl EvalSpec {
                 return Err(format!("eval.{key} is 0; it must be at least 1"));
             }
         }
-        Ok(())
+        at_most("eval.negatives", self.negatives, 1 << 24)
     }
+
+    /// Checks the pairs of one batch of `batch` events.
+    ///
+    /// # Errors
+    /// A sentence with their number, if there are more than a step computes at once.
+    pub fn check_batch(&self, batch: usize) -> Result<(), String> {
+        pairs("eval", batch, self.negatives)
+    }
+}
+
+/// Pairs of a source and a destination that are scored at once at the most: their scores and rows are in memory together.
+const PAIRS: usize = 1 << 25;
+
+fn pairs(section: &str, batch: usize, negatives: usize) -> Result<(), String> {
+    let pairs = batch.saturating_mul(negatives);
+    if pairs <= PAIRS {
+        return Ok(());
+    }
+    Err(format!(
+        "train.batch = {batch} events with {section}.negatives = {negatives} each are {pairs} pairs in one batch; at most {PAIRS} are scored at \
+         once: choose fewer of either"
+    ))
+}
+
+fn at_most(key: &str, value: usize, most: usize) -> Result<(), String> {
+    if value <= most { Ok(()) } else { Err(format!("{key} = {value}; it is at most {most}")) }
 }

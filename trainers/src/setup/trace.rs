@@ -71,18 +71,31 @@ struct Lines {
 }
 
 impl Trace {
-    /// Begins a timeline of process number `process` in the file at `path`.
+    /// A timeline of process number `process` for the file at `path`, which is made if it is not there. What is in it stays until
+    /// [`begin`](Trace::begin).
     ///
     /// # Errors
-    /// If the file cannot be created.
+    /// If the file cannot be written.
     pub fn create(path: &Path, process: usize) -> Result<Trace> {
-        let mut to = BufWriter::new(File::create(path)?);
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        let mut to = BufWriter::new(file);
         to.write_all(b"[")?;
         Ok(Trace {
             began: Instant::now(),
             process,
             file: Mutex::new(Lines { to, threads: Vec::new(), failed: Ok(()) }),
         })
+    }
+
+    /// Empties the file, for the timeline to go there.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn begin(&self) -> Result<()> {
+        let lines = self.lines();
+        let file = lines.to.get_ref();
+        // A pipe or a device has no length.
+        if file.metadata()?.is_file() { file.set_len(0) } else { Ok(()) }
     }
 
     /// Records that this thread worked in `stage` on the batch begun at `step`, from `from` until now.

@@ -1,5 +1,6 @@
 //! The data of a run: events, their split, and the indexes over them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -26,7 +27,42 @@ pub struct TrainingData {
     pub new_nodes: NewNodes,
     /// Evaluation negatives of validation and test from a file. They replace drawn ones.
     pub fixed: Option<[NegativeSet; 2]>,
+    /// What all this was read from.
+    pub sources: Sources,
 }
+
+/// What a run's data was read from: by the key of the spec that names it, the SHA-256 of the content; and the split.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Sources(pub BTreeMap<String, String>);
+
+impl Sources {
+    /// Notes what `key` names now.
+    pub fn insert(&mut self, key: &str, content: impl Into<String>) {
+        self.0.insert(key.into(), content.into());
+    }
+
+    /// Whether this is what was read `before`, but for the keys `free`.
+    ///
+    /// # Errors
+    /// A sentence with the first key that names something else now, and both contents.
+    pub fn check(&self, before: &Sources, free: &[&str]) -> Result<(), String> {
+        let keys: BTreeSet<&String> = self.0.keys().chain(before.0.keys()).collect();
+        let differs = |key: &&&String| !free.contains(&key.as_str()) && self.0.get(**key) != before.0.get(**key);
+        let said = |sources: &Sources, key: &String| sources.0.get(key).map_or("left out".to_string(), String::clone);
+        keys.iter().find(differs).map_or(Ok(()), |key| {
+            let what = if key.as_str() == SPLIT { "the split at events" } else { "the checksum" };
+            Err(format!(
+                "{key} had {what} {} when it was trained on, and has {} now",
+                said(before, key),
+                said(self, key)
+            ))
+        })
+    }
+}
+
+/// The key under which [`Sources`] has the split: the first events of validation and test.
+const SPLIT: &str = "data.val and data.test";
 
 /// A part of the log that is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +98,11 @@ impl TrainingData {
         let candidates =
             once_in_shared_memory(exchange, index, Candidates::needed, Candidates::enter, Candidates::in_room)?;
         let new_nodes = NewNodes::after_training(log.src(), log.dst(), train_end);
-        Ok(TrainingData { split, features, candidates: Arc::new(candidates), new_nodes, dataset, fixed: None })
+        let mut sources = Sources::default();
+        sources.insert("data.path", dataset.checksum.clone());
+        sources.insert(SPLIT, format!("{} and {}", split.val.start, split.test.start));
+        let candidates = Arc::new(candidates);
+        Ok(TrainingData { split, features, candidates, new_nodes, dataset, fixed: None, sources })
     }
 
     /// An empty history, for a model with these needs.

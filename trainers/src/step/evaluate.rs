@@ -1,5 +1,6 @@
 //! Evaluation: scores events against negatives and trains nothing.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
@@ -9,6 +10,7 @@ use tempograph_framework::{
 };
 
 use crate::TrainError;
+use crate::step::audit::{NegativeAudit, NegativeFacts, blank_undefined};
 use crate::step::record::SampledNegatives;
 use crate::step::walk::{ReplayVisitor, replay};
 
@@ -20,6 +22,12 @@ pub struct Evaluation {
     pub all: LinkMetrics,
     /// Events whose positive was ranked among all its negatives.
     pub ranked: u64,
+    /// What those negatives are.
+    #[serde(default)]
+    pub negatives: NegativeFacts,
+    /// The metrics that mean nothing here, and why. They are null.
+    #[serde(default)]
+    pub undefined: BTreeMap<String, String>,
     /// Over the ranked events that touch a node unseen in training (inductive), where there are any.
     pub new_nodes: Option<LinkMetrics>,
     /// Seconds it took.
@@ -75,6 +83,7 @@ pub fn evaluate(
         ranked: LinkAccumulator::new(TiePolicy::Mean),
         new_nodes: LinkAccumulator::new(TiePolicy::Mean),
         heard,
+        audit: NegativeAudit::new(log),
         events: Vec::new(),
         drawn: SampledNegatives::default(),
     };
@@ -86,8 +95,12 @@ pub fn evaluate(
         return Err(TrainError::EmptySplit { range: asked.range.clone() });
     };
     (all.mrr, all.hits1, all.hits3, all.hits10) = (ranked.mrr, ranked.hits1, ranked.hits3, ranked.hits10);
-    let new_nodes = asked.new_nodes.and_then(|_| evaluator.new_nodes.finish());
-    Ok(Some(Evaluation { all, ranked: ranked.count, new_nodes, seconds: start.elapsed().as_secs_f64() }))
+    let mut new_nodes = asked.new_nodes.and_then(|_| evaluator.new_nodes.finish());
+    let negatives = evaluator.audit.finish();
+    let undefined = blank_undefined(&mut all, &negatives);
+    new_nodes.iter_mut().for_each(|new| drop(blank_undefined(new, &negatives)));
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(Some(Evaluation { all, ranked: ranked.count, negatives, undefined, new_nodes, seconds }))
 }
 
 /// Observes `range` without scoring: only the history changes.
@@ -118,6 +131,7 @@ struct Evaluator<'a> {
     ranked: LinkAccumulator,
     new_nodes: LinkAccumulator,
     heard: &'a mut dyn FnMut(&BatchScores<'_>),
+    audit: NegativeAudit<'a>,
     /// The events of the current batch; `drawn` has their negatives.
     events: Vec<EventId>,
     drawn: SampledNegatives,
@@ -138,8 +152,10 @@ impl ReplayVisitor for Evaluator<'_> {
         offsets.push(0);
         for event in batch.events() {
             let start = nodes.len();
-            asked.negatives.append(event.id, nodes)?;
-            if !asked.is_ranked(event.id) {
+            let of_rule = asked.negatives.append(event.id, nodes)?;
+            if asked.is_ranked(event.id) {
+                self.audit.count(event.id.index(), &nodes[start..], of_rule);
+            } else {
                 nodes.truncate(start + 1);
             }
             self.events.push(event.id);

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use tempograph_framework::{StaticMemory, StaticOrigin, Table};
 use tempograph_models::PretrainSpec;
@@ -18,7 +18,9 @@ use tempograph_trainers::TrainingData;
 use crate::setup::data;
 use crate::setup::device;
 use crate::setup::spec::RunSpec;
-use crate::terminal::interrupt::stop_on_signal;
+use crate::terminal::interrupt::{Interrupted, stop_on_signal};
+use crate::terminal::print::{note, print};
+use crate::terminal::progress::style;
 use learn::{PretrainProgress, PretrainedVectors, Pretraining};
 
 /// Train a static vector for each node on the training events of a spec, for models with [model.static].
@@ -94,13 +96,12 @@ fn pretrain(args: &PretrainArgs, spec: &RunSpec, out: &std::path::Path, stop: &A
     let shown = ProgressDisplay::new(spec, args.json);
     let learned = learning.run(&mut |heard| shown.show(heard));
     shown.bar.finish_and_clear();
-    let Some(learned) = learned? else { bail!("stopped; nothing was written") };
+    let Some(learned) = learned? else { return Err(Interrupted("stopped; nothing was written".into()).into()) };
     let origin = StaticOrigin::new(set, train, spec.seed, told(spec, widths, &learned)?);
     StaticMemory::new(Table::new(learned.vectors.clone(), widths[0])?, origin)
         .write(out)
         .with_context(|| format!("cannot write {}", out.display()))?;
-    say(args, &training_data, &learned, widths[0], out, begun.elapsed().as_secs_f64());
-    Ok(())
+    say(args, &training_data, &learned, widths[0], out, begun.elapsed().as_secs_f64())
 }
 
 /// Width of the vectors, and of the decoder that is trained with them: that of the model.
@@ -130,7 +131,7 @@ fn say(
     width: usize,
     out: &std::path::Path,
     seconds: f64,
-) {
+) -> Result<()> {
     let (set, events) = (&training_data.dataset, training_data.split.train.len());
     let known = learned.vectors.chunks_exact(width).filter(|row| row.iter().any(|x| *x != 0.0)).count();
     if args.json {
@@ -139,18 +140,17 @@ fn say(
             "out": out, "name": set.name, "events": events, "nodes": set.nodes, "known_nodes": known, "width": width, "epochs": learned.epochs,
             "tail": tail, "seconds": seconds,
         });
-        println!("{told:#}");
-        return;
+        return print(format!("{told:#}"));
     }
     let tail =
         learned.tail.map_or_else(String::new, |tail| format!(" (tail AP {:.4}, loss {:.4})", tail.ap, tail.loss));
-    println!(
+    print(format!(
         "{}: {events} training events, {known} of {} nodes, {} passes{tail}, {seconds:.1} s; written to {}",
         set.name,
         set.nodes,
         learned.epochs,
         out.display()
-    );
+    ))
 }
 
 /// On a terminal a progress bar, elsewhere a line for each pass.
@@ -163,8 +163,7 @@ struct ProgressDisplay {
 impl ProgressDisplay {
     fn new(spec: &RunSpec, quiet: bool) -> ProgressDisplay {
         let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        let style = ProgressStyle::with_template("{prefix:>14} {wide_bar} {pos}/{len} {per_sec:>14} eta {eta:>4}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(style("{prefix:>14} {wide_bar} {pos}/{len} {rate:>10} eta {eta:>4}"));
         ProgressDisplay { bar, most: spec.pretrain.epochs, quiet }
     }
 
@@ -190,7 +189,7 @@ impl ProgressDisplay {
 
     fn line(&self, line: &str) {
         if !self.quiet {
-            self.bar.suspend(|| eprintln!("{line}"));
+            self.bar.suspend(|| note(format!("{line}")));
         }
     }
 }
