@@ -50,7 +50,7 @@ pub use kinds::static_only::StaticOnlySpec;
 pub use kinds::tgat::TgatSpec;
 pub use kinds::tgn::{Embedding, TgnSpec};
 pub use kinds::tncn::TncnSpec;
-pub use operation::{Context, Tables, Operation, Stage, TableGradients};
+pub use operation::{Context, Operation, Stage, TableGradients, Tables};
 pub use ops::{
     AnyTimeEncoding, AttentionLayer, AttentionSettings, Centres, CommonNeighbours, EndColumns, FixedTimeEncoding, Head,
     IdleNormalisation, LinkDecoder, MailPayload, MailRows, MailboxAttention, MailboxSettings, MeanOver, MemoryUpdate,

@@ -6,7 +6,7 @@ use tempograph_framework::{ForwardOutput, Needs, Pair, Parameters, Queries, Slic
 use tempograph_kernels::cpu::{PaddedRows, add};
 
 use crate::executor::update::{write_mail, write_memories};
-use crate::operation::{Context, Tables, Stage, TableGradients};
+use crate::operation::{Context, Stage, TableGradients, Tables};
 use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, Head, RowStage, ShownPairs};
 use crate::program::{Gradients, Program, Step, Value, Weights};
 use crate::registry::ModelSpec;

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use tempograph_framework::{Delta, Draw, History, Lookup, Purpose, Queries, Sampler, SliceModel};
 use tempograph_kernels::gather_rows;
 use tempograph_models::{
-    Axis, Builder, Context, CpuTape, FeatureWidths, Gradients, Tables, MailPayload, MailRows,
-    MemoryUpdateSettings, ModelKind, ModelSpec, NeighbourSettings, Operation, Outputs, PaddedRows, Program, Shape,
-    SliceProgram, SliceWork, Stage, TableGradients, Tensor, TensorContext, TgnSpec, TimeInit, Updater, Value,
+    Axis, Builder, Context, CpuTape, FeatureWidths, Gradients, MailPayload, MailRows, MemoryUpdateSettings, ModelKind,
+    ModelSpec, NeighbourSettings, Operation, Outputs, PaddedRows, Program, Shape, SliceProgram, SliceWork, Stage,
+    TableGradients, Tables, Tensor, TensorContext, TgnSpec, TimeInit, Updater, Value,
 };
 
 use crate::tape::assert_agrees;

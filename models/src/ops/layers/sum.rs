@@ -11,7 +11,7 @@ use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{AttentionPlan, ScoreActivation, TemporalOps, gather_rows, product, temporal_attention};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, Tables, MIN_PARALLEL_ROWS, Operation, Stage, TableGradients};
+use crate::operation::{Context, MIN_PARALLEL_ROWS, Operation, Stage, TableGradients, Tables};
 use crate::ops::layers::attention::{
     Parts, Projections, attended_table, gather_with_zero_time, scatter, zero_time_backward,
 };

@@ -16,7 +16,7 @@ use tempograph_kernels::product;
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, Tables, Operation, Stage, TableGradients};
+use crate::operation::{Context, Operation, Stage, TableGradients, Tables};
 use crate::ops::Op;
 use crate::ops::tables::centres::{centre_nodes, centre_nodes_into};
 use crate::program::{Axis, Builder, Gradients, Products, Shape, StepSizes, Value};

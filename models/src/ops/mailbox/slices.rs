@@ -7,7 +7,7 @@ use tempograph_kernels::cpu::{
     ProjectionGradients, ProjectionWeights, add, head_stride, relu_backward,
 };
 
-use crate::operation::{Context, Tables, MIN_PARALLEL_ROWS, Stage, TableGradients};
+use crate::operation::{Context, MIN_PARALLEL_ROWS, Stage, TableGradients, Tables};
 use crate::ops::layers::attention::{Parts, Projections, attended_table};
 use crate::ops::mailbox::{FeaturesOrZeros, MailboxAttention, MailboxSlots};
 use crate::ops::tables::dropout::drop_from;

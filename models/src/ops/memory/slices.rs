@@ -4,7 +4,7 @@ use tempograph_framework::{MailView, View};
 use tempograph_kernels::MailPlan;
 use tempograph_kernels::cpu::{self, CellGradients, CellWeights, PaddedRows};
 
-use crate::operation::{Context, Tables, Stage, TableGradients};
+use crate::operation::{Context, Stage, TableGradients, Tables};
 use crate::ops::memory::MemoryUpdate;
 use crate::program::{Gradients, Weights};
 

@@ -6,7 +6,7 @@ use tempograph_kernels::cpu::{
     relu_backward, sin_row,
 };
 
-use crate::operation::{Context, Tables, Stage, TableGradients};
+use crate::operation::{Context, Stage, TableGradients, Tables};
 use crate::ops::memory::MemoryUpdate;
 use crate::program::Gradients;
 

@@ -7,7 +7,7 @@ use tempograph_kernels::cpu::{Activation, InputGradient, Linear, PaddedRows};
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, Tables, Operation, Stage, TableGradients};
+use crate::operation::{Context, Operation, Stage, TableGradients, Tables};
 use crate::ops::Op;
 use crate::program::{Axis, Builder, Gradients, Map, Products, Shape, StepSizes, Value};
 

@@ -12,7 +12,7 @@ use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor, TensorData};
 
 use crate::executor::ProgramModule;
 use crate::kinds::static_only::StaticOnlySpec;
-use crate::operation::{Context, Tables, TableGradients};
+use crate::operation::{Context, TableGradients, Tables};
 use crate::ops::layers::attention::*;
 use crate::program::{Declarations, FeatureWidths, Gradients, Program, Weights};
 use crate::registry::ModelSpec;

@@ -5,7 +5,7 @@ use tempograph_kernels::cpu::{
     Activation, InputGradient, LayerNorm, Linear, PaddedRows, add, add_time_gradient, cos_row, relu_backward, sin_row,
 };
 
-use crate::operation::{Context, Tables, Stage, TableGradients};
+use crate::operation::{Context, Stage, TableGradients, Tables};
 use crate::ops::layers::attention::slices::{Work, gather_with_zero_time, scatter, zero_time_backward};
 use crate::ops::layers::attention::{AttentionLayer, Maps};
 use crate::ops::tables::centres::centre_nodes_into;

@@ -6,7 +6,7 @@ use tempograph_kernels::cpu::{
     ProjectionGradients, ProjectionWeights, Version, add, cos_row, head_stride, join_if, relu_backward, sin_row,
 };
 
-use crate::operation::{Context, Tables, MIN_PARALLEL_ROWS, Stage, TableGradients};
+use crate::operation::{Context, MIN_PARALLEL_ROWS, Stage, TableGradients, Tables};
 use crate::ops::TimeEncoding;
 use crate::ops::layers::attention::{AttentionLayer, Maps};
 use crate::program::{Gradients, Map, Param, Weights};

@@ -5,7 +5,7 @@ use tempograph_kernels::cpu::{
     token_rows, transpose_groups,
 };
 
-use crate::operation::{Context, Tables, Stage, TableGradients};
+use crate::operation::{Context, Stage, TableGradients, Tables};
 use crate::ops::layers::mixer::{FeedForwardStage, Scratch, TokenMixer};
 use crate::program::Gradients;
 

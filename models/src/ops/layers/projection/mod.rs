@@ -9,7 +9,7 @@ use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{Dropout, TemporalOps, gather_rows, product};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, Tables, Operation, Stage, TableGradients};
+use crate::operation::{Context, Operation, Stage, TableGradients, Tables};
 use crate::ops::Op;
 use crate::ops::tables::centres::{centre_nodes, centre_nodes_into};
 use crate::ops::tables::dropout::{drop_from, drop_on_tensors, of_rows};

@@ -2,7 +2,7 @@
 
 use tempograph_kernels::cpu::{CommonRows, PaddedRows, PairEnds, PairRows};
 
-use crate::operation::{Context, Tables, Stage, TableGradients};
+use crate::operation::{Context, Stage, TableGradients, Tables};
 use crate::ops::pairs::common::{CommonNeighbours, EndColumns};
 use crate::ops::tables::centres::centre_nodes_into;
 use crate::program::Gradients;

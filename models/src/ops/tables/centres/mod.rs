@@ -13,7 +13,7 @@ use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{TemporalOps, gather_rows};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, Tables, Operation, Stage, TableGradients};
+use crate::operation::{Context, Operation, Stage, TableGradients, Tables};
 use crate::ops::Op;
 use crate::program::{Axis, Builder, Gradients, Products, Shape, StepSizes, Value};
 

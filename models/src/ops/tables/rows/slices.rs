@@ -5,7 +5,7 @@ use std::ops::Range;
 use tempograph_framework::NodeId;
 use tempograph_kernels::cpu::{self, Activation, InputGradient, PaddedRows, add};
 
-use crate::operation::{Context, Tables, Stage, TableGradients};
+use crate::operation::{Context, Stage, TableGradients, Tables};
 use crate::ops::tables::rows::{NodeRows, StaticRows};
 use crate::program::Gradients;
 use crate::static_memory::StaticMemoryMask;
