@@ -387,16 +387,36 @@ fn a_csv_is_prepared_and_trained_on() {
 #[test]
 fn a_labs_csv_is_prepared_by_names_and_told_as_it_was_understood() {
     let place = Workspace::new();
-    let row = |i: usize| format!("u{};i{};2024-01-{:02}T0{}:00:00+01:00;{}\n", i % 5, i % 3, 1 + i % 28, i % 9, ["view", "buy"][i % 2]);
-    let rows: String = (0..50).map(row).collect();
+    let row = |i: usize| {
+        format!(
+            "u{};i{};2024-01-{:02}T{:02}:00:00+01:00;{}\n",
+            i % 15,
+            i % 12,
+            1 + i / 24,
+            i % 24,
+            ["view", "buy"][i % 2]
+        )
+    };
+    let rows: String = (0..400).map(row).collect();
     fs::write(place.path("lab.csv"), format!("# exported\nwho;what;when;action\n{rows}u1;;2024-02-01;view\n")).unwrap();
     let roles = ["--src", "who", "--dst", "what", "--ts", "when", "--categorical", "action", "--missing", "drop"];
     let dry = place.succeeds(&[&["prepare", "lab.csv", "--dry-run"][..], &roles].concat());
-    for part in ["semicolons", "who: source (as --src says)", "rows:    51", "5 sources and 3 destinations", "unit s", "nothing written"] {
+    for part in [
+        "semicolons",
+        "who: source (as --src says)",
+        "rows:    401",
+        "15 sources and 12 destinations",
+        "unit s",
+        "nothing written",
+    ] {
         assert!(dry.contains(part), "{part}: {dry}");
     }
     assert!(!place.path("lab").exists());
     place.succeeds(&[&["prepare", "lab.csv", "--out", "lab"][..], &roles].concat());
+    place.succeeds(&["train", "tiny.toml", "--set", "data.path=lab", "--set", "train.epochs=1"]);
+    place.succeeds(&["eval", "runs/tiny", "--scores", "scores"]);
+    let ids: Vec<String> = serde_json::from_slice(&fs::read(place.path("scores.ids.json")).unwrap()).unwrap();
+    assert_eq!((ids.len(), ids[0].as_str(), ids[15].as_str()), (27, "u0", "i0"));
     let said = place.fails(&["prepare", "tiny.toml", "--out", "spec"]);
     assert!(said.contains("`tempograph train` reads it"), "{said}");
 }

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use tempograph_framework::{IdMap, Store};
 use tempograph_trainers::{BatchScores, Evaluation, EvaluationTask, Part, evaluate};
 
+use crate::command::export::write_text_ids;
 use crate::command::train::{evaluate_baselines, metric_row, metric_title, rule_name};
 use crate::setup::device;
 use crate::setup::runs::Run;
@@ -127,6 +128,12 @@ fn evaluate_run(args: &EvalArgs, run: &Run) -> Result<()> {
         bar.finish_and_clear();
         if let Some((path, scores)) = scores {
             scores.write(path)?;
+            if let Some(ids) = write_text_ids(&run.training_data.dataset, path)? {
+                eprintln!(
+                    "note: the ids of this set are text, and the scores name the numbers of its nodes: {} lists the id of each",
+                    ids.display()
+                );
+            }
         }
         match evaluation {
             Some(evaluation) => found.push((rule_name(rule), evaluation)),
