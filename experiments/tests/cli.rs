@@ -379,10 +379,47 @@ fn a_csv_is_prepared_and_trained_on() {
     assert_eq!(report["data"]["checksum"], told["checksum"]);
     let said = place.fails(&["prepare", "events.csv", "--out", "prepared"]);
     assert!(said.contains("prepared") && said.contains("--force"), "{said}");
-    fs::write(place.path("bad.csv"), events_csv().replace("\n101,", "\nx,")).unwrap();
+    fs::write(place.path("bad.csv"), events_csv().replace(",10,0,", ",x,0,")).unwrap();
     let said = place.fails(&["prepare", "bad.csv", "--out", "bad"]);
     assert!(said.contains("bad.csv") && said.contains("row") && said.contains('x'), "{said}");
     assert!(!place.path("bad").exists());
+}
+
+#[test]
+fn a_labs_csv_is_prepared_by_names_and_told_as_it_was_understood() {
+    let place = Workspace::new();
+    let row = |i: usize| {
+        format!(
+            "u{};i{};2024-01-{:02}T{:02}:00:00+01:00;{}\n",
+            i % 15,
+            i % 12,
+            1 + i / 24,
+            i % 24,
+            ["view", "buy"][i % 2]
+        )
+    };
+    let rows: String = (0..400).map(row).collect();
+    fs::write(place.path("lab.csv"), format!("# exported\nwho;what;when;action\n{rows}u1;;2024-02-01;view\n")).unwrap();
+    let roles = ["--src", "who", "--dst", "what", "--ts", "when", "--categorical", "action", "--missing", "drop"];
+    let dry = place.succeeds(&[&["prepare", "lab.csv", "--dry-run"][..], &roles].concat());
+    for part in [
+        "semicolons",
+        "who: source (as --src says)",
+        "rows:    401",
+        "15 sources and 12 destinations",
+        "unit s",
+        "nothing written",
+    ] {
+        assert!(dry.contains(part), "{part}: {dry}");
+    }
+    assert!(!place.path("lab").exists());
+    place.succeeds(&[&["prepare", "lab.csv", "--out", "lab"][..], &roles].concat());
+    place.succeeds(&["train", "tiny.toml", "--set", "data.path=lab", "--set", "train.epochs=1"]);
+    place.succeeds(&["eval", "runs/tiny", "--scores", "scores"]);
+    let ids: Vec<String> = serde_json::from_slice(&fs::read(place.path("scores.ids.json")).unwrap()).unwrap();
+    assert_eq!((ids.len(), ids[0].as_str(), ids[15].as_str()), (27, "u0", "i0"));
+    let said = place.fails(&["prepare", "tiny.toml", "--out", "spec"]);
+    assert!(said.contains("`tempograph train` reads it"), "{said}");
 }
 
 #[test]

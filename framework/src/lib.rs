@@ -50,12 +50,15 @@ mod settings;
 mod storage;
 
 pub use dataset::inductive::{HeldOut, NewNodes, hold_out_nodes};
-pub use dataset::prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
+pub use dataset::prepare::{
+    ColumnRoles, Delimiter, Encoding, Format, Missing, PrepareError, PrepareOptions, Prepared, Progress, Reading,
+    UnknownFormat, prepare, prepare_files,
+};
 pub use dataset::static_memory::{StaticMemory, StaticMemoryError, StaticOrigin};
 pub use dataset::synthetic::{SyntheticError, SyntheticSpec};
 pub use dataset::{
-    Dataset, DatasetContent, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit,
-    UnknownId,
+    Dataset, DatasetContent, DatasetError, Extras, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit,
+    UnknownId, UnknownName,
 };
 pub use draw::{Draw, Purpose, PurposeDraw, RandomNumbers};
 pub use history::change::change_detector::ChangeDetector;

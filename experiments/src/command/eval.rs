@@ -9,6 +9,7 @@ use serde_json::json;
 use tempograph_framework::{IdMap, Store};
 use tempograph_trainers::{BatchScores, Evaluation, EvaluationTask, Part, evaluate};
 
+use crate::command::export::write_text_ids;
 use crate::command::train::{evaluate_baselines, metric_table};
 use crate::setup::data::{Questions, questions};
 use crate::setup::device;
@@ -130,6 +131,12 @@ fn evaluate_run(args: &EvalArgs, run: &Run) -> Result<()> {
         bar.finish_and_clear();
         if let Some((path, scores)) = scores {
             scores.write(path)?;
+            if let Some(ids) = write_text_ids(&run.training_data.dataset, path)? {
+                eprintln!(
+                    "note: the ids of this set are text, and the scores name the numbers of its nodes: {} lists the id of each",
+                    ids.display()
+                );
+            }
         }
         match evaluation {
             Some(evaluation) => found.push((name, evaluation)),

@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 use tempograph_kernels::Rows;
 use tempograph_kernels::cpu::first_not_finite;
 
-use crate::dataset::{Dataset, DatasetError, IdMap, Sides, Table, TimeUnit};
+use crate::dataset::idmap::TextIds;
+use crate::dataset::{Dataset, DatasetError, Extras, IdMap, Sides, Table, TimeUnit};
 use crate::log::Columns;
 use crate::storage::column::Column;
 use crate::storage::shared;
@@ -39,6 +40,12 @@ struct Manifest {
     sha256: String,
     source: String,
     notices: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    features: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    classes: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<String>,
 }
 
 /// The part of the manifest that every version has.
@@ -89,12 +96,18 @@ fn arrays(set: &Dataset) -> Vec<Array<'_>> {
     let mut arrays = vec![
         Array::flat("time", Dtype::I64, set.log.time()),
         Array::flat("node_ids", Dtype::U64, set.ids.external_ids()),
+    ];
+    arrays.extend(set.extras.end().map(|end| Array::flat("end", Dtype::I64, end)));
+    arrays.extend(set.ids.text().map(|text| Array::flat("node_name_ends", Dtype::U64, &text.ends)));
+    arrays.extend([
         Array::flat("src", Dtype::U32, set.log.src()),
         Array::flat("dst", Dtype::U32, set.log.dst()),
         Array::flat("label", Dtype::F32, set.log.label()),
-    ];
+    ]);
     arrays.extend(set.log.features().map(|features| Array::rows("edge_features", set.log.len(), features.as_ref())));
     arrays.extend(set.node_features.as_ref().map(|features| Array::rows("node_features", set.nodes, features)));
+    arrays.extend(set.extras.targets.as_ref().map(|targets| Array::rows("targets", set.log.len(), targets)));
+    arrays.extend(set.ids.text().map(|text| Array::flat("node_names", Dtype::U8, &text.bytes)));
     arrays
 }
 
@@ -170,6 +183,9 @@ fn manifest(set: &Dataset) -> Manifest {
         sha256: set.checksum.clone(),
         source: set.source.clone(),
         notices: set.notices.clone(),
+        features: set.extras.features.clone(),
+        classes: set.extras.classes.clone(),
+        targets: set.extras.target_names.clone(),
     }
 }
 
@@ -260,11 +276,25 @@ fn of_columns(manifest: Manifest, columns: ColumnsFile) -> Result<Dataset, Datas
         by_node: OnceLock::new(),
     })
     .map_err(|error| columns.damaged(error.to_string()))?;
+    let extras = Extras {
+        features: manifest.features,
+        classes: manifest.classes,
+        target_names: manifest.targets,
+        targets: columns.table("targets", events)?,
+        end: columns.optional("end", Dtype::I64, Some(events))?,
+    };
+    let mut ids = IdMap::from_column(columns.column("node_ids", Dtype::U64, nodes)?, manifest.sides);
+    if let Some(ends) = columns.optional("node_name_ends", Dtype::U64, Some(nodes))? {
+        let bytes = columns.optional("node_names", Dtype::U8, None)?;
+        let bytes = bytes.ok_or_else(|| columns.damaged("no array `node_names`".into()))?;
+        ids = ids.with_text(TextIds { bytes, ends }).map_err(|fact| columns.damaged(fact))?;
+    }
     let set = Dataset {
         log,
         nodes,
         node_features: columns.table("node_features", nodes)?,
-        ids: IdMap::from_column(columns.column("node_ids", Dtype::U64, nodes)?, manifest.sides),
+        ids,
+        extras,
         name: manifest.name,
         sides: manifest.sides,
         time_unit: manifest.time_unit,
@@ -272,7 +302,8 @@ fn of_columns(manifest: Manifest, columns: ColumnsFile) -> Result<Dataset, Datas
         notices: manifest.notices,
         checksum: manifest.sha256,
     };
-    set.check_nodes().map_err(|fact| columns.damaged(fact))?;
+    let extras = set.extras.check(events, set.edge_width());
+    extras.and_then(|()| set.check_nodes()).map_err(|fact| columns.damaged(fact))?;
     Ok(set)
 }
 
@@ -328,6 +359,17 @@ impl ColumnsFile {
             .find(name, dtype, |shape| shape == [len])?
             .ok_or_else(|| self.damaged(format!("no array `{name}`")))?;
         self.slice(name, bytes)
+    }
+
+    /// A column that may be absent, of any length where none is given.
+    fn optional<T: bytemuck::Pod>(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        len: Option<usize>,
+    ) -> Result<Option<Column<T>>, DatasetError> {
+        let fits = |shape: &[usize]| shape.len() == 1 && len.is_none_or(|len| shape[0] == len);
+        self.find(name, dtype, fits)?.map(|bytes| self.slice(name, bytes)).transpose()
     }
 
     fn table(&self, name: &str, rows: usize) -> Result<Option<Table>, DatasetError> {

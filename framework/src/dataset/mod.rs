@@ -1,4 +1,5 @@
 //! A dataset: an event log with facts about its nodes, its times and its source.
+mod extras;
 mod files;
 mod idmap;
 pub(crate) mod inductive;
@@ -13,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 use tempograph_kernels::Rows;
 
-pub use idmap::{IdMap, UnknownId};
+pub use extras::Extras;
+pub use idmap::{IdMap, UnknownId, UnknownName};
 pub use split::{Split, SplitError};
 pub use table::{Table, TableError};
 pub use units::{Side, Sides, TimeUnit};
@@ -45,6 +47,8 @@ pub struct Dataset {
     pub source: String,
     /// Decisions and changes made while reading, in sentences.
     pub notices: Vec<String>,
+    /// What else is known of the events, for tasks other than links.
+    pub extras: Extras,
     /// SHA-256 of the columns file in hex; equal for equal content wherever it came from.
     pub checksum: String,
 }
@@ -138,11 +142,20 @@ pub enum DatasetError {
 impl Dataset {
     /// Builds a dataset: checks that every event's nodes exist and computes the checksum.
     pub fn new(content: DatasetContent) -> Result<Self, DatasetError> {
+        Self::with_extras(content, Extras::default())
+    }
+
+    /// The same with what else is known of the events.
+    pub fn with_extras(content: DatasetContent, extras: Extras) -> Result<Self, DatasetError> {
         let DatasetContent { name, log, time_unit, node_features, ids, source, notices } = content;
         let (nodes, sides) = (ids.len(), ids.sides());
+        let checksum = String::new();
         let mut set =
-            Self { name, log, nodes, sides, time_unit, node_features, ids, source, notices, checksum: String::new() };
-        set.check_nodes().map_err(|fact| DatasetError::Inconsistent { name: set.name.clone(), fact })?;
+            Self { name, log, nodes, sides, time_unit, node_features, ids, source, notices, extras, checksum };
+        set.extras
+            .check(set.log.len(), set.edge_width())
+            .and_then(|()| set.check_nodes())
+            .map_err(|fact| DatasetError::Inconsistent { name: set.name.clone(), fact })?;
         set.checksum = files::checksum(&set);
         Ok(set)
     }
@@ -179,10 +192,15 @@ impl Dataset {
     /// | `label` | F32 | `[events]` | 0 where the source has no labels |
     /// | `edge_features` | F32 | `[events, E]` | absent when there are none |
     /// | `node_features` | F32 | `[N, F]` | absent when there are none |
+    /// | `end` | I64 | `[events]` | ticks at which each event's edge ends; absent when they do not |
+    /// | `targets` | F32 | `[events, T]` | numbers to predict of each event; absent when there are none |
+    /// | `node_name_ends` | U64 | `[N]` | where each node's id ends in the next; absent when ids are numbers |
+    /// | `node_names` | U8 | `[bytes]` | ids that are text, ascending within each side; `node_ids` are then the numbers of the nodes |
     ///
     /// `dataset.json` is the manifest: `format` (always `tempograph-dataset`), `version` (1), `name`, `events`,
     /// `nodes`, `sides` (`"one-mode"` or `{"bipartite": {"sources": n}}`), `time_unit` (`description`, and `scale`:
-    /// ticks in one of the source's units), `sha256` of the columns file, `source` and `notices`.
+    /// ticks in one of the source's units), `sha256` of the columns file, `source` and `notices`. Where they are known it
+    /// also has `features` and `targets`, the names of the columns of both, and `classes`, the words that the labels 0, 1, 2 stand for.
     pub fn write(&self, dir: impl AsRef<Path>) -> Result<(), DatasetError> {
         files::write(self, dir.as_ref())
     }

@@ -1,25 +1,32 @@
 //! From the events of a source to a dataset: sorted by time, nodes renumbered, features in the same order.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use tempograph_kernels::Rows;
 
-use crate::dataset::prepare::common::columns::RawEvents;
+use crate::dataset::prepare::common::columns::{self, Role};
+use crate::dataset::prepare::common::dates;
 use crate::dataset::prepare::common::error::PrepareError;
-use crate::dataset::prepare::common::options::PrepareOptions;
-use crate::dataset::{Dataset, DatasetContent, IdMap, Sides, Table, TimeUnit};
+use crate::dataset::prepare::common::events::RawEvents;
+use crate::dataset::prepare::common::features::Reordered;
+use crate::dataset::prepare::common::ids::Own;
+use crate::dataset::prepare::common::options::{Format, PrepareOptions};
+use crate::dataset::{Dataset, DatasetContent, Extras, IdMap, Sides, Table, TimeUnit};
 use crate::{EventLog, NodeId};
 
 /// The output of a format's reader.
 pub(crate) struct RawSource {
     pub(crate) events: RawEvents,
-    /// Features of the events, if there are any.
+    /// Features of the events beside their own columns, if there are any.
     pub(crate) features: Option<Features>,
     /// Features of the nodes: row `i` is of the node with the own id `i`.
     pub(crate) node_features: Option<NodeRows>,
-    pub(crate) id_space: IdSpace,
+    pub(crate) space: IdSpace,
+    /// The format in words.
+    pub(crate) how: String,
     pub(crate) notices: Vec<String>,
 }
 
@@ -38,12 +45,16 @@ pub(crate) struct NodeRows {
 }
 
 /// Whether equal ids of a source and a destination mean one node.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum IdSpace {
     /// They do; the set is bipartite if no id is on both sides.
     Shared,
-    /// They do not: user 7 and item 7 are two nodes.
-    Separate,
+    /// They do, and the set is of one kind of nodes, for this reason.
+    One(String),
+    /// They do not: user 7 and item 7 are two nodes, for this reason.
+    Separate(String),
+    /// The columns of these names do not tell.
+    Ask(String, String),
 }
 
 /// A set's name, and the unit of its times.
@@ -52,42 +63,106 @@ pub(crate) struct DatasetInfo {
     pub(crate) time_unit: String,
 }
 
+/// How a source was understood.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The format.
+    pub format: Format,
+    /// The format in words, such as what separates the fields.
+    pub how: String,
+    /// The name of each column, its role, and why it has it; the reason is empty for features.
+    pub columns: Vec<(String, &'static str, &'static str)>,
+    /// Rows that were read.
+    pub rows: u64,
+    /// Nodes and sides in words, with the reason.
+    pub nodes: String,
+    /// The times from the first to the last in words, with their unit.
+    pub time: String,
+    /// Equal times in words.
+    pub ties: String,
+}
+
+impl fmt::Display for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "format:  {}, {}", self.format.name(), self.how)?;
+        let mut told: Vec<String> = Vec::new();
+        for (name, role, why) in self.columns.iter().filter(|(_, role, _)| *role != columns::words(Role::Feature)) {
+            let name = if name.is_empty() { "(no name)" } else { name };
+            told.push(if why.is_empty() { format!("{name}: {role}") } else { format!("{name}: {role} ({why})") });
+        }
+        let features: Vec<&str> = self
+            .columns
+            .iter()
+            .filter(|(_, role, _)| *role == columns::words(Role::Feature))
+            .map(|(name, ..)| name.as_str())
+            .collect();
+        match features.len() {
+            0 => {}
+            1..=12 => told.push(format!("features: {}", features.join(", "))),
+            count => told.push(format!("{count} features: {}, ..., {}", features[..3].join(", "), features[count - 1])),
+        }
+        writeln!(f, "columns: {}", told.join("; "))?;
+        writeln!(f, "rows:    {}", self.rows)?;
+        writeln!(f, "nodes:   {}", self.nodes)?;
+        writeln!(f, "time:    {}", self.time)?;
+        write!(f, "ties:    {}", self.ties)
+    }
+}
+
 pub(crate) fn assemble(
     raw: RawSource,
+    format: Format,
     file: &Path,
     source: &Path,
     about: DatasetInfo,
     options: &PrepareOptions,
-) -> Result<Dataset, PrepareError> {
-    let RawSource { mut events, features, node_features, id_space, mut notices } = raw;
+) -> Result<(Dataset, Reading), PrepareError> {
+    let RawSource { mut events, features, node_features, space, how, mut notices } = raw;
     if events.len() == 0 {
-        return Err(PrepareError::file(file, "there are no events"));
+        let dropped = if events.rows() > 0 { ": values are missing in all rows" } else { "" };
+        return Err(PrepareError::file(file, format!("there are no events{dropped}")));
     }
-    notices.extend(events.times.notices());
+    let refuse = |fact: String| PrepareError::file(file, fact);
+    notices.extend(events.notices());
     let scale = events.times.scale();
     let order = time_order(&events, file, options.strict, &mut notices)?;
-    let features = event_features(&mut events, features, order.as_deref(), &mut notices)?;
-    let nodes = Nodes::number(&events, id_space, options.bipartite).map_err(|fact| PrepareError::file(file, fact))?;
-    let node_features = node_features.map(|rows| nodes.features(rows, &mut notices)).transpose()?.flatten();
+    let mut extras = Extras { classes: events.take_classes(), ..Extras::default() };
+    let features = match features {
+        Some(features) => event_features(&mut events, features, order.as_deref(), &mut notices)?,
+        None => {
+            let own = events.take_features()?;
+            if own.table.as_ref().is_some_and(|(_, zero)| !zero) {
+                extras.features = own.names;
+            }
+            own_features(own.table, order.as_deref(), &mut notices)
+        }
+    };
+    let nodes = Nodes::number(&events, &space, options.bipartite, &mut notices).map_err(refuse)?;
+    let columns = events.columns().iter().map(|column| (column.name.clone(), columns::words(column.role), column.why));
+    let columns = columns.collect();
+    let rows = events.rows();
+    let unit = if about.time_unit.is_empty() { events.times.unit().unwrap_or("").to_owned() } else { about.time_unit };
     let RawEvents { src, dst, times, mut label, .. } = events;
     label.resize(src.len(), 0.0);
-    let log = EventLog::new(
-        ordered(src.iter().map(|&id| nodes.source(id)).collect(), order.as_deref()),
-        ordered(dst.iter().map(|&id| nodes.destination(id)).collect(), order.as_deref()),
-        ordered(times.into_ticks(), order.as_deref()),
-        ordered(label, order.as_deref()),
-        features,
-    )
-    .map_err(|error| PrepareError::file(file, error.to_string()))?;
-    Ok(Dataset::new(DatasetContent {
+    let src = ordered(src.into_iter().map(|id| nodes.source(id)).collect(), order.as_deref());
+    let dst = ordered(dst.into_iter().map(|id| nodes.destination(id)).collect(), order.as_deref());
+    let time = ordered(times.into_ticks(), order.as_deref());
+    let log = EventLog::new(src, dst, time, ordered(label, order.as_deref()), features)
+        .map_err(|error| refuse(error.to_string()))?;
+    let (unit, time) = span(&log, scale, &unit);
+    let reading = Reading { format, how, columns, rows, nodes: nodes.words.clone(), time, ties: ties(&log) };
+    let ids = nodes.into_ids().map_err(refuse)?;
+    let node_features = node_features.map(|rows| node_rows(&ids, rows, &mut notices)).transpose()?.flatten();
+    let content = DatasetContent {
         name: about.name,
         log,
-        time_unit: TimeUnit { description: about.time_unit, scale },
+        time_unit: TimeUnit { description: unit, scale },
         node_features,
-        ids: nodes.into_ids(),
+        ids,
         source: source.display().to_string(),
         notices,
-    })?)
+    };
+    Ok((Dataset::with_extras(content, extras)?, reading))
 }
 
 /// The stable order of the events by time; `None` if they are sorted.
@@ -96,7 +171,10 @@ fn time_order(
     file: &Path,
     strict: bool,
     notices: &mut Vec<String>,
-) -> Result<Option<Vec<usize>>, PrepareError> {
+) -> Result<Option<Vec<u32>>, PrepareError> {
+    if events.len() > u32::MAX as usize {
+        return Err(PrepareError::file(file, format!("{} events are more than 32 bits number", events.len())));
+    }
     let Some(disorder) = events.times.disorder() else { return Ok(None) };
     let row = events.disorder_row.unwrap_or(disorder.event as u64);
     if strict {
@@ -111,14 +189,14 @@ fn time_order(
     notices.push(format!(
         "{count} of {all} events, the first in row {row}, were earlier than one before them: sorted by time, ties in the order of the file"
     ));
-    let mut order: Vec<usize> = (0..events.len()).collect();
-    order.sort_by_key(|&event| events.times.ticks()[event]);
+    let mut order: Vec<u32> = (0..events.len() as u32).collect();
+    order.sort_by_key(|&event| events.times.ticks()[event as usize]);
     Ok(Some(order))
 }
 
-fn ordered<T: Copy>(values: Vec<T>, order: Option<&[usize]>) -> Vec<T> {
+fn ordered<T: Copy>(values: Vec<T>, order: Option<&[u32]>) -> Vec<T> {
     match order {
-        Some(order) => order.iter().map(|&event| values[event]).collect(),
+        Some(order) => order.iter().map(|&event| values[event as usize]).collect(),
         None => values,
     }
 }
@@ -126,11 +204,11 @@ fn ordered<T: Copy>(values: Vec<T>, order: Option<&[usize]>) -> Vec<T> {
 /// The features in the order of the log, unless they carry no information.
 fn event_features(
     events: &mut RawEvents,
-    features: Option<Features>,
-    order: Option<&[usize]>,
+    features: Features,
+    order: Option<&[u32]>,
     notices: &mut Vec<String>,
 ) -> Result<Option<Arc<dyn Rows>>, PrepareError> {
-    let Some(Features { table, indexed }) = features else { return Ok(None) };
+    let Features { table, indexed } = features;
     if is_all_zero(&table) {
         notices.push(format!("the {} edge features are all zero and were dropped", table.width()));
         return Ok(None);
@@ -141,13 +219,150 @@ fn event_features(
     if identity {
         return Ok(Some(Arc::new(table)));
     }
-    let event = |i: usize| order.map_or(i, |order| order[i]);
-    let row = |i: usize| if indexed { index[event(i)] } else { event(i) as u64 };
-    Ok(Some(Arc::new(gather(&table, (0..events.len()).map(row)))))
+    let event = |i: usize| order.map_or(i, |order| order[i] as usize);
+    let rows = (0..events.len()).map(|i| if indexed { index[event(i)] as u32 } else { event(i) as u32 }).collect();
+    Ok(Some(Arc::new(Reordered { table, rows })))
+}
+
+/// Features of the events' own columns in the order of the log, unless they carry no information.
+fn own_features(
+    table: Option<(Table, bool)>,
+    order: Option<&[u32]>,
+    notices: &mut Vec<String>,
+) -> Option<Arc<dyn Rows>> {
+    let (table, zero) = table?;
+    if zero {
+        notices.push(format!("the {} edge features are all zero and were dropped", table.width()));
+        return None;
+    }
+    match order {
+        Some(order) => Some(Arc::new(Reordered { table, rows: order.to_vec() })),
+        None => Some(Arc::new(table)),
+    }
 }
 
 fn is_all_zero(table: &Table) -> bool {
     table.values().iter().all(|&value| value == 0.0)
+}
+
+/// The nodes of a source: dense numbers in ascending order of own id, sources before destinations when they are apart.
+struct Nodes {
+    sources: Side,
+    /// Their own numbering when the set is bipartite.
+    destinations: Option<Side>,
+    /// Ids that are on both sides, and whether that is one kind of nodes, in words.
+    words: String,
+}
+
+/// Ids in ascending order, and the place of each number among them.
+struct Side {
+    own: Own,
+    places: Vec<u32>,
+}
+
+impl Nodes {
+    fn number(
+        events: &RawEvents,
+        space: &IdSpace,
+        asked: Option<bool>,
+        notices: &mut Vec<String>,
+    ) -> Result<Self, String> {
+        let mut on = vec![0u8; events.ids.len()];
+        events.src.iter().for_each(|&id| on[id as usize] |= 1);
+        events.dst.iter().for_each(|&id| on[id as usize] |= 2);
+        let count = |mask: u8| on.iter().filter(|&&sides| sides == mask).count();
+        let (shared, all) = (count(3), on.len() - count(0));
+        let side = |mask: u8| {
+            let (own, places) = events.ids.sorted(|id| on[id as usize] & mask != 0);
+            Side { own, places }
+        };
+        let both = format!("{shared} of {all} ids are on both sides");
+        let (apart, why) = match (asked, space) {
+            (Some(true), _) => (true, format!("as asked; {both}")),
+            (Some(false), _) => (false, format!("as asked; {both}")),
+            (None, IdSpace::Separate(why)) => (true, format!("{why}; {both}")),
+            (None, IdSpace::One(why)) => (false, format!("{why}; {both}")),
+            (None, _) if shared == 0 => {
+                notices.push(
+                    "no id is both a source and a destination, so they were taken for two kinds of nodes; --shared-ids takes them for one".into(),
+                );
+                (true, "a guess: no id is on both sides".into())
+            }
+            (None, IdSpace::Ask(src, dst)) if matches!(events.ids.sorted(|_| false).0, Own::Whole(_)) => {
+                return Err(format!(
+                    "{both}, and the columns `{src}` and `{dst}` do not say whether equal ids are one node: --bipartite true keeps them apart, --shared-ids makes them one"
+                ));
+            }
+            (None, _) => (false, both),
+        };
+        let (sources, destinations) = if apart { (side(1), Some(side(2))) } else { (side(3), None) };
+        let nodes = sources.own.len() + destinations.as_ref().map_or(0, |side| side.own.len());
+        if nodes > u32::MAX as usize {
+            return Err(format!("{nodes} nodes are more than 32 bits number"));
+        }
+        let words = match &destinations {
+            Some(side) => format!("{} sources and {} destinations ({why})", sources.own.len(), side.own.len()),
+            None => format!("{nodes} nodes ({why})"),
+        };
+        Ok(Self { sources, destinations, words })
+    }
+
+    fn source(&self, id: u32) -> NodeId {
+        NodeId(self.sources.places[id as usize])
+    }
+
+    fn destination(&self, id: u32) -> NodeId {
+        match &self.destinations {
+            Some(side) => NodeId(self.sources.own.len() as u32 + side.places[id as usize]),
+            None => self.source(id),
+        }
+    }
+
+    fn into_ids(self) -> Result<IdMap, String> {
+        let sides =
+            self.destinations.as_ref().map_or(Sides::OneMode, |_| Sides::Bipartite { sources: self.sources.own.len() });
+        match (self.sources.own, self.destinations.map(|side| side.own)) {
+            (Own::Whole(own), None) => Ok(IdMap::new(own, sides)),
+            (Own::Whole(own), Some(Own::Whole(others))) => Ok(IdMap::new([own, others].concat(), sides)),
+            (Own::Text(own), None) => IdMap::of_text(&own, sides),
+            (Own::Text(own), Some(Own::Text(others))) => IdMap::of_text(&[own, others].concat(), sides),
+            _ => Err("the ids of the two sides are of two kinds".into()),
+        }
+    }
+}
+
+/// Node features by dense number, unless they carry no information.
+fn node_rows(ids: &IdMap, rows: NodeRows, notices: &mut Vec<String>) -> Result<Option<Table>, PrepareError> {
+    let NodeRows { table, path, padded } = rows;
+    if is_all_zero(&table) {
+        notices.push(format!("the {} node features are all zero and were dropped", table.width()));
+        return Ok(None);
+    }
+    if ids.is_text() {
+        return Err(PrepareError::file(
+            &path,
+            "row i is of the node with the id i, but the ids of these events are text",
+        ));
+    }
+    let own = || ids.external_ids().iter().copied();
+    if let Some(id) = own().find(|&id| id >= table.rows() as u64) {
+        return Err(PrepareError::file(&path, format!("{} rows, but node {id} appears in an event", table.rows())));
+    }
+    let distinct = own().collect::<HashSet<_>>().len();
+    if distinct < ids.len() {
+        return Err(PrepareError::file(
+            &path,
+            "sources and destinations share ids, so a row cannot be told to be of one or the other",
+        ));
+    }
+    let idle = (table.rows() - usize::from(padded)).saturating_sub(distinct);
+    if idle > 0 {
+        notices.push(format!("{idle} rows of node features belong to nodes without events and were dropped"));
+    }
+    if own().eq(0..table.rows() as u64) {
+        return Ok(Some(table));
+    }
+    Ok(Some(gather(&table, own())))
 }
 
 fn gather(table: &Table, rows: impl Iterator<Item = u64>) -> Table {
@@ -155,122 +370,70 @@ fn gather(table: &Table, rows: impl Iterator<Item = u64>) -> Table {
     Table::new(values, table.width()).expect("whole rows were gathered")
 }
 
-/// The nodes of a source: dense numbers in ascending order of own id, sources before destinations when they are apart.
-struct Nodes {
-    sources: Numbering,
-    /// Their own numbering when the set is bipartite.
-    destinations: Option<Numbering>,
+/// Nanoseconds of a unit of time by its name.
+fn nanoseconds(unit: &str) -> Option<i128> {
+    let unit = unit.trim().to_ascii_lowercase();
+    Some(match unit.strip_suffix('s').filter(|unit| unit.len() > 2).unwrap_or(&unit) {
+        "ns" | "nanosecond" => 1,
+        "us" | "µs" | "microsecond" => 1_000,
+        "ms" | "millisecond" => 1_000_000,
+        "s" | "sec" | "second" => 1_000_000_000,
+        "min" | "minute" => 60_000_000_000,
+        "h" | "hr" | "hour" => 3_600_000_000_000,
+        "d" | "day" => 86_400_000_000_000,
+        _ => return None,
+    })
 }
 
-impl Nodes {
-    fn number(events: &RawEvents, id_space: IdSpace, bipartite: Option<bool>) -> Result<Self, String> {
-        let apart = bipartite.unwrap_or_else(|| id_space == IdSpace::Separate || disjoint(&events.src, &events.dst));
-        let (sources, destinations) = if apart {
-            (Numbering::of(events.src.iter()), Some(Numbering::of(events.dst.iter())))
-        } else {
-            (Numbering::of(events.src.iter().chain(&events.dst)), None)
+/// The first and the last time in units, the unit and what they mean.
+fn span(log: &EventLog, scale: u64, named: &str) -> (String, String) {
+    let (first, last) = (i128::from(log.time()[0].0), i128::from(log.time()[log.len() - 1].0));
+    let scale = i128::from(scale.max(1));
+    // Seconds since 1970 from 1990 to 2100.
+    let clock = |unit: i128| [first, last].map(|time| (time * unit).div_euclid(scale * 1_000_000_000));
+    let dated = |seconds: [i128; 2]| seconds.iter().all(|at| (631_152_000..4_102_444_800).contains(at));
+    let shown = |time: i128| {
+        if time % scale == 0 { (time / scale).to_string() } else { format!("{}", time as f64 / scale as f64) }
+    };
+    let (mut unit, mut how) = (named.to_owned(), String::new());
+    if unit.is_empty() {
+        let guess =
+            ["s", "ms", "us", "ns"].into_iter().find(|unit| nanoseconds(unit).is_some_and(|unit| dated(clock(unit))));
+        let Some(guess) = guess else {
+            let text =
+                format!("{} to {} in a unit that is not named (--time-unit names it)", shown(first), shown(last));
+            return (unit, text);
         };
-        let nodes = sources.own.len() + destinations.as_ref().map_or(0, |side| side.own.len());
-        if nodes > u32::MAX as usize {
-            return Err(format!("{nodes} nodes are more than 32 bits number"));
-        }
-        Ok(Self { sources, destinations })
+        unit = guess.into();
+        how =
+            format!(", a guess that --time-unit overrules: as {guess} since 1970 all times lie between 1990 and 2100");
     }
-
-    fn source(&self, id: u64) -> NodeId {
-        NodeId(self.sources.number(id) as u32)
-    }
-
-    fn destination(&self, id: u64) -> NodeId {
-        match &self.destinations {
-            Some(side) => NodeId((self.sources.own.len() + side.number(id)) as u32),
-            None => self.source(id),
-        }
-    }
-
-    fn own(&self) -> impl Iterator<Item = u64> {
-        self.sources.own.iter().chain(self.destinations.iter().flat_map(|side| &side.own)).copied()
-    }
-
-    fn into_ids(self) -> IdMap {
-        let sides =
-            self.destinations.as_ref().map_or(Sides::OneMode, |_| Sides::Bipartite { sources: self.sources.own.len() });
-        IdMap::new(self.own().collect(), sides)
-    }
-
-    /// Node features by dense number, unless they carry no information.
-    fn features(&self, rows: NodeRows, notices: &mut Vec<String>) -> Result<Option<Table>, PrepareError> {
-        let NodeRows { table, path, padded } = rows;
-        if is_all_zero(&table) {
-            notices.push(format!("the {} node features are all zero and were dropped", table.width()));
-            return Ok(None);
-        }
-        if let Some(id) = self.own().find(|&id| id >= table.rows() as u64) {
-            return Err(PrepareError::file(&path, format!("{} rows, but node {id} appears in an event", table.rows())));
-        }
-        let distinct = self.own().collect::<HashSet<_>>().len();
-        if distinct < self.own().count() {
-            return Err(PrepareError::file(
-                &path,
-                "sources and destinations share ids, so a row cannot be told to be of one or the other",
-            ));
-        }
-        let idle = table.rows() - usize::from(padded) - distinct;
-        if idle > 0 {
-            notices.push(format!("{idle} rows of node features belong to nodes without events and were dropped"));
-        }
-        if self.own().eq(0..table.rows() as u64) {
-            return Ok(Some(table));
-        }
-        Ok(Some(gather(&table, self.own())))
-    }
+    let range = format!("{} to {}", shown(first), shown(last));
+    let Some(size) = nanoseconds(&unit) else { return (unit.clone(), format!("{range}, unit `{unit}`")) };
+    let seconds = clock(size);
+    let long = dates::length(i64::try_from(seconds[1] - seconds[0]).unwrap_or(i64::MAX));
+    let text = if dated(seconds) {
+        format!(
+            "{} to {} UTC, {long}; unit {unit}{how}",
+            dates::words(seconds[0] as i64),
+            dates::words(seconds[1] as i64)
+        )
+    } else {
+        format!("{range}, {long}; unit {unit}")
+    };
+    (unit, text)
 }
 
-fn disjoint(src: &[u64], dst: &[u64]) -> bool {
-    let (sources, destinations) = (Numbering::of(src.iter()), Numbering::of(dst.iter()));
-    let (mut left, mut right) = (sources.own.iter().peekable(), destinations.own.iter().peekable());
-    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
-        match a.cmp(b) {
-            std::cmp::Ordering::Less => left.next(),
-            std::cmp::Ordering::Greater => right.next(),
-            std::cmp::Ordering::Equal => return false,
-        };
+/// How many events share their time with another.
+fn ties(log: &EventLog) -> String {
+    let (mut tied, mut most) = (0, 0);
+    for tick in log.time().chunk_by(|a, b| a == b) {
+        most = most.max(tick.len());
+        tied += if tick.len() > 1 { tick.len() } else { 0 };
     }
-    true
-}
-
-/// Distinct ids in ascending order, and the map from an id to its position.
-struct Numbering {
-    own: Vec<u64>,
-    /// Position by id, where ids are dense enough for a table.
-    places: Option<Vec<u32>>,
-}
-
-impl Numbering {
-    /// A table of positions may be this many times longer than the column of ids it is for, or this long in any case.
-    const SPARSE: usize = 8;
-    const SMALL: usize = 1 << 20;
-
-    fn of<'a>(ids: impl Iterator<Item = &'a u64> + Clone) -> Self {
-        let (count, highest) = ids.clone().fold((0, 0), |(count, highest), &id| (count + 1, id.max(highest)));
-        if highest >= (count * Self::SPARSE).max(Self::SMALL) as u64 {
-            let mut own: Vec<u64> = ids.copied().collect();
-            own.sort_unstable();
-            own.dedup();
-            return Self { own, places: None };
-        }
-        let mut places = vec![u32::MAX; highest as usize + 1];
-        ids.for_each(|&id| places[id as usize] = 0);
-        let own: Vec<u64> = (0..=highest).filter(|&id| places[id as usize] == 0).collect();
-        own.iter().zip(0..).for_each(|(&id, place)| places[id as usize] = place);
-        Self { own, places: Some(places) }
-    }
-
-    /// Position of an id that is in the table.
-    fn number(&self, id: u64) -> usize {
-        match &self.places {
-            Some(places) => places[id as usize] as usize,
-            None => self.own.partition_point(|&own| own < id),
-        }
+    if tied == 0 {
+        "no two events of one time".into()
+    } else {
+        format!("{tied} events share their time with another, {most} at most")
     }
 }

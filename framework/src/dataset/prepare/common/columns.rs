@@ -1,8 +1,7 @@
-//! The roles of a source's columns, and the columns as they are read.
+//! The roles of a source's columns: by what the user says, else by their names.
 
-use crate::dataset::prepare::common::error::PrepareError;
-use crate::dataset::prepare::common::input::Line;
-use crate::dataset::prepare::common::times::Times;
+use crate::dataset::prepare::common::options::{ColumnRoles, Encoding};
+use crate::settings::nearest::nearest;
 
 /// The role of a source's column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,142 +13,303 @@ pub(crate) enum Role {
     /// The row of the event in the feature file.
     Index,
     Feature,
+    /// A feature whose values are names.
+    Category(Encoding),
     Ignored,
 }
 
-/// A column's name and role.
-#[derive(Clone, Debug)]
-pub(crate) struct ColumnName {
+/// A column's name and role, and why it has that role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Column {
     pub(crate) name: String,
     pub(crate) role: Role,
+    pub(crate) why: &'static str,
 }
 
-/// The events of a source in the order of the source, before anything is sorted or renumbered.
-pub(crate) struct RawEvents {
-    pub(crate) src: Vec<u64>,
-    pub(crate) dst: Vec<u64>,
-    pub(crate) times: Times,
-    pub(crate) label: Vec<f32>,
-    pub(crate) index: Vec<u64>,
-    /// Row in the file of the first event that is earlier than one before it.
-    pub(crate) disorder_row: Option<u64>,
-    /// `[events, width]`.
-    pub(crate) features: Vec<f32>,
+/// What the names of the columns of both ends say about whether equal ids are one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// Both ends are of one kind, as `src` and `dst`.
+    OneKind,
+    /// They are of two, as `user` and `item`.
+    TwoKinds,
+    /// The names do not say.
+    Unknown,
 }
 
-impl Role {
-    fn of(name: &str) -> Self {
-        match name.to_ascii_lowercase().as_str() {
-            "src" | "source" | "u" | "user" | "user_id" => Role::Src,
-            "dst" | "destination" | "target" | "i" | "v" | "item" | "item_id" => Role::Dst,
-            "ts" | "t" | "time" | "timestamp" | "unixts" => Role::Time,
-            "label" | "state_label" | "y" => Role::Label,
-            "" | "idx" | "index" | "unnamed: 0" => Role::Ignored,
-            _ => Role::Feature,
-        }
-    }
+const SRC: [&str; 24] = [
+    "src",
+    "source",
+    "src_id",
+    "source_id",
+    "srcid",
+    "sourceid",
+    "src_node",
+    "source_node",
+    "u",
+    "from",
+    "from_id",
+    "fromid",
+    "fromnodeid",
+    "from_node",
+    "from_node_id",
+    "sender",
+    "sender_id",
+    "head",
+    "node1",
+    "node_1",
+    "id1",
+    "id_1",
+    "node_u",
+    "follower",
+];
+const DST: [&str; 28] = [
+    "dst",
+    "destination",
+    "target",
+    "dst_id",
+    "destination_id",
+    "target_id",
+    "dstid",
+    "targetid",
+    "dst_node",
+    "target_node",
+    "v",
+    "to",
+    "to_id",
+    "toid",
+    "tonodeid",
+    "to_node",
+    "to_node_id",
+    "receiver",
+    "receiver_id",
+    "recipient",
+    "recipient_id",
+    "tail",
+    "node2",
+    "node_2",
+    "id2",
+    "id_2",
+    "node_v",
+    "followee",
+];
+const USER: [&str; 6] = ["user", "user_id", "userid", "uid", "customer", "customer_id"];
+const ITEM: [&str; 14] = [
+    "item",
+    "item_id",
+    "itemid",
+    "iid",
+    "product",
+    "product_id",
+    "productid",
+    "movie",
+    "movie_id",
+    "movieid",
+    "page",
+    "page_id",
+    "article_id",
+    "business_id",
+];
+const TIME: [&str; 20] = [
+    "ts",
+    "t",
+    "time",
+    "timestamp",
+    "unixts",
+    "unix_ts",
+    "unixtime",
+    "unix_time",
+    "unix_timestamp",
+    "datetime",
+    "date_time",
+    "date",
+    "when",
+    "event_time",
+    "eventtime",
+    "event_timestamp",
+    "timestamps",
+    "created_at",
+    "occurred_at",
+    "time_stamp",
+];
+const LABEL: [&str; 2] = ["label", "state_label"];
+const COUNTER: [&str; 14] = [
+    "",
+    "idx",
+    "index",
+    "id",
+    "event_id",
+    "eventid",
+    "edge_id",
+    "edgeid",
+    "row",
+    "row_id",
+    "rowid",
+    "row_number",
+    "rownum",
+    "__index_level_0__",
+];
+
+/// Why a column that only numbers the rows is not read.
+pub(crate) const COUNTS: &str = "numbers the rows";
+
+fn plain(name: &str) -> String {
+    name.trim().to_ascii_lowercase().replace([' ', '-'], "_")
 }
 
-/// The roles of columns by their names: every other column of numbers is a feature.
-pub(crate) fn by_name(names: Vec<String>) -> Result<Vec<ColumnName>, String> {
-    let columns: Vec<ColumnName> = names.into_iter().map(|name| ColumnName { role: Role::of(&name), name }).collect();
-    for (role, wanted) in [
-        (Role::Src, "the source (src, source, u, user_id)"),
-        (Role::Dst, "the destination (dst, destination, i, v, item_id)"),
-        (Role::Time, "the time (ts, t, time, timestamp)"),
-    ] {
-        let count = columns.iter().filter(|column| column.role == role).count();
-        if count != 1 {
-            let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-            return Err(format!("{count} of the columns `{}` are {wanted}, not one", names.join(",")));
-        }
-    }
-    Ok(columns)
+fn is_counter(name: &str) -> bool {
+    COUNTER.contains(&name) || name.starts_with("unnamed:_")
 }
 
-/// Number of features in the events' own columns.
-pub(crate) fn feature_width(columns: &[ColumnName]) -> usize {
-    columns.iter().filter(|column| column.role == Role::Feature).count()
-}
-
-impl RawEvents {
-    pub(crate) fn new(time_scale: Option<u64>) -> Self {
-        let times = Times::new(time_scale);
-        Self {
-            src: Vec::new(),
-            dst: Vec::new(),
-            times,
-            label: Vec::new(),
-            index: Vec::new(),
-            disorder_row: None,
-            features: Vec::new(),
-        }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.times.len()
-    }
-
-    /// Appends the event in the fields of one line.
-    pub(crate) fn push_row<'a>(
-        &mut self,
-        line: Line<'_>,
-        columns: &[ColumnName],
-        fields: impl Iterator<Item = &'a [u8]>,
-    ) -> Result<(), PrepareError> {
-        let mut found = 0;
-        for field in fields {
-            if let Some(column) = columns.get(found) {
-                self.push_field(column, field).map_err(|fact| line.refuse(fact))?;
-            }
-            found += 1;
-        }
-        if found != columns.len() {
-            return Err(line.refuse(format!("{found} columns, not {}", columns.len())));
-        }
-        if self.disorder_row.is_none() && self.times.disorder().is_some() {
-            self.disorder_row = Some(line.row);
-        }
-        Ok(())
-    }
-
-    fn push_field(&mut self, column: &ColumnName, field: &[u8]) -> Result<(), String> {
-        match column.role {
-            Role::Src => self.src.push(whole("source", field)?),
-            Role::Dst => self.dst.push(whole("destination", field)?),
-            Role::Time => self.times.push_text(field)?,
-            Role::Label => self.label.push(finite("label", &column.name, field)?),
-            Role::Index => self.index.push(whole("index", field)?),
-            Role::Feature => self.features.push(finite("feature", &column.name, field)?),
-            Role::Ignored => {}
-        }
-        Ok(())
-    }
-}
-
-/// A number that is not negative and has no fraction; `7.0` is valid.
-fn whole(what: &str, field: &[u8]) -> Result<u64, String> {
-    let shown = || String::from_utf8_lossy(field);
-    if field.first() == Some(&b'-') {
-        return Err(format!("{what} `{}` is negative", shown()));
-    }
-    let digits = match field.iter().position(|&byte| byte == b'.') {
-        Some(point) if field[point + 1..].iter().all(|&byte| byte == b'0') => &field[..point],
-        _ => field,
+/// Whether the names of a first line may be those of columns: they tell both ends.
+pub(crate) fn tells_ends(names: &[String]) -> bool {
+    let names: Vec<String> = names.iter().map(|name| plain(name)).collect();
+    let ij = names.iter().any(|name| name == "j");
+    let src = |name: &String| SRC.contains(&name.as_str()) || USER.contains(&name.as_str()) || ij && name == "i";
+    let dst = |name: &String| {
+        DST.contains(&name.as_str()) || ITEM.contains(&name.as_str()) || name == "j" || !ij && name == "i"
     };
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(format!("{what} `{}` is not a whole number", shown()));
-    }
-    let add = |sum: u64, digit: &u8| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
-    digits.iter().try_fold(0, add).ok_or_else(|| format!("{what} `{}` does not fit 64 bits", shown()))
+    names.iter().any(src) && names.iter().any(dst)
 }
 
-fn finite(what: &str, name: &str, field: &[u8]) -> Result<f32, String> {
-    let shown = || String::from_utf8_lossy(field);
-    let value: Option<f32> = std::str::from_utf8(field).ok().and_then(|text| text.parse().ok());
-    match value {
-        Some(value) if value.is_finite() => Ok(value),
-        Some(_) => Err(format!("{what} `{name}` is `{}`, which is not finite", shown())),
-        None => Err(format!("{what} `{name}` is `{}`, which is not a number", shown())),
+/// The columns of a file by the names in its header.
+///
+/// What the user says goes first. Then a column with one of a role's names has the role; two of them are refused. `y` is the label unless
+/// there is an `x`. Columns that number the rows are not read. All others are features.
+pub(crate) fn by_name(
+    names: &[String],
+    said: &ColumnRoles,
+    encoding: Encoding,
+    no_time: bool,
+) -> Result<Vec<Column>, String> {
+    let shown = names.join(",");
+    for (at, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+        if names[..at].contains(name) {
+            return Err(format!("two of the columns `{shown}` are called `{name}`; give each a name of its own"));
+        }
     }
+    let mut columns: Vec<Option<Column>> = vec![None; names.len()];
+    let mut put = |name: &str, role: Role, why| -> Result<(), String> {
+        let at = find(names, name)?;
+        match &columns[at] {
+            Some(other) if other.role != role => {
+                Err(format!("column `{name}` is given two roles: {} and {}", words(other.role), words(role)))
+            }
+            _ => {
+                columns[at] = Some(Column { name: names[at].clone(), role, why });
+                Ok(())
+            }
+        }
+    };
+    for (name, role, why) in [
+        (&said.src, Role::Src, "as --src says"),
+        (&said.dst, Role::Dst, "as --dst says"),
+        (&said.time, Role::Time, "as --ts says"),
+        (&said.label, Role::Label, "as --label says"),
+    ] {
+        name.as_ref().map_or(Ok(()), |name| put(name, role, why))?;
+    }
+    said.drop.iter().try_for_each(|name| put(name, Role::Ignored, "as --drop says"))?;
+    said.categorical.iter().try_for_each(|name| put(name, Role::Category(encoding), "as --categorical says"))?;
+    for name in said.features.iter().flatten().filter(|name| !said.categorical.contains(name)) {
+        put(name, Role::Feature, "as --features says")?;
+    }
+    let originals = names;
+    let names: Vec<String> = names.iter().map(|name| plain(name)).collect();
+    let has = |name: &str| names.iter().any(|other| other == name);
+    let (ij, xy) = (has("j"), has("x"));
+    let candidates = |columns: &[Option<Column>], test: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        (0..names.len()).filter(|&at| columns[at].is_none() && test(&names[at])).collect()
+    };
+    let roles: [(Role, &str, &str, &dyn Fn(&str) -> bool); 4] = [
+        (Role::Src, "the source", "--src", &|name| SRC.contains(&name) || USER.contains(&name) || ij && name == "i"),
+        (Role::Dst, "the destination", "--dst", &|name| {
+            DST.contains(&name) || ITEM.contains(&name) || name == "j" || !ij && name == "i"
+        }),
+        (Role::Time, "the time", "--ts", &|name| TIME.contains(&name)),
+        (Role::Label, "the label", "--label", &|name| LABEL.contains(&name) || name == "y" && !xy),
+    ];
+    for (role, what, flag, test) in roles {
+        if columns.iter().flatten().any(|column| column.role == role) || no_time && role == Role::Time {
+            continue;
+        }
+        match candidates(&columns, test)[..] {
+            [at] => columns[at] = Some(Column { name: String::new(), role, why: "by its name" }),
+            [] if role == Role::Label => {}
+            [] => {
+                let rows = if role == Role::Time { ", or --row-order takes the order of the rows" } else { "" };
+                return Err(format!("0 of the columns `{shown}` are {what}, not one; {flag} NAME says which is{rows}"));
+            }
+            ref several => {
+                let several: Vec<&str> = several.iter().map(|&at| names[at].as_str()).collect();
+                return Err(format!(
+                    "{} of the columns `{shown}` are {what}, not one: `{}`; {flag} NAME says which is, --drop NAME leaves one out",
+                    several.len(),
+                    several.join("` and `")
+                ));
+            }
+        }
+    }
+    let decide = |(at, column): (usize, Option<Column>)| {
+        let name = originals[at].clone();
+        match column {
+            Some(column) if column.name.is_empty() => Column { name, ..column },
+            Some(column) => column,
+            None if is_counter(&names[at]) => Column { name, role: Role::Ignored, why: COUNTS },
+            None if said.features.is_some() => Column { name, role: Role::Ignored, why: "not among --features" },
+            None => Column { name, role: Role::Feature, why: "" },
+        }
+    };
+    Ok(columns.into_iter().enumerate().map(decide).collect())
+}
+
+/// The place of a name that the user gave.
+fn find(names: &[String], name: &str) -> Result<usize, String> {
+    let same = |other: &String| other.trim().eq_ignore_ascii_case(name.trim());
+    names.iter().position(|other| other == name).or_else(|| names.iter().position(same)).ok_or_else(|| {
+        let near = nearest(name, names.iter().map(String::as_str))
+            .map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
+        format!("there is no column `{name}`{near}; the columns are `{}`", names.join(","))
+    })
+}
+
+/// What the names of both ends say.
+pub(crate) fn ends(columns: &[Column]) -> Ends {
+    let name = |role| columns.iter().find(|column| column.role == role).map(|column| plain(&column.name));
+    let (Some(src), Some(dst)) = (name(Role::Src), name(Role::Dst)) else { return Ends::Unknown };
+    let (one, two) = (SRC.contains(&src.as_str()) || src == "i", DST.contains(&dst.as_str()) || dst == "j");
+    if USER.contains(&src.as_str()) && ITEM.contains(&dst.as_str()) {
+        Ends::TwoKinds
+    } else if one && two || kind(&src) == kind(&dst) {
+        Ends::OneKind
+    } else {
+        Ends::Unknown
+    }
+}
+
+/// What remains of a name without what says which end it is: `source_user` and `target_user`, `user_1` and `user_2`.
+fn kind(name: &str) -> String {
+    let sides = ["src", "source", "dst", "destination", "target", "from", "to", "1", "2", "a", "b", "other", "id"];
+    let parts: Vec<&str> = name.split('_').filter(|part| !sides.contains(part)).collect();
+    parts.join("_").trim_end_matches(|c: char| c.is_ascii_digit()).to_owned()
+}
+
+/// A role in words.
+pub(crate) fn words(role: Role) -> &'static str {
+    match role {
+        Role::Src => "source",
+        Role::Dst => "destination",
+        Role::Time => "time",
+        Role::Label => "label",
+        Role::Index => "row of the features",
+        Role::Feature => "feature",
+        Role::Category(Encoding::OneHot) => "categories, a feature each",
+        Role::Category(Encoding::Index) => "categories, one feature",
+        Role::Ignored => "not read",
+    }
+}
+
+/// Columns with these roles and names, of a format whose columns have fixed places.
+pub(crate) fn fixed(columns: &[(&str, Role)]) -> Vec<Column> {
+    columns.iter().map(|&(name, role)| Column { name: name.into(), role, why: "by its place" }).collect()
 }

@@ -1,6 +1,7 @@
 //! Times written in decimals, kept as integers of the coarsest unit that holds them all.
 
 use crate::Timestamp;
+use crate::dataset::prepare::common::dates;
 
 /// Decimals kept of times that would need more.
 const MOST_DECIMALS: u32 = 9;
@@ -23,6 +24,10 @@ pub(crate) struct Times {
     rounded: u64,
     disorder: Option<Disorder>,
     latest: Timestamp,
+    /// Whether the times are dates, and whether those have zones; unknown before the first.
+    dates: Option<bool>,
+    zoned: Option<bool>,
+    unit: Option<&'static str>,
 }
 
 /// The first place where times go backwards.
@@ -71,6 +76,15 @@ impl Decimal {
         }
         let mantissa = if negative { -mantissa } else { mantissa };
         any.then(|| Self::new(mantissa, decimals.saturating_sub(exponent)))
+    }
+
+    /// The same of digits alone, which most times are.
+    fn of_digits(text: &[u8]) -> Option<Self> {
+        if text.is_empty() || text.len() > 18 {
+            return None;
+        }
+        let add = |sum: i64, byte: &u8| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0'));
+        text.iter().try_fold(0, add).map(Self::from)
     }
 
     fn new(mut mantissa: i128, mut decimals: i32) -> Self {
@@ -126,14 +140,71 @@ impl Times {
     /// An empty column, with the ticks in one unit if they were declared.
     pub(crate) fn new(declared: Option<u64>) -> Self {
         let scale = declared.map_or(Scale::Decimals(0), Scale::Declared);
-        Self { ticks: Vec::new(), scale, rounded: 0, disorder: None, latest: Timestamp(i64::MIN) }
+        Self {
+            ticks: Vec::new(),
+            scale,
+            rounded: 0,
+            disorder: None,
+            latest: Timestamp(i64::MIN),
+            dates: None,
+            zoned: None,
+            unit: None,
+        }
     }
 
-    /// Appends a time as written; the error says what is wrong with it.
+    /// Appends a time as written, a number or a date; the error says what is wrong with it.
     pub(crate) fn push_text(&mut self, text: &[u8]) -> Result<(), String> {
-        let shown = || String::from_utf8_lossy(text);
-        let time = Decimal::parse(text).ok_or_else(|| format!("timestamp `{}` is not a number", shown()))?;
+        let shown = || String::from_utf8_lossy(&text[..text.len().min(80)]);
+        let time = match Decimal::of_digits(text).or_else(|| Decimal::parse(text)) {
+            Some(time) => {
+                self.is(false, text)?;
+                time
+            }
+            None => self.date(text)?,
+        };
         self.push(time).ok_or_else(|| self.overflow(&shown()))
+    }
+
+    /// Reads a date, as seconds since 1970.
+    fn date(&mut self, text: &[u8]) -> Result<Decimal, String> {
+        let shown = String::from_utf8_lossy(&text[..text.len().min(80)]);
+        let moment = match dates::parse(text) {
+            Some(Ok(moment)) => moment,
+            Some(Err(fact)) => return Err(format!("timestamp `{shown}` is not a number but a date, {fact}")),
+            None => {
+                let slashes = text.contains(&b'/') || text.iter().filter(|&&byte| byte == b'.').count() == 2;
+                let advice = if slashes { "; whether day or month comes first is not told" } else { "" };
+                return Err(format!(
+                    "timestamp `{shown}` is not a number or a date of ISO 8601 such as 2024-01-31T12:30:05+01:00{advice}"
+                ));
+            }
+        };
+        self.is(true, text)?;
+        if *self.zoned.get_or_insert(moment.zoned) != moment.zoned {
+            let (has, others) = if moment.zoned { ("a zone", "none") } else { ("no zone", "one") };
+            return Err(format!("timestamp `{shown}` has {has}, and those before it have {others}"));
+        }
+        let power = 10i128.pow(moment.digits);
+        Ok(Decimal::new(i128::from(moment.seconds) * power + i128::from(moment.fraction), moment.digits as i32))
+    }
+
+    /// Notes that times are dates, or that they are not.
+    fn is(&mut self, dates: bool, text: &[u8]) -> Result<(), String> {
+        if *self.dates.get_or_insert(dates) == dates {
+            return Ok(());
+        }
+        let (this, others) = if dates { ("a date", "numbers") } else { ("a number", "dates") };
+        Err(format!("timestamp `{}` is {this}, and those before it are {others}", String::from_utf8_lossy(text)))
+    }
+
+    /// The unit of the times where the file tells it: dates are seconds since 1970.
+    pub(crate) fn unit(&self) -> Option<&'static str> {
+        if self.dates == Some(true) { Some("s") } else { self.unit }
+    }
+
+    /// Sets the unit that a file's schema tells.
+    pub(crate) fn set_unit(&mut self, unit: &'static str) {
+        self.unit = Some(unit);
     }
 
     /// Appends a time from a binary float.
@@ -236,6 +307,19 @@ impl Times {
         if matches!(self.scale, Scale::Decimals(1..)) {
             notices.push(format!("times are fractional: one unit is stored as {scale} ticks"));
         }
+        let dates = |ticks: &Timestamp| {
+            let (year, month, day) = (ticks.0 / 10_000, ticks.0 / 100 % 100, ticks.0 % 100);
+            (1900..=2100).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day)
+        };
+        if scale == 1 && !self.ticks.is_empty() && self.ticks.iter().all(dates) {
+            notices.push(format!(
+                "times such as {} look like dates without their signs and were read as numbers; write them as {}",
+                self.ticks[0].0, "2024-01-31 if they are dates"
+            ));
+        }
+        if self.zoned == Some(false) {
+            notices.push("the dates have no zone and were read as UTC".into());
+        }
         if self.rounded > 0 {
             notices.push(format!(
                 "{} times are finer than a tick of 1/{scale} unit and were rounded; declare a time scale that suits them",
@@ -299,7 +383,7 @@ mod tests {
     fn what_is_no_time_is_refused_with_its_text() {
         for text in ["abc", "", "1.2.3", "nan", "inf", "1e", "--1", "1 2", "."] {
             let error = read(None, &[text]).unwrap_err();
-            assert_eq!(error, format!("timestamp `{text}` is not a number"));
+            assert!(error.starts_with(&format!("timestamp `{text}` is not a number or a date of ISO 8601")), "{error}");
         }
         for texts in [
             &["9223372036854775808"][..],
@@ -310,6 +394,19 @@ mod tests {
         ] {
             assert!(read(None, texts).unwrap_err().contains("overflows 64-bit ticks"), "{texts:?}");
         }
+    }
+
+    #[test]
+    fn dates_are_seconds_since_1970_and_their_fractions_are_ticks() {
+        assert_eq!(read(None, &["1970-01-02", "1970-01-01T00:00:01.25"]), Ok((vec![8_640_000, 125], 100, 0)));
+        assert_eq!(read(None, &["2024-01-01T00:00:00+01:00"]), Ok((vec![1_704_063_600], 1, 0)));
+        assert!(
+            read(None, &["2024-01-01", "2024-01-01T00:00Z"])
+                .unwrap_err()
+                .contains("has a zone, and those before it have none")
+        );
+        assert!(read(None, &["2024-01-01", "5"]).unwrap_err().contains("is a number, and those before it are dates"));
+        assert!(read(None, &["31/01/2024"]).unwrap_err().contains("whether day or month comes first is not told"));
     }
 
     proptest! {

@@ -2,19 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::dataset::prepare::common::assemble::{Features, NodeRows};
-use crate::dataset::prepare::common::columns::{ColumnName, RawEvents, Role, by_name};
+use crate::dataset::prepare::common::assemble::{Features, IdSpace, NodeRows};
+use crate::dataset::prepare::common::columns::{Column, Role, by_name};
 use crate::dataset::prepare::common::error::PrepareError;
-use crate::dataset::prepare::common::input::Input;
-use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
-use crate::dataset::prepare::common::text::{Separator, header, read_lines};
+use crate::dataset::prepare::common::events::RawEvents;
+use crate::dataset::prepare::common::options::{Encoding, PrepareOptions, Progress};
 use crate::dataset::prepare::formats::npy;
+use crate::dataset::prepare::formats::table::{Files, Plan, read as read_rows};
 
 /// Edge features with one row an event, in the order of the events.
-pub(crate) fn edge_rows(path: &Path, events: usize) -> Result<Option<Features>, PrepareError> {
+pub(crate) fn edge_rows(path: &Path, events: &RawEvents) -> Result<Option<Features>, PrepareError> {
     let Some(table) = npy::read_if_there(path)? else { return Ok(None) };
-    if table.rows() != events {
-        return Err(PrepareError::file(path, format!("{} rows of features for {events} events", table.rows())));
+    let (rows, events) = (events.rows(), events.len() as u64);
+    if table.rows() as u64 != rows || rows != events {
+        let dropped = if rows == events { "" } else { ", of which some were left out" };
+        return Err(PrepareError::file(path, format!("{} rows of features for {rows} events{dropped}", table.rows())));
     }
     Ok(Some(Features { table, indexed: false }))
 }
@@ -46,28 +48,46 @@ pub(crate) fn node_rows(path: PathBuf, padded: bool) -> Result<Option<NodeRows>,
 }
 
 /// Reads a csv whose events have an index into an array and no features of their own. `role` gives the roles of the
-/// format's own columns. Also returns a notice if other columns were ignored.
+/// format's own columns. Also returns the format in words, and a notice if other columns were ignored.
 pub(crate) fn read_indexed(
-    path: &Path,
+    files: Files,
     options: &PrepareOptions,
     progress: Progress<'_>,
     role: impl Fn(&str) -> Option<Role>,
-) -> Result<(RawEvents, Option<String>), PrepareError> {
-    let mut input = Input::open(path)?;
-    let header = header(&mut input, path, &mut *progress)?;
-    let named = by_name(header).map_err(|fact| PrepareError::row(path, 1, fact))?;
+) -> Result<(RawEvents, String, Vec<String>), PrepareError> {
+    let path = files.first.path().to_owned();
+    let header = files.sniffed.rows.first().cloned().unwrap_or_default();
+    let columns = by_name(&header, &options.columns, Encoding::OneHot, false)
+        .map_err(|fact| PrepareError::row(&path, files.sniffed.first_row, fact))?;
     let mut passed_over = Vec::new();
-    let mut decide = |column: ColumnName| {
+    let decide = |column: Column| {
         let decided = role(&column.name).unwrap_or(column.role);
-        if decided != Role::Feature {
-            return ColumnName { role: decided, ..column };
+        if decided != column.role {
+            return Column { role: decided, why: "by the format", ..column };
+        }
+        if !matches!(decided, Role::Feature | Role::Category(_)) {
+            return column;
         }
         passed_over.push(column.name.clone());
-        ColumnName { role: Role::Ignored, ..column }
+        Column { role: Role::Ignored, why: "features are in the array", ..column }
     };
-    let columns: Vec<ColumnName> = named.into_iter().map(&mut decide).collect();
-    let mut events = RawEvents::new(options.time_scale);
-    read_lines(&mut input, Separator::Comma, &columns, &mut events, progress)?;
-    let notice = (!passed_over.is_empty()).then(|| format!("the columns `{}` were passed over", passed_over.join(",")));
-    Ok((events, notice))
+    let columns: Vec<Column> = columns.into_iter().map(decide).collect();
+    let mut plan = Plan { columns, header: true, space: IdSpace::Shared, how: String::new(), notices: Vec::new() };
+    if !passed_over.is_empty() {
+        plan.notices.push(format!("the columns `{}` were passed over", passed_over.join(",")));
+    }
+    let (events, how, notices) = read_rows(files, &plan, options, progress)?;
+    plan.notices.extend(notices);
+    Ok((events, how, plan.notices))
+}
+
+/// Leaves out the features among the columns, for those of `edge_feat.npy`, and says so.
+pub(crate) fn pass_over_features(columns: &mut [Column]) -> Option<String> {
+    let mut names = Vec::new();
+    for column in columns.iter_mut().filter(|column| matches!(column.role, Role::Feature | Role::Category(_))) {
+        (column.role, column.why) = (Role::Ignored, "features are in edge_feat.npy");
+        names.push(column.name.as_str());
+    }
+    (!names.is_empty())
+        .then(|| format!("the features are those of edge_feat.npy; the columns `{}` were passed over", names.join(",")))
 }

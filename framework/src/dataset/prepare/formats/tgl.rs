@@ -9,12 +9,14 @@ use crate::dataset::prepare::common::columns::Role;
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
 use crate::dataset::prepare::formats::companions::{indexed_edge_rows, node_rows, read_indexed};
+use crate::dataset::prepare::formats::table::Files;
 
-pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<RawSource, PrepareError> {
+pub(crate) fn read(files: Files, options: &PrepareOptions, progress: Progress<'_>) -> Result<RawSource, PrepareError> {
+    let path = files.first.path().to_owned();
     let (edge_path, node_path) = (path.with_file_name("edge_features.npy"), path.with_file_name("node_features.npy"));
     refuse_pickle(&edge_path)?;
     refuse_pickle(&node_path)?;
-    let (events, notice) = read_indexed(path, options, progress, |name| match name {
+    let (events, how, notice) = read_indexed(files, options, progress, |name| match name {
         "" | "Unnamed: 0" => Some(Role::Index),
         name if name.ends_with("_roll") => Some(Role::Ignored),
         _ => None,
@@ -23,7 +25,7 @@ pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>
     let node_features = node_rows(node_path, false)?;
     let mut notices = vec!["the split in the roll columns was not kept: splits are chosen when training".into()];
     notices.extend(notice);
-    Ok(RawSource { events, features, node_features, id_space: IdSpace::Shared, notices })
+    Ok(RawSource { events, features, node_features, space: IdSpace::Shared, how, notices })
 }
 
 /// Refuses a `.pt` file that has not been converted to the `.npy` file at `array`.
