@@ -105,7 +105,10 @@ fn by_the_book(training_data: &TrainingData, maker: &Maker, train: &TrainSpec, s
     for step in 0..steps {
         let batch = log.batch(step * train.batch..training_data.split.train.end.min((step + 1) * train.batch));
         let mut drawn = vec![NodeId(0); batch.len()];
-        batch.events().zip(drawn.chunks_mut(1)).for_each(|(event, slots)| negatives.fill(0, event.id, slots).unwrap());
+        batch
+            .events()
+            .zip(drawn.chunks_mut(1))
+            .for_each(|(event, slots)| _ = negatives.fill(0, event.id, slots).unwrap());
         let queries = Queries::of_batch(&batch, &drawn, &(0..=batch.len()).collect::<Vec<_>>());
         memories.push(history.memories().clone());
         let mut view = history.view(&queries, Some(&batch), chance);

@@ -211,7 +211,7 @@ fn an_event_taken_back_is_as_if_it_had_never_come_but_for_what_was_made_of_it() 
             assert_eq!(told.retract(&[retraction]).unwrap().answer, 0, "{name}: twice is once");
             assert_eq!(
                 (told.position(), told.newest()),
-                (before, Some(if settled { 2010.0 } else { 2000.0 })),
+                (before, Some((if settled { 2010 } else { 2000 }).into())),
                 "{name}"
             );
             told.save(&folder.path().join("saved")).unwrap();
@@ -255,10 +255,10 @@ fn an_explanation_names_the_newest_neighbours_with_weights_that_sum_to_one() {
         let of_src: Vec<_> =
             events.iter().enumerate().rev().filter(|(_, event)| event.src == 2).take(spec.neighbours).collect();
         let found = &explained.answer.src;
-        let told: Vec<_> = found.iter().map(|one| (one.seq as usize, one.node, one.time)).collect();
+        let told: Vec<_> = found.iter().map(|one| (one.seq as usize, one.node, one.time.clone().unwrap())).collect();
         assert_eq!(
             told,
-            of_src.iter().map(|(at, event)| (*at, event.dst, event.time.as_f64().unwrap())).collect::<Vec<_>>(),
+            of_src.iter().map(|(at, event)| (*at, event.dst, event.time.clone())).collect::<Vec<_>>(),
             "{name}"
         );
         for layer in 0..spec.layers {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest as _, Sha256};
 use tempograph_framework::{
     Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeRule, NegativeSet, NegativesError, NodeId,
-    Purpose, Side, Sides, Split, StaticMemory, Table, TgbNegatives, Timestamp, hold_out_nodes,
+    Purpose, Side, Sides, Split, StaticMemory, Table, TgbNegatives, hold_out_nodes,
 };
 use tempograph_kernels::Rows;
 use tempograph_models::{DatasetStats, FeatureWidths, StaticSpec};

@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_mean_loss_a_million_times_the_first_has_diverged_and_one_extreme_batch_among_many_has_not() {
         let after = |losses: &[f64]| {
-            let mut progress = Progress::start(String::new(), Plan { minibatch: 1, epoch: 1, memory: 1 });
+            let mut progress = Progress::start(Sources::default(), Plan { minibatch: 1, epoch: 1, memory: 1 });
             losses.iter().for_each(|&loss| progress.record_step(&StepRecord { loss, ..StepRecord::default() }));
             progress.grown_loss()
         };
