@@ -251,7 +251,7 @@ fn a_stored_number_that_is_not_finite_is_refused_by_array_and_row() {
             values[at] = f32::NAN;
             let width = shape[1..].iter().product::<usize>().max(1);
             store.put(name, shape, values);
-            store.write(path).unwrap();
+            store.write_sealed(path).unwrap();
             (whole, format!("array `{name}`, row {}, column {} is NaN", at / width, at % width))
         };
         let needs = slices(&small(), WIDTHS, 3).program().needs().clone();

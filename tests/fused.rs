@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use tempograph_framework::{
-    Combine, Draw, History, Model, NodeId, OtherMemory, Purpose, Queries, Store, link_loss, values,
+    Combine, Draw, EventLog, History, Model, NodeId, OtherMemory, Purpose, Queries, Store, Timestamp, link_loss, values,
 };
 use tempograph_models::{TgnSpec, Updater};
 use tempograph_tests::{features, gradients as gradients_of, model, small, stream};
@@ -13,7 +13,13 @@ type Named = Vec<(String, Vec<f32>)>;
 
 /// Scores and gradients of every event of a log, each in a batch of its own, and the history at the end.
 fn event_by_event(spec: &TgnSpec, edge: usize) -> (Vec<Vec<f32>>, Named, Store) {
-    let set = stream(60, edge, 0);
+    let mut set = stream(60, edge, 0);
+    // Each event has a tick of its own: the mails of one tick would be averaged.
+    let log = &set.log;
+    let time = (0..log.len() as i64).map(|at| Timestamp(7 * at)).collect();
+    set.log =
+        EventLog::new(log.src().to_vec(), log.dst().to_vec(), time, log.label().to_vec(), log.features().cloned())
+            .unwrap();
     let model = model(spec, &set, 4);
     let mut history = History::new(set.nodes, model.needs(), set.log.time()[0], features(&set));
     let (mut scores, mut gradients) = (Vec::new(), Vec::new());
@@ -42,7 +48,7 @@ fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
     }
 }
 
-/// With one event a batch no node has two mails, so their mean is the last: the fused kernel and the separate steps
+/// With one event a batch and a tick no node has two mails, so their mean is the last: the fused kernel and the separate steps
 /// compute the same.
 #[test]
 fn the_fused_memory_update_is_the_stepwise_one() {

@@ -470,10 +470,13 @@ fn numbers_are_named_by_the_negatives_they_are_of() {
 fn negatives_of_a_file_are_called_by_the_file() {
     use tempograph_framework::{EventId, FixedNegatives, NodeId};
     let place = Place::new();
-    // Destinations are the last five of twelve nodes.
-    let nodes = |events: u32| (0..events).flat_map(|event| [7 + event % 5, 7 + (event + 1) % 5]).map(NodeId).collect();
-    for (name, first) in [("val.safetensors", 280u64), ("test.safetensors", 340)] {
-        let table = FixedNegatives::new(EventId(first), nodes(60), (0..=60).map(|event| 2 * event).collect());
+    let set = tempograph_framework::Dataset::open(&place.path("set")).unwrap();
+    // Destinations are the last five of twelve nodes; an event's own is none of its negatives.
+    let own = set.log.dst();
+    let others = |event: usize| (7..12).map(NodeId).filter(move |&node| node != own[event]).take(2);
+    for (name, first) in [("val.safetensors", 280), ("test.safetensors", 340)] {
+        let nodes = (first..first + 60).flat_map(&others).collect();
+        let table = FixedNegatives::new(EventId(first as u64), nodes, (0..=60).map(|event| 2 * event).collect());
         table.unwrap().write(&place.path(name)).unwrap();
     }
     let said = place.train(&["--set", r#"data.negatives=["val.safetensors", "test.safetensors"]"#]);

@@ -39,7 +39,8 @@ const SEED: u64 = 3;
 fn stream(events: usize, node: usize) -> Dataset {
     let plain = Dataset::from_spec(&format!("synthetic:events={events},users=14,items=10,features=2")).unwrap();
     let log = &plain.log;
-    let time = log.time().iter().map(|time| Timestamp(time.0 / 1200)).collect();
+    // A history on a device keeps no second copy of what a tick has changed: batches cut no tick.
+    let time = log.time().iter().enumerate().map(|(at, time)| Timestamp(time.0 / 1200 + (at / BATCH) as i64)).collect();
     let (src, dst, label, edge) =
         (log.src().to_vec(), log.dst().to_vec(), log.label().to_vec(), log.features().cloned());
     let of_node = (0..plain.nodes * node).map(|i| (i as f32).sin()).collect();

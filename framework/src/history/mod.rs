@@ -77,6 +77,12 @@ impl History {
     pub fn grow_in_place(&mut self) {
         self.tables().into_iter().for_each(|(table, _)| table.reserve_addresses());
         self.graph.pending.reserve(PENDING);
+        self.graph.tick.nodes.reserve(2 * PENDING);
+        let memories = self.memories_mut();
+        if memories.strict {
+            memories.tick.reserve(2 * PENDING, memories.width);
+            memories.next_tick.reserve(2 * PENDING, memories.width);
+        }
     }
 
     /// Attaches `log`: the events to come are expected to be those of `log`. Where all events of a node have to be

@@ -134,7 +134,8 @@ impl Graph {
         self.pairs.clear();
         self.pending.clear();
         self.newest = None;
-        self.tick = TickTimes::default();
+        self.tick.time = None;
+        self.tick.nodes.clear();
         self.valid_from.clear();
         (self.seen, self.version) = (0, 0);
     }

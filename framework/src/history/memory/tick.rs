@@ -48,6 +48,18 @@ impl TickLog {
         self.updated.clear();
     }
 
+    /// Reserves space for `nodes` nodes.
+    pub fn reserve(&mut self, nodes: usize, width: usize) {
+        if self.slots.capacity() < nodes {
+            self.slots.reserve(nodes);
+        }
+        self.rows.reserve((nodes * width).saturating_sub(self.rows.len()));
+        self.updated.reserve(nodes.saturating_sub(self.updated.len()));
+        if self.mailbox.nodes() < nodes {
+            self.mailbox.grow(nodes);
+        }
+    }
+
     /// The slot of `node`, if it is one of the first `slots`.
     pub fn continues(&self, node: NodeId, slots: u32) -> Option<NodeId> {
         if slots == 0 {
@@ -147,6 +159,8 @@ impl Memories {
         if self.next_tick.time.is_some() {
             std::mem::swap(&mut self.tick, &mut self.next_tick);
             self.next_tick.clear();
+            // The two are used in turns.
+            self.next_tick.reserve(self.tick.updated.len(), self.width);
         }
         self.tick_slots = 0;
     }
