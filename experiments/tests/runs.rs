@@ -520,3 +520,28 @@ fn a_set_that_is_cut_short_while_it_is_trained_on_is_an_error_in_words() {
     file.set_len(100).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
 }
+
+/// Nothing can be known of a random stream, not even where each event is written twice: the second of the two sees
+/// neither the first nor the memory that the first has changed.
+#[test]
+fn of_a_random_stream_written_twice_nothing_is_known_with_any_batch() {
+    let place = Place::new();
+    let mut state = 7u64;
+    let mut below = |bound: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % bound
+    };
+    let row = |at: usize| {
+        let row = format!("{},{},{at},0\n", 100 + below(30), 900 + below(30));
+        [row.clone(), row]
+    };
+    let text: String = std::iter::once("src,dst,ts,label\n".into()).chain((0..2000).flat_map(row)).collect();
+    fs::write(place.path("twice.csv"), text).unwrap();
+    place.prepare("twice.csv", "set");
+    for batch in [1, 3, 200] {
+        place.train(&["--force", "--set", &format!("train.batch={batch}"), "--set", "eval.negatives=20", "--set", "train.lr=1e-3"]);
+        let test = place.report("run")["test"].clone();
+        let ap = test["ap"].as_f64().unwrap();
+        assert!((ap - 0.5).abs() < 0.07, "batch {batch}: AP {ap}");
+    }
+}
