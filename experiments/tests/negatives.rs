@@ -41,7 +41,7 @@ fn prepare(folder: &Path) -> (Dataset, Split) {
     }
     fs::write(folder.join("wiki.csv"), csv).unwrap();
     succeeds(folder, &["prepare", "wiki.csv", "--format", "jodie", "--out", "set"]);
-    let set = Dataset::open(&folder.join("set")).unwrap();
+    let set = Dataset::open(folder.join("set")).unwrap();
     let split = Split::by_time(set.log.time(), 0.15, 0.15).unwrap();
     (set, split)
 }

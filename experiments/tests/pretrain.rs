@@ -116,9 +116,9 @@ fn static_memory_of_another_split_other_data_or_another_width_is_refused() {
     assert!(said.contains("no static memory in vectors.safetensors") && said.contains("tempograph pretrain"), "{said}");
     place.succeeds("pretrain tiny.toml");
     for (set, says) in [
-        ("data.test=0.2", "examined on"),
-        ("data.val=0.1", "examined on"),
-        ("data.hold_out=0.1", "examined on"),
+        ("data.test=0.2", "evaluated on"),
+        ("data.val=0.1", "evaluated on"),
+        ("data.hold_out=0.1", "evaluated on"),
         ("data.path=synthetic:events=900,users=20,items=15,seed=2", "SHA-256"),
         ("model.static.width=7", "6 wide"),
     ] {

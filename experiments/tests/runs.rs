@@ -470,7 +470,7 @@ fn numbers_are_named_by_the_negatives_they_are_of() {
 fn negatives_of_a_file_are_called_by_the_file() {
     use tempograph_framework::{EventId, FixedNegatives, NodeId};
     let place = Place::new();
-    let set = tempograph_framework::Dataset::open(&place.path("set")).unwrap();
+    let set = tempograph_framework::Dataset::open(place.path("set")).unwrap();
     // Destinations are the last five of twelve nodes; an event's own is none of its negatives.
     let own = set.log.dst();
     let others = |event: usize| (7..12).map(NodeId).filter(move |&node| node != own[event]).take(2);
@@ -539,7 +539,15 @@ fn of_a_random_stream_written_twice_nothing_is_known_with_any_batch() {
     fs::write(place.path("twice.csv"), text).unwrap();
     place.prepare("twice.csv", "set");
     for batch in [1, 3, 200] {
-        place.train(&["--force", "--set", &format!("train.batch={batch}"), "--set", "eval.negatives=20", "--set", "train.lr=1e-3"]);
+        place.train(&[
+            "--force",
+            "--set",
+            &format!("train.batch={batch}"),
+            "--set",
+            "eval.negatives=20",
+            "--set",
+            "train.lr=1e-3",
+        ]);
         let test = place.report("run")["test"].clone();
         let ap = test["ap"].as_f64().unwrap();
         assert!((ap - 0.5).abs() < 0.07, "batch {batch}: AP {ap}");

@@ -75,7 +75,7 @@ fn compare<'a>(
             beside.versions = versions;
             beside.runs.push(run);
         }
-        note(format!("{told}"));
+        note(&told);
     }
     Ok(Comparison { configuration, floor, ours, peers: theirs })
 }

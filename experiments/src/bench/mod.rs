@@ -136,7 +136,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     }
     if args.once {
         let spec = RunSpec::read(&args.spec, &args.sets)?;
-        print(format!("{}", serde_json::to_string(&measure::once(&spec, args.steps, args.from)?)?))?;
+        print(serde_json::to_string(&measure::once(&spec, args.steps, args.from)?)?)?;
         return Ok(());
     }
     if args.serve {

@@ -15,7 +15,7 @@ use crate::setup::data::{Questions, questions};
 use crate::setup::device;
 use crate::setup::runs::Run;
 use crate::terminal::interrupt::{Interrupted, stop_on_signal};
-use crate::terminal::print::print;
+use crate::terminal::print::{note, print};
 
 /// Evaluate a trained run again, with its own settings or others.
 #[derive(Args, Debug)]
@@ -132,10 +132,10 @@ fn evaluate_run(args: &EvalArgs, run: &Run) -> Result<()> {
         if let Some((path, scores)) = scores {
             scores.write(path)?;
             if let Some(ids) = write_text_ids(&run.training_data.dataset, path)? {
-                eprintln!(
+                note(format!(
                     "note: the ids of this set are text, and the scores name the numbers of its nodes: {} lists the id of each",
                     ids.display()
-                );
+                ));
             }
         }
         match evaluation {

@@ -15,7 +15,7 @@ use crate::setup::device;
 use crate::setup::model::model_with;
 use crate::setup::runs::Run;
 use crate::terminal::interrupt::{Interrupted, stop_on_signal};
-use crate::terminal::print::{print, quoted};
+use crate::terminal::print::{note, print, quoted};
 
 /// Export a trained run: its weights and its history.
 #[derive(Args, Debug)]
@@ -110,10 +110,10 @@ pub(crate) fn write(run: &Run, until: Until, out: &Path, replace: bool, stop: &A
     let model = model_with(&run.spec, training_data, weights)?;
     Export { model: &model, history: &history, dataset: &training_data.dataset, batch, replace }.write(out)?;
     if let Some(ids) = write_text_ids(&training_data.dataset, out)? {
-        eprintln!(
+        note(format!(
             "note: the ids of this set are text, and a server speaks the numbers of its nodes: {} lists the id of each",
             ids.display()
-        );
+        ));
     }
     Ok(history.seen())
 }

@@ -4,8 +4,6 @@ pub mod export;
 pub mod models;
 pub mod new;
 pub mod plan;
-// Its printing is the readers' own.
-#[allow(clippy::print_stdout)]
 pub mod prepare;
 pub mod pretrain;
 pub mod serve;

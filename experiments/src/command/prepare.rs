@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use crate::terminal::print::print;
 use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -179,8 +180,7 @@ fn print_json(out: Option<&PathBuf>, dataset: &Dataset, reading: &Reading) -> Re
         "ties": reading.ties, "edge_features": dataset.edge_width(), "node_features": dataset.node_width(),
         "checksum": dataset.checksum, "notices": dataset.notices,
     });
-    println!("{told:#}");
-    Ok(())
+    print(format!("{told:#}"))
 }
 
 fn print_text(out: Option<&PathBuf>, dataset: &Dataset, reading: &Reading) -> Result<()> {
@@ -189,14 +189,13 @@ fn print_text(out: Option<&PathBuf>, dataset: &Dataset, reading: &Reading) -> Re
         Sides::OneMode => format!("{} nodes", dataset.nodes),
     };
     let written = out.map_or("nothing written".into(), |out| format!("written to {}", out.display()));
-    println!("{reading}");
-    println!(
+    print(reading.to_string())?;
+    print(format!(
         "{}: {} events, {sides}, {} edge and {} node features, {written}",
         dataset.name,
         dataset.log.len(),
         dataset.edge_width(),
         dataset.node_width(),
-    );
-    dataset.notices.iter().for_each(|notice| println!("note: {notice}"));
-    Ok(())
+    ))?;
+    dataset.notices.iter().try_for_each(|notice| print(format!("note: {notice}")))
 }

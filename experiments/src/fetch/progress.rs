@@ -71,8 +71,8 @@ impl Progress {
     /// Prints a message without disturbing the bar.
     pub fn note(&self, text: &str) {
         match &*self.display.borrow() {
-            Display::Bar(bar) if !bar.is_finished() => bar.suspend(|| note(format!("{text}"))),
-            _ => note(format!("{text}")),
+            Display::Bar(bar) if !bar.is_finished() => bar.suspend(|| note(text)),
+            _ => note(text),
         }
     }
 }

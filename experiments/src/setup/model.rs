@@ -21,7 +21,7 @@ pub(crate) struct BuiltLearner {
 impl BuiltLearner {
     /// Prints the notice and gives the learner.
     pub fn print_notice(self) -> Learner {
-        self.notice.iter().for_each(|notice| note(format!("{notice}")));
+        self.notice.iter().for_each(note);
         self.learner
     }
 }

@@ -72,7 +72,7 @@ impl TrainingObserver for Terminal {
             report.val.seconds,
             if best { "  best" } else { "" }
         );
-        self.bar.suspend(|| note(format!("{line}")));
+        self.bar.suspend(|| note(&line));
     }
 }
 

@@ -39,8 +39,8 @@ impl TextIds {
 
     /// The first contradiction, if these are not the ids of the nodes of `sides`, ascending within each.
     fn check(&self, ranges: &[Range<usize>]) -> Result<(), String> {
-        let ends = self.ends.iter().map(|&end| usize::try_from(end).unwrap_or(usize::MAX));
-        if !self.ends.is_sorted() || ends.last().unwrap_or(0) != self.bytes.len() {
+        let mut ends = self.ends.iter().map(|&end| usize::try_from(end).unwrap_or(usize::MAX));
+        if !self.ends.is_sorted() || ends.next_back().unwrap_or(0) != self.bytes.len() {
             return Err("the ends of the ids that are text are not in order".into());
         }
         let Ok(all) = std::str::from_utf8(&self.bytes) else { return Err("an id is not UTF-8".into()) };
@@ -121,7 +121,7 @@ impl IdMap {
             return Err(format!("{} ids that are text for {} nodes", text.ends.len(), self.len()));
         }
         let ranges = match self.sides {
-            Sides::OneMode => vec![0..self.len()],
+            Sides::OneMode => std::iter::once(0..self.len()).collect(),
             Sides::Bipartite { sources } if sources > self.len() => {
                 return Err(format!("{sources} sources of {} nodes", self.len()));
             }

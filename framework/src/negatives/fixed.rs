@@ -74,7 +74,9 @@ impl FixedNegatives {
         sides: Sides,
     ) -> Result<(), NegativesError> {
         let first = self.first.index();
-        for event in events.start.max(first)..events.end.min(first.saturating_add(self.events())).min(dst.len()) {
+        let last = events.end.min(first.saturating_add(self.events())).min(dst.len());
+        let begin = events.start.max(first).min(last);
+        for (event, &own) in (begin..last).zip(&dst[begin..last]) {
             let row = event - first;
             let listed = &self.nodes[self.offsets[row]..self.offsets[row + 1]];
             let problem = |node: NodeId| match node {
@@ -84,7 +86,7 @@ impl FixedNegatives {
                 node if sides.of(node) == Some(Side::Source) => {
                     Some("is a source, and a negative is a destination".to_string())
                 }
-                node if node == dst[event] => Some("is the event's true destination".to_string()),
+                node if node == own => Some("is the event's true destination".to_string()),
                 _ => None,
             };
             let found = listed.iter().enumerate().find_map(|(index, &node)| Some((index, node, problem(node)?)));

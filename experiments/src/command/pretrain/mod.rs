@@ -189,7 +189,7 @@ impl ProgressDisplay {
 
     fn line(&self, line: &str) {
         if !self.quiet {
-            self.bar.suspend(|| note(format!("{line}")));
+            self.bar.suspend(|| note(line));
         }
     }
 }

@@ -221,7 +221,8 @@ pub(crate) fn by_name(
     let candidates = |columns: &[Option<Column>], test: &dyn Fn(&str) -> bool| -> Vec<usize> {
         (0..names.len()).filter(|&at| columns[at].is_none() && test(&names[at])).collect()
     };
-    let roles: [(Role, &str, &str, &dyn Fn(&str) -> bool); 4] = [
+    type Test<'a> = &'a dyn Fn(&str) -> bool;
+    let roles: [(Role, &str, &str, Test<'_>); 4] = [
         (Role::Src, "the source", "--src", &|name| SRC.contains(&name) || USER.contains(&name) || ij && name == "i"),
         (Role::Dst, "the destination", "--dst", &|name| {
             DST.contains(&name) || ITEM.contains(&name) || name == "j" || !ij && name == "i"

@@ -31,10 +31,13 @@ fn numbers(sniffed: &Sniffed, at: usize) -> Option<Vec<f64>> {
 pub(crate) fn begins_with_time(sniffed: &Sniffed) -> Option<bool> {
     let (Some(a), Some(c)) = (numbers(sniffed, 0), numbers(sniffed, 2)) else { return Some(false) };
     let clock = |column: &[f64]| column.iter().all(|&value| value >= CLOCK);
-    if !a.is_sorted() || c.is_sorted() && !(clock(&a) && !clock(&c)) || clock(&c) && !clock(&a) {
+    let [a_is_clock, c_is_clock] = [&a, &c].map(|column| clock(column));
+    let only_a = a_is_clock && !c_is_clock;
+    let only_c = c_is_clock && !a_is_clock;
+    if !a.is_sorted() || (c.is_sorted() && !only_a) || only_c {
         return Some(false);
     }
-    if clock(&a) && !clock(&c) {
+    if only_a {
         return Some(true);
     }
     let set = |at: usize| sniffed.rows.iter().filter_map(|row| row.get(at)).collect::<HashSet<_>>();
