@@ -1,11 +1,8 @@
 //! What is not a number is never swallowed: not by a pass, not by a training, not by a file that is read.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use tempograph_framework::{
     Dataset, DatasetContent, Draw, EventLog, Executor, Features, History, NodeId, Purpose, Queries, Scorer,
@@ -15,11 +12,11 @@ use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::CpuTape;
 use tempograph_models::{FeatureWidths, ModelSpec};
 use tempograph_tests::{
-    Maker, Runner, Stopper, data, features, in_new_folder, kinds, plan, slices, small, stream, training, training_data,
+    Maker, Runner, Stopper, data, features, in_new_folder, kinds, plan, processes, slices, small, stream, training,
+    training_data,
 };
 use tempograph_trainers::{
-    Divergence, Exchange, Launch, Learner, Outcome, ParallelSpec, Rendezvous, RunFiles, SingleProcess, TrainError,
-    TrainSpec, connect_tcp, read_best_model,
+    Divergence, Learner, Outcome, ParallelSpec, RunFiles, SingleProcess, TrainError, TrainSpec, read_best_model,
 };
 
 const WIDTHS: FeatureWidths = FeatureWidths { edge: 2, node: 3 };
@@ -192,23 +189,6 @@ fn a_learning_rate_that_overflows_the_weights_ends_at_the_weight() {
         assert!(matches!(what, Divergence::Weight { .. } | Divergence::Loss(_) | Divergence::Norm { .. }), "{what}");
         assert_finite_files(runner.folder);
     });
-}
-
-/// Runs `work` in each of `world` processes, which are threads here.
-fn processes<T: Send>(world: usize, work: impl Fn(usize, Box<dyn Exchange>) -> T + Sync) -> Vec<T> {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    thread::scope(|scope| {
-        let run = |rank| {
-            let work = &work;
-            scope.spawn(move || {
-                let rendezvous = Rendezvous::Address { host: "127.0.0.1".into(), port };
-                let launch = Launch { rank, world, local_rank: rank, local_world: world, rendezvous };
-                work(rank, connect_tcp(&launch, "a run", Duration::from_secs(20)).unwrap())
-            })
-        };
-        let running: Vec<_> = (0..world).map(run).collect();
-        running.into_iter().map(|one| one.join().unwrap()).collect()
-    })
 }
 
 #[test]

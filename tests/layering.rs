@@ -308,7 +308,21 @@ const FLOORS: [(&str, &[&str]); 5] = [
             ".",
         ],
     ),
-    ("experiments", &["terminal", "setup", "bench/numbers", "bench", "fetch", "load", "command/pretrain", "command"]),
+    (
+        "experiments",
+        &[
+            "terminal",
+            "setup",
+            "bench/numbers",
+            "bench",
+            "fetch",
+            "load",
+            "command/pretrain",
+            "command/export",
+            "command/train",
+            "command",
+        ],
+    ),
 ];
 
 /// The largest number of files and folders in one folder, without tests and the crate's own `lib.rs` and `main.rs`.

@@ -215,7 +215,7 @@ fn a_trace_has_every_stage_of_every_step_and_shows_that_the_next_batch_is_made_r
 
 #[test]
 fn staleness_without_a_pipeline_that_deep_is_refused() {
-    let told = plan([1; 3], 1, 2).check().unwrap_err();
-    assert!(told.contains("parallel.staleness = 2") && told.contains("parallel.prefetch = 1"), "{told}");
+    let context = plan([1; 3], 1, 2).check().unwrap_err();
+    assert!(context.contains("parallel.staleness = 2") && context.contains("parallel.prefetch = 1"), "{context}");
     plan([1; 3], 2, 2).check().unwrap();
 }

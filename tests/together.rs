@@ -3,18 +3,16 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::net::TcpListener;
 use std::ops::Range;
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 
 use tempograph_framework::{Combine, OtherMemory, Sampler};
 use tempograph_models::TgnSpec;
-use tempograph_tests::{Maker, Runner, Stopper, autodiff, data, other_needs, plan, probe, small, toy, training};
+use tempograph_tests::{
+    Maker, Runner, Stopper, autodiff, data, other_needs, plan, probe, processes, small, toy, training,
+};
 use tempograph_trainers::{
-    Exchange, ExchangeError, Launch, Outcome, ParallelSpec, Rendezvous, RunFiles, SingleProcess, TrainSpec,
-    TrainingSummary, connect_tcp,
+    Exchange, ExchangeError, Outcome, ParallelSpec, RunFiles, SingleProcess, TrainSpec, TrainingSummary,
 };
 
 /// A process that names its machine. A `blind` one gets addresses that it cannot open, as across containers.
@@ -53,12 +51,13 @@ impl Exchange for Somewhere {
         Ok(())
     }
     fn all_gather(&mut self, among: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
-        let mut told = self.inner.all_gather(among, own)?;
-        let address = |told: &Vec<u8>| told.starts_with(b"/proc/");
-        told.iter_mut()
-            .filter(|told| self.blind && address(told))
-            .for_each(|told| *told = b"/proc/0/fd/0 1:2:3".to_vec());
-        Ok(told)
+        let mut context = self.inner.all_gather(among, own)?;
+        let address = |context: &Vec<u8>| context.starts_with(b"/proc/");
+        context
+            .iter_mut()
+            .filter(|context| self.blind && address(context))
+            .for_each(|context| *context = b"/proc/0/fd/0 1:2:3".to_vec());
+        Ok(context)
     }
     fn gather(&mut self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, ExchangeError> {
         if self.dies_after == Some(0) {
@@ -88,23 +87,6 @@ fn part(
     Runner { training_data: &training_data, maker, train: &train, parallel, folder }
         .run_among(exchange, resume, stopper)
         .unwrap()
-}
-
-/// Runs `work` in each of `world` processes, with its rank and its exchange.
-fn processes<T: Send>(world: usize, work: impl Fn(usize, Box<dyn Exchange>) -> T + Sync) -> Vec<T> {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    thread::scope(|scope| {
-        let run = |rank| {
-            let work = &work;
-            scope.spawn(move || {
-                let rendezvous = Rendezvous::Address { host: "127.0.0.1".into(), port };
-                let launch = Launch { rank, world, local_rank: rank, local_world: world, rendezvous };
-                work(rank, connect_tcp(&launch, "a run", Duration::from_secs(20)).unwrap())
-            })
-        };
-        let running: Vec<_> = (0..world).map(run).collect();
-        running.into_iter().map(|one| one.join().unwrap()).collect()
-    })
 }
 
 /// The results of the processes on `machines`; those on `?` are blind. The first is stopped at `moment`.

@@ -12,8 +12,9 @@
 //! | [`tempograph_trainers`] | the loop, plans of many trainers, checkpoints, reports; names no model | [Parallel training](../../../docs/src/design/parallel.md), [Determinism](../../../docs/src/design/determinism.md) |
 //! | [`tempograph_serving`] | artifacts, the server, its log of record; names no trainer | [Scheduling](../../../docs/src/design/scheduling.md), [Durability](../../../docs/src/design/durability.md) |
 //!
-//! The path of a training: a spec is read ([`spec`]), its data opened, and `command::train` hands both to a session of the trainers, which asks a
-//! history for a view of each batch, has an executor of the models compute it with the kernels, and lets the history observe the batch.
+//! The path of a training: [`run`] parses the command line, `command::train::run` opens the data and builds the learner, and `TrainingRun::train`
+//! of the trainers is the loop. Each step reads a view of the past of a batch, has an executor of the models compute it with the kernels,
+//! and lets the history observe the batch.
 //!
 //! `mdbook build docs` puts the book into `target/book`. `ARCHITECTURE.md` is the short version, the
 //! [glossary](../../../docs/src/glossary.md) has every term.

@@ -36,9 +36,9 @@ fn number(of: &Value, at: &str) -> f64 {
 
 #[test]
 fn every_combination_is_measured_and_held_against_the_machine() {
-    let (told, _folder) =
+    let (reported, _folder) =
         bench(&["--batch", "50,150", "--edge-features", "none,zeros:3", "--pairs", "1", "--events", "450"]);
-    let all = told["configurations"].as_array().unwrap();
+    let all = reported["configurations"].as_array().unwrap();
     let named: Vec<_> = all
         .iter()
         .map(|one| (one["edge_features"].as_str().unwrap(), number(one, "/batch"), number(one, "/steps")))
@@ -60,21 +60,21 @@ fn every_combination_is_measured_and_held_against_the_machine() {
         assert!((shares - 1.0).abs() < 1e-6, "{shares}");
     }
     assert!(number(&all[2], "/floor/flops") > number(&all[0], "/floor/flops"), "columns of zeros are columns");
-    assert!(number(&told, "/machine/rates_by_threads/1/flops_per_second") > 1e6 && told["ratio"].is_null());
+    assert!(number(&reported, "/machine/rates_by_threads/1/flops_per_second") > 1e6 && reported["ratio"].is_null());
 }
 
 #[test]
 fn a_served_event_is_timed_from_its_arrival_to_its_score() {
-    let (told, _folder) = bench(&["--serve", "--steps", "3", "--events", "40"]);
-    let [median, tail] = ["p50", "p99"].map(|part| number(&told, &format!("/update_score_{part}_us")));
-    assert!(0.0 < median && median <= tail && number(&told, "/events") == 36.0);
-    assert!(number(&told, "/update_p50_us") < median && number(&told, "/allocations_per_event") >= 0.0);
+    let (reported, _folder) = bench(&["--serve", "--steps", "3", "--events", "40"]);
+    let [median, tail] = ["p50", "p99"].map(|part| number(&reported, &format!("/update_score_{part}_us")));
+    assert!(0.0 < median && median <= tail && number(&reported, "/events") == 36.0);
+    assert!(number(&reported, "/update_p50_us") < median && number(&reported, "/allocations_per_event") >= 0.0);
 }
 
 #[test]
 fn the_scale_table_and_plot_have_every_length() {
-    let (told, folder) = bench(&["--scale", "--events", "2000,4000", "--steps", "3", "--out", "results"]);
-    let points = told["points"].as_array().unwrap();
+    let (reported, folder) = bench(&["--scale", "--events", "2000,4000", "--steps", "3", "--out", "results"]);
+    let points = reported["points"].as_array().unwrap();
     let nodes: Vec<f64> = points.iter().map(|point| number(point, "/nodes")).collect();
     assert_eq!(nodes, [1_000.0, 1_000.0, 10_000.0, 10_000.0, 50.0, 100.0]);
     for point in points {

@@ -367,16 +367,16 @@ fn events_csv() -> String {
 fn a_csv_is_prepared_and_trained_on() {
     let place = Workspace::new();
     fs::write(place.path("events.csv"), events_csv()).unwrap();
-    let told: Value =
+    let reported: Value =
         serde_json::from_str(&place.succeeds(&["prepare", "events.csv", "--out", "prepared", "--json"])).unwrap();
     assert_eq!(
-        (number(&told, "/events"), number(&told, "/nodes"), number(&told, "/edge_features")),
+        (number(&reported, "/events"), number(&reported, "/nodes"), number(&reported, "/edge_features")),
         (400.0, 12.0, 1.0)
     );
     place.succeeds(&["train", "tiny.toml", "--set", "data.path=prepared", "--set", "train.epochs=1"]);
     let report = place.report("runs/tiny");
     assert_eq!((number(&report, "/data/events"), number(&report, "/data/edge_features")), (400.0, 1.0));
-    assert_eq!(report["data"]["checksum"], told["checksum"]);
+    assert_eq!(report["data"]["checksum"], reported["checksum"]);
     let said = place.fails(&["prepare", "events.csv", "--out", "prepared"]);
     assert!(said.contains("prepared") && said.contains("--force"), "{said}");
     fs::write(place.path("bad.csv"), events_csv().replace(",10,0,", ",x,0,")).unwrap();

@@ -27,13 +27,16 @@ fn what_the_files_tell_the_server_it_takes() {
     let known = options(&String::from_utf8(help.stdout).unwrap());
     let line_of =
         |text: &str, start: &str| text.lines().find(|line| line.trim_start().starts_with(start)).unwrap().to_string();
-    for told in [
+    for reported in [
         line_of(&deploy("Dockerfile"), "CMD"),
         line_of(&deploy("tempograph.service"), "ExecStart"),
         line_of(&deploy("statefulset.yaml"), "args:"),
     ] {
-        let told = options(&told);
-        assert!(!told.is_empty() && told.iter().all(|option| known.contains(option)), "{told:?} of {known:?}");
+        let reported = options(&reported);
+        assert!(
+            !reported.is_empty() && reported.iter().all(|option| known.contains(option)),
+            "{reported:?} of {known:?}"
+        );
     }
 }
 

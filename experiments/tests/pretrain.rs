@@ -79,11 +79,11 @@ impl Workspace {
 #[test]
 fn static_memory_is_learned_read_exported_and_the_same_under_the_same_seed() {
     let place = Workspace::new();
-    let told: Value = serde_json::from_str(&place.succeeds("pretrain tiny.toml --json")).unwrap();
+    let reported: Value = serde_json::from_str(&place.succeeds("pretrain tiny.toml --json")).unwrap();
     assert_eq!(
-        (told["events"].as_u64(), told["nodes"].as_u64(), told["width"].as_u64()),
+        (reported["events"].as_u64(), reported["nodes"].as_u64(), reported["width"].as_u64()),
         (Some(630), Some(35), Some(6)),
-        "{told}"
+        "{reported}"
     );
     let bytes = std::fs::read(place.path("vectors.safetensors")).unwrap();
     assert!(place.fails("pretrain tiny.toml").contains("--force replaces it"));

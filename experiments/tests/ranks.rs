@@ -375,12 +375,13 @@ fn processes_whom_mpi_numbers_otherwise_than_the_launcher_write_nothing() {
         (&["RANK=2", "WORLD_SIZE=3", "MASTER_ADDR=a", "MASTER_PORT=1"], "2 of 3"),
     ] {
         let train = place.train(plan, "run", &[]);
-        let mut told = Command::new("env");
-        told.args(variables)
+        let mut reported = Command::new("env");
+        reported
+            .args(variables)
             .arg(train.get_program())
             .args(train.get_args())
             .current_dir(train.get_current_dir().unwrap());
-        refused(under_mpirun(&told, 2).unwrap().output().unwrap(), "0 of 2", launched);
+        refused(under_mpirun(&reported, 2).unwrap().output().unwrap(), "0 of 2", launched);
     }
 }
 

@@ -100,9 +100,9 @@ fn a_server_that_was_killed_says_how_soon_it_is_ready_again_and_how_much_it_repl
     post(&server, "/v1/events", &json!({ "events": events, "ack": "durable" }));
     drop(server);
     let server = Server::start(place.path(), artifact);
-    let told = server.greeting.lines().find_map(|line| line.strip_prefix("ready after ")).unwrap();
-    let (seconds, rest) = told.split_once(" s, with ").unwrap();
-    assert!(seconds.parse::<f64>().unwrap() > 0.0 && rest == "7 events of the log replayed", "{told}");
+    let reported = server.greeting.lines().find_map(|line| line.strip_prefix("ready after ")).unwrap();
+    let (seconds, rest) = reported.split_once(" s, with ").unwrap();
+    assert!(seconds.parse::<f64>().unwrap() > 0.0 && rest == "7 events of the log replayed", "{reported}");
     let mut metrics = ureq::get(format!("{}/metrics", server.url)).call().unwrap();
     let metrics = metrics.body_mut().read_to_string().unwrap();
     assert!(metrics.lines().any(|line| line == "tempograph_replayed_events_total 7"), "{metrics}");
@@ -114,13 +114,13 @@ fn an_export_tells_what_single_events_are_worth_beside_the_batches_of_training()
     let folder = place.path();
     train_small(folder);
     let said = succeeds(folder, &["export", "runs/tiny", "--out", "exported"]);
-    let told = |name: &str| {
+    let reported = |name: &str| {
         let row = said.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {said}"));
         row.split_whitespace().map(String::from).collect::<Vec<_>>()
     };
     let found: Value = serde_json::from_str(&succeeds(folder, &["eval", "runs/tiny", "--json"])).unwrap();
     let of_eval = |metric: &str| format!("{:.4}", found["by_rule"]["random"][metric].as_f64().unwrap());
-    let (batched, single) = (told("by 50, as trained"), told("one by one, as served"));
+    let (batched, single) = (reported("by 50, as trained"), reported("one by one, as served"));
     assert_eq!(batched, ["ap", "auc", "mrr", "hits10"].map(of_eval));
     assert_ne!(batched, single, "in batches of 50 events of one node hide each other");
 }

@@ -46,7 +46,7 @@ fn ran(folder: &Path, args: &[&str]) -> (Vec<u8>, String) {
     (output.stdout, said)
 }
 
-fn told(folder: &Path, args: &[&str]) -> Value {
+fn reported(folder: &Path, args: &[&str]) -> Value {
     serde_json::from_slice(&ran(folder, args).0).unwrap()
 }
 
@@ -73,8 +73,8 @@ fn a_run_on_a_device_is_a_run_like_any_other() {
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
-    let on_device = told(folder.path(), &["train", "tiny.toml", "--out", "there", "--json"]);
-    let on_host = told(folder.path(), &["train", "tiny.toml", "--out", "here", "--json", "--set", "device=cpu"]);
+    let on_device = reported(folder.path(), &["train", "tiny.toml", "--out", "there", "--json"]);
+    let on_host = reported(folder.path(), &["train", "tiny.toml", "--out", "here", "--json", "--set", "device=cpu"]);
     assert_eq!(on_device["status"], "finished");
     for (there, here) in on_device["epochs"].as_array().unwrap().iter().zip(on_host["epochs"].as_array().unwrap()) {
         let [there, here] = [there, here].map(|epoch| epoch["train"]["loss"].as_f64().unwrap());
@@ -86,7 +86,7 @@ fn a_run_on_a_device_is_a_run_like_any_other() {
 
     let bench = ["bench", "tiny.toml", "--pairs", "1", "--steps", "6", "--json"];
     let launches =
-        told(folder.path(), &bench)["configurations"][0]["tempograph"]["launches_per_step"].as_f64().unwrap();
+        reported(folder.path(), &bench)["configurations"][0]["tempograph"]["launches_per_step"].as_f64().unwrap();
     assert!(launches > 20.0, "{launches} launches a step");
 }
 
@@ -138,7 +138,7 @@ fn what_is_proposed_for_two_devices_can_be_pasted_into_the_spec_and_trains_on_bo
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
     let asked = ["plan", "tiny.toml", "--devices", "2"];
-    let proposed = told(folder.path(), &[&asked[..], &["--json"]].concat());
+    let proposed = reported(folder.path(), &[&asked[..], &["--json"]].concat());
     assert_eq!(proposed["device"], "wgpu:0,1");
     let lanes: u64 =
         ["minibatch", "epoch", "memory"].iter().map(|axis| proposed["parallel"][axis].as_u64().unwrap()).product();
@@ -151,7 +151,7 @@ fn what_is_proposed_for_two_devices_can_be_pasted_into_the_spec_and_trains_on_bo
     let spec = SPEC.replace("device = \"wgpu:0\"", &format!("device = {lines}"));
     std::fs::write(folder.path().join("tiny.toml"), spec).unwrap();
     let report =
-        told(folder.path(), &["train", "tiny.toml", "--json", "--set", "train.epochs=1", "--set", "export=false"]);
+        reported(folder.path(), &["train", "tiny.toml", "--json", "--set", "train.epochs=1", "--set", "export=false"]);
     assert_eq!(report["device"], "wgpu:0,1");
 }
 

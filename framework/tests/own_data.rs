@@ -54,7 +54,7 @@ fn refusal(name: &str, content: impl AsRef<[u8]>) -> String {
 }
 
 /// Source, destination, ticks, label and features of each event in the user's words.
-fn told(set: &Dataset) -> Vec<(String, String, i64, f32, Vec<f32>)> {
+fn context(set: &Dataset) -> Vec<(String, String, i64, f32, Vec<f32>)> {
     let features = |id: u64| set.log.features().map_or(Vec::new(), |rows| rows.row(id).to_vec());
     let tell = |event: tempograph_framework::Event| {
         let name = |node| set.ids.name(node).into_owned();
@@ -64,7 +64,7 @@ fn told(set: &Dataset) -> Vec<(String, String, i64, f32, Vec<f32>)> {
 }
 
 fn ends(set: &Dataset) -> Vec<(String, String, i64)> {
-    told(set).into_iter().map(|event| (event.0, event.1, event.2)).collect()
+    context(set).into_iter().map(|event| (event.0, event.1, event.2)).collect()
 }
 
 fn events(list: &[(&str, &str, i64)]) -> Vec<(String, String, i64)> {
@@ -87,17 +87,17 @@ fn roles(src: &str, dst: &str, time: &str) -> ColumnRoles {
 fn a_label_is_what_is_called_so_wherever_it_stands() {
     for header in ["user_id,item_id,timestamp,f1,f2,state_label", "user_id,item_id,timestamp,f1,weight,label"] {
         let read = read("a.csv", format!("{header}\n0,0,1,0.5,2,1\n1,1,2,0.25,3,0\n"));
-        let labels: Vec<f32> = told(&read.dataset).iter().map(|event| event.3).collect();
-        assert_eq!((labels, told(&read.dataset)[0].4.clone()), (vec![1.0, 0.0], vec![0.5, 2.0]), "{header}");
+        let labels: Vec<f32> = context(&read.dataset).iter().map(|event| event.3).collect();
+        assert_eq!((labels, context(&read.dataset)[0].4.clone()), (vec![1.0, 0.0], vec![0.5, 2.0]), "{header}");
         assert_eq!(read.reading.format, Format::Csv);
         assert_eq!(read.dataset.extras.features.len(), 2);
     }
     let rated = read("a.csv", "user_id,item_id,timestamp,rating\n0,0,1,5\n1,1,2,3\n");
-    assert_eq!((role(&rated, "rating"), told(&rated.dataset)[0].3), ("feature", 0.0));
+    assert_eq!((role(&rated, "rating"), context(&rated.dataset)[0].3), ("feature", 0.0));
     let placed = read("a.csv", "src,dst,ts,x,y\n0,1,1,5,6\n");
     assert_eq!((role(&placed, "y"), role(&placed, "x")), ("feature", "feature"));
     let alone = read("a.csv", "src,dst,ts,y\n0,1,1,1\n");
-    assert_eq!((role(&alone, "y"), told(&alone.dataset)[0].3), ("label", 1.0));
+    assert_eq!((role(&alone, "y"), context(&alone.dataset)[0].3), ("label", 1.0));
     let two = refusal("a.csv", "src,dst,ts,label,y\n0,1,1,5,6\n");
     assert!(
         two.contains("2 of the columns `src,dst,ts,label,y` are the label, not one: `label` and `y`; --label NAME"),
@@ -118,7 +118,7 @@ fn columns_that_number_the_rows_are_not_features_unless_asked_for() {
         ..PrepareOptions::default()
     };
     let asked = read_with("a.csv", "id,src,dst,ts,w\n10,0,1,1,0.5\n", &options);
-    assert_eq!((told(&asked.dataset)[0].4.clone(), role(&asked, "w")), (vec![10.0], "not read"));
+    assert_eq!((context(&asked.dataset)[0].4.clone(), role(&asked, "w")), (vec![10.0], "not read"));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn contacts_of_sociopatterns_begin_with_their_time() {
     let named = PrepareOptions { format: Some(Format::Sociopatterns), ..PrepareOptions::default() };
     assert_eq!(ends(&read_with("a.txt", "31220\t1558\t1567\n", &named).dataset), events(&[("1558", "1567", 31220)]));
     let classes = read("a.txt", "20\t1558\t1567\tMED\tNUR\n40\t1567\t1558\tNUR\tMED\n");
-    assert_eq!(told(&classes.dataset)[0].4, [1.0, 0.0, 0.0, 1.0]);
+    assert_eq!(context(&classes.dataset)[0].4, [1.0, 0.0, 0.0, 1.0]);
     let snap = read("a.txt", "1 2 30\n1 3 40\n2 1 50\n");
     assert_eq!(snap.reading.format, Format::Snap);
     let unknown = refusal("a.txt", "1 200 30\n1 300 20\n2 400 10\n");
@@ -198,14 +198,14 @@ fn contacts_of_sociopatterns_begin_with_their_time() {
 fn konect_tells_weights_from_times() {
     let weighted = read("out.x", "% sym weighted\n% 2 3 3\n1 2 5\n2 3 7\n");
     assert_eq!(
-        told(&weighted.dataset),
+        context(&weighted.dataset),
         [("1".into(), "2".into(), 0, 0.0, vec![5.0]), ("2".into(), "3".into(), 1, 0.0, vec![7.0])]
     );
     assert!(notice(&weighted, "no column is the time: the order of the rows is taken"));
     let all = read("out.x", "% asym positive\n1 2 5 1200000000\n2 3 7 1200000500\n");
-    assert_eq!((ends(&all.dataset)[1].2, told(&all.dataset)[1].4.clone()), (1_200_000_500, vec![7.0]));
+    assert_eq!((ends(&all.dataset)[1].2, context(&all.dataset)[1].4.clone()), (1_200_000_500, vec![7.0]));
     let swapped = read("out.x", "% asym positive\n1 2 1200000000 5\n2 3 1200000500 7\n");
-    assert_eq!((ends(&swapped.dataset)[1].2, told(&swapped.dataset)[1].4.clone()), (1_200_000_500, vec![7.0]));
+    assert_eq!((ends(&swapped.dataset)[1].2, context(&swapped.dataset)[1].4.clone()), (1_200_000_500, vec![7.0]));
     assert!(swapped.reading.how.contains("`u v t w`"), "{}", swapped.reading.how);
     let bare = read("out.x", "% bip unweighted\n1 1\n2 1\n");
     assert_eq!((bare.dataset.nodes, bare.dataset.sides), (3, Sides::Bipartite { sources: 2 }));
@@ -348,10 +348,10 @@ fn categories_become_columns_or_an_index_by_a_stated_rule() {
     let options = PrepareOptions { columns, ..PrepareOptions::default() };
     let hot = read_with("a.csv", text, &options).dataset;
     assert_eq!(hot.extras.features, ["action=buy", "action=view", "w"]);
-    assert_eq!(told(&hot)[0].4, [0.0, 1.0, 0.5]);
+    assert_eq!(context(&hot)[0].4, [0.0, 1.0, 0.5]);
     let index =
         read_with("a.csv", text, &PrepareOptions { encoding: Some(Encoding::Index), ..options.clone() }).dataset;
-    assert_eq!((told(&index)[0].4.clone(), told(&index)[1].4.clone()), (vec![2.0, 0.5], vec![1.0, 0.25]));
+    assert_eq!((context(&index)[0].4.clone(), context(&index)[1].4.clone()), (vec![2.0, 0.5], vec![1.0, 0.25]));
     let many: String = (0..65).map(|i| format!("1,2,{i},kind{i},0\n")).collect();
     let refused = try_read("a.csv", format!("src,dst,ts,action,w\n{many}"), &options).unwrap_err();
     assert!(
@@ -388,7 +388,7 @@ fn missing_values_are_refused_dropped_or_read_as_zero() {
     let refused = try_read("a.csv", text, &with(Missing::Zero)).unwrap_err();
     assert!(refused.contains("row 4: destination `dst` is missing"), "an id has no zero: {refused}");
     let zeroed = read_with("a.csv", "src,dst,ts,w\n1,2,3,0.5\n2,1,4,\n", &with(Missing::Zero));
-    assert_eq!(told(&zeroed.dataset)[1].4, [0.0]);
+    assert_eq!(context(&zeroed.dataset)[1].4, [0.0]);
     assert!(notice(&zeroed, "1 missing values were read as 0"));
 }
 
@@ -461,7 +461,7 @@ fn what_is_no_table_of_events_is_refused_with_the_way_to_one() {
     }
     let places = PrepareOptions { columns: roles("1", "2", "4"), ..PrepareOptions::default() };
     let read = read_with("a.csv", "1,2,3,4\n2,3,4,5\n", &places).dataset;
-    assert_eq!((ends(&read), told(&read)[0].4.clone()), (events(&[("1", "2", 4), ("2", "3", 5)]), vec![3.0]));
+    assert_eq!((ends(&read), context(&read)[0].4.clone()), (events(&[("1", "2", 4), ("2", "3", 5)]), vec![3.0]));
 }
 
 /// Parquet with the columns of `schema`, each written by its place.
@@ -521,7 +521,7 @@ fn decimals_of_parquet_are_values_and_not_their_digits() {
     });
     let set = read("a.parquet", file).dataset;
     assert_eq!(
-        told(&set),
+        context(&set),
         [("1".into(), "2".into(), 15, 0.0, vec![1.25]), ("2".into(), "3".into(), 20, 0.0, vec![-0.5])]
     );
     assert_eq!(set.time_unit.scale, 10);
@@ -608,7 +608,7 @@ fn an_array_of_features_beside_parquet_is_used() {
         [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), &values].concat(),
     );
     let set = prepare_files(&[place.path("a.parquet")], &PrepareOptions::default(), &mut |_, _| {}).unwrap();
-    assert_eq!(told(&set.dataset)[1].4, [8.5]);
+    assert_eq!(context(&set.dataset)[1].4, [8.5]);
     assert!(notice(&set, "the features are those of edge_feat.npy; the columns `w` were passed over"));
 }
 

@@ -75,11 +75,11 @@ fn what_mail_says_are_rows_of_its_events_ends() {
     let ends = [1, 0, 2, 2];
     let past = past(1, &[0, 0, 0], &[0.0; 3], &ends);
     let table: Vec<f32> = (0..6).map(|i| i as f32).collect();
-    let told = |rows| mail_rows(&past, &past.rows_of(&table, 2), rows).values();
-    assert_eq!(told(MailRows::Other), [2.0, 3.0, 0.0, 1.0, 4.0, 5.0, 4.0, 5.0]);
-    assert_eq!(told(MailRows::Sum), [2.0, 4.0, 2.0, 4.0, 8.0, 10.0, 8.0, 10.0]);
+    let context = |rows| mail_rows(&past, &past.rows_of(&table, 2), rows).values();
+    assert_eq!(context(MailRows::Other), [2.0, 3.0, 0.0, 1.0, 4.0, 5.0, 4.0, 5.0]);
+    assert_eq!(context(MailRows::Sum), [2.0, 4.0, 2.0, 4.0, 8.0, 10.0, 8.0, 10.0]);
     let both = [[0.0, 1.0, 2.0, 3.0], [2.0, 3.0, 0.0, 1.0], [4.0, 5.0, 4.0, 5.0], [4.0, 5.0, 4.0, 5.0]];
-    assert_eq!(told(MailRows::Both), both.as_flattened());
+    assert_eq!(context(MailRows::Both), both.as_flattened());
 }
 
 #[test]

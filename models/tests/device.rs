@@ -393,16 +393,20 @@ fn a_lane_on_a_device_finds_what_a_lane_on_slices_finds() {
             lane.set_parameters(host.model.parameters().values());
             let found = lane.compute_gradients(&queries, &view, step as u64, Some(&batch));
             let [loss, norm] = host.compute_gradients(&batch, &queries);
-            let told = format!("{name}, step {step}");
-            assert_near(&told, [found.loss, found.gradients.iter().map(|x| x * x).sum::<f32>().sqrt()], [loss, norm]);
-            assert_close(&told, &found.gradients, &host.gradients, 1e-3);
+            let context = format!("{name}, step {step}");
+            assert_near(
+                &context,
+                [found.loss, found.gradients.iter().map(|x| x * x).sum::<f32>().sqrt()],
+                [loss, norm],
+            );
+            assert_close(&context, &found.gradients, &host.gradients, 1e-3);
             let Update { nodes, memory, mail } = host.work.as_ref().update.clone();
             let width = program_width(&host);
             let row = |node: &NodeId| nodes.binary_search(node).unwrap() * width;
             let touched: Vec<f32> =
                 found.update.nodes.iter().flat_map(|node| memory[row(node)..row(node) + width].to_vec()).collect();
-            assert_close(&told, &found.update.memory, &touched, 1e-4);
-            assert_close(&told, &found.update.mail, &mail, 1e-4);
+            assert_close(&context, &found.update.memory, &touched, 1e-4);
+            assert_close(&context, &found.update.mail, &mail, 1e-4);
             host.step(&batch, &queries);
         }
     }

@@ -116,19 +116,19 @@ mod tests {
     fn the_template_explains_every_key() {
         let all = toml::Table::try_from(ServeSpec::default()).unwrap();
         let lines: Vec<&str> = SERVE_TEMPLATE.lines().map(|line| line.trim_start_matches("# ")).collect();
-        let told = |key: &str| lines.iter().any(|line| line.starts_with(&format!("{key} =")));
+        let submitted_text = |key: &str| lines.iter().any(|line| line.starts_with(&format!("{key} =")));
         for (section, value) in &all {
             let Some(keys) = value.as_table() else {
-                assert!(told(section), "{section} is not in the template");
+                assert!(submitted_text(section), "{section} is not in the template");
                 continue;
             };
             assert!(SERVE_TEMPLATE.contains(&format!("[{section}]")), "[{section}] is not in the template");
-            keys.keys().for_each(|key| assert!(told(key), "{section}.{key} is not in the template"));
+            keys.keys().for_each(|key| assert!(submitted_text(key), "{section}.{key} is not in the template"));
         }
         for optional in
             ["cert", "key", "client_ca", "grpc", "dir", "endpoint", "anonymous", "sha256", "env", "file", "keep_events"]
         {
-            assert!(told(optional), "{optional} is not in the template");
+            assert!(submitted_text(optional), "{optional} is not in the template");
         }
     }
 

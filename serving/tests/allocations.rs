@@ -18,12 +18,12 @@ fn stream(world: &World, count: usize, new_pairs: bool) -> Vec<(NewEvent, PairQu
     let event_of = |i: usize| {
         // Two events share each tick, and five once the engine is warm.
         let tick = i.min(WARM) / 2 + i.saturating_sub(WARM) / 5;
-        let mut told = NewEvent { time: (newest + 1 + tick as i64).into(), ..known[i * 7 % known.len()].clone() };
+        let mut submitted = NewEvent { time: (newest + 1 + tick as i64).into(), ..known[i * 7 % known.len()].clone() };
         if new_pairs && i.is_multiple_of(2) {
-            told.dst = i as u64;
+            submitted.dst = i as u64;
         }
-        let asked = PairQuery { src: told.src, dst: known[i * 5 % known.len()].dst, time: None };
-        (told, asked)
+        let asked = PairQuery { src: submitted.src, dst: known[i * 5 % known.len()].dst, time: None };
+        (submitted, asked)
     };
     (0..count).map(event_of).collect()
 }

@@ -43,17 +43,17 @@ fn events_wait_for_no_more_rows_while_a_large_world_is_saved_than_while_a_small_
         let world = World::of(&spec, set);
         let engine = world.engine();
         let folder = tempfile::tempdir().unwrap();
-        let (saved, told) = (folder.path().join("saved"), AtomicUsize::new(SEEN));
+        let (saved, submitted) = (folder.path().join("saved"), AtomicUsize::new(SEEN));
         let (manifest, while_saved) = std::thread::scope(|scope| {
             let saving = scope.spawn(|| engine.save(&saved).unwrap());
             while engine.stats().most_copied == 0 && !saving.is_finished() {
                 std::thread::yield_now();
             }
-            while !saving.is_finished() && told.load(Ordering::Relaxed) < 4000 {
-                let at = told.fetch_add(1, Ordering::Relaxed);
+            while !saving.is_finished() && submitted.load(Ordering::Relaxed) < 4000 {
+                let at = submitted.fetch_add(1, Ordering::Relaxed);
                 engine.observe(&world.new_events(at..at + 1), Granularity::Event).unwrap();
             }
-            (saving.join().unwrap(), told.load(Ordering::Relaxed))
+            (saving.join().unwrap(), submitted.load(Ordering::Relaxed))
         });
         let most = engine.stats().most_copied;
         assert!(most > 0 && most <= MOST, "{most} rows of {nodes} nodes were copied in one go");
@@ -83,21 +83,24 @@ fn events_are_told_while_more_destinations_are_ranked_than_one_request_may_name(
     let folder = tempfile::tempdir().unwrap();
     let before = engine.save(&folder.path().join("was")).unwrap().log_position;
     let later = newest + DESTINATIONS as i64;
-    let (ranked, told) = std::thread::scope(|scope| {
+    let (ranked, submitted) = std::thread::scope(|scope| {
         let ranking = scope.spawn(|| engine.top_k(3, 500, Some(&later.into())).unwrap());
-        let mut told = 0;
+        let mut submitted = 0;
         while !ranking.is_finished() {
             engine
-                .observe(&[event(1 + told % 9, 1000 + (told * 7919) % DESTINATIONS, later)], Granularity::Event)
+                .observe(
+                    &[event(1 + submitted % 9, 1000 + (submitted * 7919) % DESTINATIONS, later)],
+                    Granularity::Event,
+                )
                 .unwrap();
-            told += 1;
+            submitted += 1;
         }
-        (ranking.join().unwrap(), told)
+        (ranking.join().unwrap(), submitted)
     });
     let seen = ranked.position.log_seq - before;
     assert!(
-        seen <= told && told > 20,
-        "{told} events came while {DESTINATIONS} destinations were ranked, which had seen {seen}"
+        seen <= submitted && submitted > 20,
+        "{submitted} events came while {DESTINATIONS} destinations were ranked, which had seen {seen}"
     );
     let most = engine.stats().most_shown;
     assert!(most <= MOST, "{most} nodes were copied at once");

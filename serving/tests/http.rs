@@ -214,7 +214,7 @@ fn a_ranking_is_the_scores_in_order() {
     let scores = server.scores(&candidates.iter().map(|&dst| now(3, dst)).collect::<Vec<_>>(), &[]);
     let (status, answer) = server.post("/v1/rank", &json!({ "src": 3, "candidates": candidates, "k": 5 }));
     assert_eq!(status, 200, "{answer}");
-    let told: Vec<(u64, f32)> = answer["ranked"]
+    let submitted: Vec<(u64, f32)> = answer["ranked"]
         .as_array()
         .unwrap()
         .iter()
@@ -222,9 +222,12 @@ fn a_ranking_is_the_scores_in_order() {
         .collect();
     let mut expected: Vec<(u64, f32)> = candidates.iter().copied().zip(scores).collect();
     expected.sort_by(|a, b| b.1.total_cmp(&a.1));
-    assert_eq!(told.iter().map(|e| e.0).collect::<Vec<_>>(), expected[..5].iter().map(|e| e.0).collect::<Vec<_>>());
+    assert_eq!(
+        submitted.iter().map(|e| e.0).collect::<Vec<_>>(),
+        expected[..5].iter().map(|e| e.0).collect::<Vec<_>>()
+    );
     assert_close(
-        &told.iter().map(|e| e.1).collect::<Vec<_>>(),
+        &submitted.iter().map(|e| e.1).collect::<Vec<_>>(),
         &expected[..5].iter().map(|e| e.1).collect::<Vec<_>>(),
         "ranked",
     );

@@ -283,14 +283,14 @@ fn a_time_between_two_ticks_is_refused_with_both() {
     let service = open(&world.folder(), &in_memory());
     let newest = world.set.log.time()[SEEN - 1].0 / 10 + 1;
     let mut event = world.new_events(SEEN..SEEN + 1).remove(0);
-    let mut told = |time: f64| {
+    let mut submitted = |time: f64| {
         event.time = serde_json::Number::from_f64(time).unwrap();
         ingest(&service, std::slice::from_ref(&event))
     };
-    let error = told(newest as f64 + 0.55).unwrap_err();
+    let error = submitted(newest as f64 + 0.55).unwrap_err();
     assert!(matches!(&error, IngestError::Refused(RequestError::Invalid { .. })), "{error}");
     let said = error.to_string();
     assert!(said.contains(&format!("{newest}.5 and {newest}.6 are beside it")), "{said}");
-    assert!(told(newest as f64 + 0.5).is_ok());
-    assert!(told(newest as f64 + 0.5).is_ok(), "a time that was taken is not late when it is told again");
+    assert!(submitted(newest as f64 + 0.5).is_ok());
+    assert!(submitted(newest as f64 + 0.5).is_ok(), "a time that was taken is not late when it is told again");
 }

@@ -89,10 +89,10 @@ fn replaying_the_rest_of_the_log_over_http_gives_the_offline_scores_and_state() 
             let mut world = World::new(&TgnSpec { history, ..small() }, features);
             let server = Running::start(&world);
             for range in batches(BATCH) {
-                let told = world.new_events(range.clone());
-                let during = if history == Lookup::Exact { told.as_slice() } else { &[] };
+                let submitted = world.new_events(range.clone());
+                let during = if history == Lookup::Exact { submitted.as_slice() } else { &[] };
                 let found = server.scores(&world.queries(range.clone()), during);
-                server.ingest(&told, "batch");
+                server.ingest(&submitted, "batch");
                 assert_close(&found, &world.evaluate(range), &what);
             }
             assert!(
@@ -110,9 +110,9 @@ fn every_kind_of_model_goes_on_from_its_artifact_as_it_would_have_without() {
         let engine = world.engine();
         assert!(engine.history().to_store() == world.history.to_store(), "{spec:?}");
         for range in batches(BATCH) {
-            let told = world.new_events(range.clone());
-            let found = engine.score(&world.queries(range.clone()), &told).unwrap().answer;
-            engine.observe(&told, Granularity::Batch).unwrap();
+            let submitted = world.new_events(range.clone());
+            let found = engine.score(&world.queries(range.clone()), &submitted).unwrap().answer;
+            engine.observe(&submitted, Granularity::Batch).unwrap();
             assert_close(&found, &world.evaluate(range), &format!("{spec:?}"));
         }
         assert!(engine.history().to_store() == world.history.to_store(), "{spec:?}");
@@ -238,9 +238,9 @@ fn fractional_times_and_node_features_survive_the_artifact() {
     let mut world = World::of(&small(), set.unwrap());
     let server = Running::start(&world);
     for range in batches(BATCH) {
-        let told = world.new_events(range.clone());
-        let found = server.scores(&world.queries(range.clone()), &told);
-        server.ingest(&told, "batch");
+        let submitted = world.new_events(range.clone());
+        let found = server.scores(&world.queries(range.clone()), &submitted);
+        server.ingest(&submitted, "batch");
         assert_close(&found, &world.evaluate(range), "fractions");
     }
 }

@@ -424,9 +424,9 @@ fn events_wait_for_a_part_of_a_look_for_idle_nodes_and_a_replay_does_the_same_in
             std::thread::yield_now();
         }
         // The first part is being appended, and this event is enqueued after it.
-        let told = service.submit(request(&world.new_events(1500..1501), Ack::Applied)).unwrap();
+        let submitted = service.submit(request(&world.new_events(1500..1501), Ack::Applied)).unwrap();
         log.hold(false);
-        told.wait().unwrap();
+        submitted.wait().unwrap();
         looking.join().unwrap()
     });
     ingest(&service, &world.new_events(1501..2000)).unwrap();

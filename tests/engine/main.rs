@@ -42,13 +42,13 @@ enum Request {
 /// Random requests: few nodes and many equal times, so that events share nodes; some ids are not known yet.
 fn requests(seed: u64, ordered: bool) -> Vec<Request> {
     let mut draw = Draw::new(seed).of(Purpose::Negatives).at(0, 0);
-    let (mut now, mut told) = (1000, Vec::<(u64, u64)>::new());
+    let (mut now, mut context) = (1000, Vec::<(u64, u64)>::new());
     let mut all = vec![Request::Tell((0..10).map(|i| event(i, i, now, &mut draw)).collect(), Granularity::Event)];
-    told.extend((0..10).map(|i| (i, i)));
+    context.extend((0..10).map(|i| (i, i)));
     while all.len() < REQUESTS {
-        let known = |draw: &mut RandomNumbers, told: &[(u64, u64)]| {
-            let [a, b] = [0; 2].map(|_| draw.below(told.len() as u32) as usize);
-            (told[a].0, told[b].1)
+        let known = |draw: &mut RandomNumbers, context: &[(u64, u64)]| {
+            let [a, b] = [0; 2].map(|_| draw.below(context.len() as u32) as usize);
+            (context[a].0, context[b].1)
         };
         let request = match draw.below(8) {
             0..3 => {
@@ -60,9 +60,9 @@ fn requests(seed: u64, ordered: bool) -> Vec<Request> {
                     let (src, dst) = if new {
                         (100 + u64::from(draw.below(9)), 200 + u64::from(draw.below(9)))
                     } else {
-                        known(&mut draw, &told)
+                        known(&mut draw, &context)
                     };
-                    told.push((src, dst));
+                    context.push((src, dst));
                     events.push(event(src, dst, now, &mut draw));
                 }
                 let granularity = if draw.below(4) == 0 { Granularity::Batch } else { Granularity::Event };
@@ -70,15 +70,15 @@ fn requests(seed: u64, ordered: bool) -> Vec<Request> {
             }
             3..6 => {
                 let later = now + i64::from(draw.below(2)) * 30;
-                let queries = (0..1 + draw.below(5)).map(|_| known(&mut draw, &told));
+                let queries = (0..1 + draw.below(5)).map(|_| known(&mut draw, &context));
                 let queries: Vec<_> =
                     queries.map(|(src, dst)| PairQuery { src, dst, time: Some(later.into()) }).collect();
                 let shown = if draw.below(3) == 0 && !ordered { 1 } else { 0 };
-                let during = (0..shown).map(|_| known(&mut draw, &told)).collect::<Vec<_>>();
+                let during = (0..shown).map(|_| known(&mut draw, &context)).collect::<Vec<_>>();
                 Request::Score(queries, during.into_iter().map(|(src, dst)| event(src, dst, now, &mut draw)).collect())
             }
-            6 => Request::Rank(RankQuery { src: known(&mut draw, &told).0, candidates: None, time: None, k: 5 }),
-            _ => Request::Embed(known(&mut draw, &told).1, Side::Destination),
+            6 => Request::Rank(RankQuery { src: known(&mut draw, &context).0, candidates: None, time: None, k: 5 }),
+            _ => Request::Embed(known(&mut draw, &context).1, Side::Destination),
         };
         all.push(request);
     }
@@ -104,9 +104,9 @@ fn serve(folder: &Path, spec: &EngineSpec, requests: &[Request]) -> (Vec<Found>,
         }
         Request::Rank(query) => {
             let found = engine.rank(query).unwrap();
-            let told: Vec<_> =
+            let context: Vec<_> =
                 found.answer.iter().flat_map(|ranked| [ranked.dst as u32, ranked.score.to_bits()]).collect();
-            (told, found.position)
+            (context, found.position)
         }
         Request::Embed(node, side) => {
             let found = engine.embedding(*node, Some(*side), None).unwrap();
@@ -192,31 +192,31 @@ fn an_event_taken_back_is_as_if_it_had_never_come_but_for_what_was_made_of_it() 
         let (taken, after) = (event(3, 5, 2000, &mut draw), event(8, 6, 2010, &mut draw));
         let retraction = Retraction { seq: 40, src: 3, dst: 5 };
         for settled in [false, true] {
-            let [plain, told] = [0, 1].map(|_| Engine::open(&at).unwrap());
-            for engine in [&plain, &told] {
+            let [plain, context] = [0, 1].map(|_| Engine::open(&at).unwrap());
+            for engine in [&plain, &context] {
                 engine.observe(&events, Granularity::Event).unwrap();
             }
-            told.observe(std::slice::from_ref(&taken), Granularity::Event).unwrap();
+            context.observe(std::slice::from_ref(&taken), Granularity::Event).unwrap();
             if settled {
-                for engine in [&plain, &told] {
+                for engine in [&plain, &context] {
                     engine.observe(std::slice::from_ref(&after), Granularity::Event).unwrap();
                 }
             }
             let differs =
                 |a: &Engine, b: &Engine| (0..21).any(|question| ask(a, question, 3000).0 != ask(b, question, 3000).0);
-            assert!(differs(&plain, &told), "{name}: the event shows");
-            assert_eq!(told.retract(&[retraction]).unwrap().answer, 1, "{name}, {settled}");
-            assert!(!differs(&plain, &told), "{name}, settled {settled}: the event still shows");
-            let before = told.position();
-            assert_eq!(told.retract(&[retraction]).unwrap().answer, 0, "{name}: twice is once");
+            assert!(differs(&plain, &context), "{name}: the event shows");
+            assert_eq!(context.retract(&[retraction]).unwrap().answer, 1, "{name}, {settled}");
+            assert!(!differs(&plain, &context), "{name}, settled {settled}: the event still shows");
+            let before = context.position();
+            assert_eq!(context.retract(&[retraction]).unwrap().answer, 0, "{name}: twice is once");
             assert_eq!(
-                (told.position(), told.newest()),
+                (context.position(), context.newest()),
                 (before, Some((if settled { 2010 } else { 2000 }).into())),
                 "{name}"
             );
-            told.save(&folder.path().join("saved")).unwrap();
+            context.save(&folder.path().join("saved")).unwrap();
             let opened = Engine::open(&folder.path().join("saved")).unwrap();
-            for engine in [&told, &opened] {
+            for engine in [&context, &opened] {
                 engine
                     .observe(
                         &[event(3, 6, 2500, &mut Draw::new(9).of(Purpose::Negatives).at(0, 0))],
@@ -225,15 +225,15 @@ fn an_event_taken_back_is_as_if_it_had_never_come_but_for_what_was_made_of_it() 
                     .unwrap();
             }
             assert!(
-                opened.history().to_store() == told.history().to_store(),
+                opened.history().to_store() == context.history().to_store(),
                 "{name}: a retraction survives the artifact"
             );
         }
-        let told = Engine::open(&at).unwrap();
-        told.observe(&events, Granularity::Event).unwrap();
+        let context = Engine::open(&at).unwrap();
+        context.observe(&events, Granularity::Event).unwrap();
         let unknown = Retraction { dst: 99, ..retraction };
         assert_eq!(
-            told.retract(&[unknown]).unwrap_err().to_string(),
+            context.retract(&[unknown]).unwrap_err().to_string(),
             "retractions[0].dst: no destination has the id 99"
         );
     }
@@ -255,9 +255,9 @@ fn an_explanation_names_the_newest_neighbours_with_weights_that_sum_to_one() {
         let of_src: Vec<_> =
             events.iter().enumerate().rev().filter(|(_, event)| event.src == 2).take(spec.neighbours).collect();
         let found = &explained.answer.src;
-        let told: Vec<_> = found.iter().map(|one| (one.seq as usize, one.node, one.time.clone().unwrap())).collect();
+        let context: Vec<_> = found.iter().map(|one| (one.seq as usize, one.node, one.time.clone().unwrap())).collect();
         assert_eq!(
-            told,
+            context,
             of_src.iter().map(|(at, event)| (*at, event.dst, event.time.clone())).collect::<Vec<_>>(),
             "{name}"
         );

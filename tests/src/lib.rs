@@ -23,7 +23,8 @@ use tempograph_trainers::{EvalSpec, Learner, LrScale, ParallelSpec, TrainSpec, T
 
 use probe::ProbeModel;
 pub use run::{
-    Moment, RunResult, Runner, Stopper, assert_same, assert_same_steps, in_new_folder, pass, stopped_and_resumed, whole,
+    Moment, RunResult, Runner, Stopper, assert_same, assert_same_steps, in_new_folder, pass, processes,
+    stopped_and_resumed, whole,
 };
 use toy::{Toy, ToyModule};
 

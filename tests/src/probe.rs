@@ -50,20 +50,20 @@ impl ProbeModel {
         update.memory.extend_from_slice(view.mail.memory());
         let said = if width > 0 { self.needs.mail.width(width) } else { 0 };
         let number = |event: u64, dt: f32, row: &[f32]| event as f32 * 1e-3 + dt * 1e-2 + row.iter().sum::<f32>() * 0.2;
-        let mut read = |row: u32, told: f32| {
+        let mut read = |row: u32, context: f32| {
             let row = &mut update.memory[row as usize * width..][..width];
-            row.iter_mut().enumerate().for_each(|(i, number)| *number = (0.5 * *number + told + i as f32).sin());
+            row.iter_mut().enumerate().for_each(|(i, number)| *number = (0.5 * *number + context + i as f32).sin());
         };
         match &view.mail {
             MailView::Last(plan) => plan.rows.iter().enumerate().for_each(|(m, &row)| {
-                let told = number(plan.event[m], plan.dt[m], &plan.other[m * said..][..said]);
-                read(row, if plan.empty[m] { 0.0 } else { told });
+                let context = number(plan.event[m], plan.dt[m], &plan.other[m * said..][..said]);
+                read(row, if plan.empty[m] { 0.0 } else { context });
             }),
             MailView::Many(mails) => mails.rows.iter().enumerate().for_each(|(m, &row)| {
-                let told = |i: usize| {
+                let context = |i: usize| {
                     number(mails.event[i], mails.dt[i] + mails.time[i] as f32, &mails.other[i * said..][..said])
                 };
-                read(row, (mails.starts[m] as usize..mails.starts[m + 1] as usize).map(told).sum());
+                read(row, (mails.starts[m] as usize..mails.starts[m + 1] as usize).map(context).sum());
             }),
         }
     }

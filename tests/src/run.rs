@@ -1,13 +1,17 @@
 //! Runs in a folder: whole ones, and ones that a test stops at a chosen moment and resumes.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use tempograph_framework::Store;
 use tempograph_trainers::{
-    EpochReport, EvalSpec, Exchange, Learner, Outcome, ParallelSpec, PrefetchReport, RunFiles, SingleProcess,
-    StageTimes, StepRecord, TrainError, TrainSpec, TrainingData, TrainingObserver, TrainingRun, TrainingSummary,
+    EpochReport, EvalSpec, Exchange, Launch, Learner, Outcome, ParallelSpec, PrefetchReport, Rendezvous, RunFiles,
+    SingleProcess, StageTimes, StepRecord, TrainError, TrainSpec, TrainingData, TrainingObserver, TrainingRun,
+    TrainingSummary, connect_tcp,
 };
 
 use crate::{Maker, eval_spec};
@@ -269,4 +273,21 @@ impl TrainingObserver for Stopper {
     fn evaluation_progress(&mut self, _: &str, _: usize, _: usize) {
         self.see(Moment::Evaluated);
     }
+}
+
+/// Runs `work` in each of `world` processes, which are threads here, with its rank and its exchange.
+pub fn processes<T: Send>(world: usize, work: impl Fn(usize, Box<dyn Exchange>) -> T + Sync) -> Vec<T> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    thread::scope(|scope| {
+        let run = |rank| {
+            let work = &work;
+            scope.spawn(move || {
+                let rendezvous = Rendezvous::Address { host: "127.0.0.1".into(), port };
+                let launch = Launch { rank, world, local_rank: rank, local_world: world, rendezvous };
+                work(rank, connect_tcp(&launch, "a run", Duration::from_secs(20)).unwrap())
+            })
+        };
+        let running: Vec<_> = (0..world).map(run).collect();
+        running.into_iter().map(|one| one.join().unwrap()).collect()
+    })
 }

@@ -66,16 +66,16 @@ fn compare<'a>(
         args.peer.iter().map(|&peer| PeerRuns { peer, versions: Value::Null, runs: Vec::new() }).collect();
     for turn in 0..args.pairs {
         let own = measure::in_subprocess(&args.spec, sets, *steps, 0)?;
-        let mut told =
+        let mut text =
             format!("  run {} of {}: tempograph {:.0} events/s", turn + 1, args.pairs, own.events_per_second);
         ours.push(own);
         for (beside, peer) in theirs.iter_mut().zip(&peers) {
             let (run, versions) = peer.measure()?;
-            told += &format!(", {} {:.0}", beside.peer.name(), run.events_per_second);
+            text += &format!(", {} {:.0}", beside.peer.name(), run.events_per_second);
             beside.versions = versions;
             beside.runs.push(run);
         }
-        note(&told);
+        note(&text);
     }
     Ok(Comparison { configuration, floor, ours, peers: theirs })
 }
@@ -132,7 +132,7 @@ impl Comparison<'_> {
         let mut floor = json!(self.floor);
         floor["reached"] = json!(self.reached());
         let [launches, busy] = self.on_device();
-        let mut told = json!({
+        let mut text = json!({
             "data": spec.data.path, "edge_features": spec.data.edge_features, "batch": spec.train.batch, "threads": spec.threads,
             "steps": steps, "ratio": self.peers.first().and_then(|peer| self.ratio(peer)), "floor": floor,
             "tempograph": {
@@ -143,12 +143,12 @@ impl Comparison<'_> {
             },
         });
         for beside in &self.peers {
-            told[beside.peer.name()] = json!({
+            text[beside.peer.name()] = json!({
                 "events_per_second": Comparison::rate(&beside.runs), "ratio": self.ratio(beside),
                 "peak_memory_bytes": Comparison::peak(&beside.runs), "versions": beside.versions, "runs": beside.runs,
             });
         }
-        told
+        text
     }
 }
 
@@ -203,13 +203,13 @@ mod tests {
         // pair by pair: 9, 5 and 8
         let theirs = [100.0, 200.0, 50.0].map(|rate| run(rate, 100)).to_vec();
         let peers = vec![PeerRuns { peer: Peer::Pyg, versions: Value::Null, runs: theirs }];
-        let told = report(
+        let text = report(
             Path::new("spec.toml"),
             &[Comparison { configuration: &configuration, floor: floor(), ours, peers }],
             &MachineRates::default(),
         );
-        let one = &told["configurations"][0];
-        assert_eq!([&told["ratio"], &one["ratio"], &one["pyg"]["ratio"]], [&json!(8.0); 3]);
+        let one = &text["configurations"][0];
+        assert_eq!([&text["ratio"], &one["ratio"], &one["pyg"]["ratio"]], [&json!(8.0); 3]);
         let of = |side: &str| {
             [&one[side]["events_per_second"], &one[side]["peak_memory_bytes"]].map(|number| number.as_f64().unwrap())
         };

@@ -73,7 +73,7 @@ struct Folder(PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What stays behind is told by the disk.
+        // The disk says what stays behind.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -125,10 +125,10 @@ fn serve(engine: &Engine, training_data: &TrainingData, events: std::ops::Range<
     let warm = events.len() / 10;
     let (mut served, mut scores) = (Vec::with_capacity(events.len()), Vec::new());
     for (i, event) in training_data.dataset.log.batch(events).events().enumerate() {
-        let (told, asked) = ([request(training_data, event)?], [query(training_data, event)]);
+        let (message, asked) = ([request(training_data, event)?], [query(training_data, event)]);
         let before = allocations();
         let begun = Instant::now();
-        engine.observe(&told, Granularity::Event)?;
+        engine.observe(&message, Granularity::Event)?;
         let observed = begun.elapsed().as_secs_f64();
         engine.score_into(&asked, &[], &mut scores)?;
         let (whole, after) = (begun.elapsed().as_secs_f64(), allocations());

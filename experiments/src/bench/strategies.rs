@@ -24,17 +24,17 @@ const BETWEEN: [usize; 2] = [1, 32];
 
 /// Measures each strategy on the artifact in `folder` and the events after it.
 pub(super) fn measure(folder: &Path, training_data: &TrainingData, events: Range<usize>) -> Result<Value> {
-    let told: Vec<NewEvent> = training_data
+    let message: Vec<NewEvent> = training_data
         .dataset
         .log
         .batch(events)
         .events()
         .map(|event| request(training_data, event))
         .collect::<Result<_>>()?;
-    let waves = WAVES.into_iter().map(|wave| ingest(folder, &told, wave)).collect::<Result<Vec<_>>>()?;
+    let waves = WAVES.into_iter().map(|wave| ingest(folder, &message, wave)).collect::<Result<Vec<_>>>()?;
     let mut rankings = Vec::new();
     for between in BETWEEN {
-        rankings.push(rank(folder, &told, between)?);
+        rankings.push(rank(folder, &message, between)?);
     }
     Ok(json!({ "waves": waves, "rankings": rankings }))
 }
@@ -44,10 +44,10 @@ fn open(folder: &Path, spec: EngineSpec) -> Result<Engine> {
 }
 
 /// Submits all events in waves of at most `most`.
-fn ingest(folder: &Path, told: &[NewEvent], most: usize) -> Result<Value> {
+fn ingest(folder: &Path, message: &[NewEvent], most: usize) -> Result<Value> {
     let engine = open(folder, EngineSpec { wave: most, ..EngineSpec::default() })?;
     let begun = Instant::now();
-    for request in told.chunks(TOLD) {
+    for request in message.chunks(TOLD) {
         engine.observe(request, Granularity::Event)?;
     }
     let seconds = begun.elapsed().as_secs_f64();
@@ -60,14 +60,14 @@ fn ingest(folder: &Path, told: &[NewEvent], most: usize) -> Result<Value> {
 
 /// Ranks all destinations after every `between` events, by each strategy in turn. The bench fails if the rankings
 /// differ.
-fn rank(folder: &Path, told: &[NewEvent], between: usize) -> Result<Value> {
+fn rank(folder: &Path, message: &[NewEvent], between: usize) -> Result<Value> {
     let strategies = [(Strategy::Full, 0), (Strategy::Affected, 0), (Strategy::Cached, 1), (Strategy::Cached, 2)];
     let spec = |(strategy, precompute)| EngineSpec { strategy, precompute, kept: 1 << 22, ..EngineSpec::default() };
     let engines = strategies.into_iter().map(|how| open(folder, spec(how))).collect::<Result<Vec<_>>>()?;
     let mut seconds = vec![Vec::new(); engines.len()];
     let mut tell_seconds = vec![Vec::new(); engines.len()];
     // The first ranking finds an empty cache.
-    let (first, rest) = told.split_at(between.min(told.len()));
+    let (first, rest) = message.split_at(between.min(message.len()));
     for engine in &engines {
         engine.observe(first, Granularity::Event)?;
         engine.top_k(first[0].src, 10, None)?;

@@ -15,14 +15,14 @@ pub(super) fn machine_name() -> String {
 
 /// All configurations, a line each, with the share of each stage.
 pub(super) fn comparison(all: &[Comparison<'_>], machine: &MachineRates) -> String {
-    let mut told = format!("{}\n", machine_name());
+    let mut message = format!("{}\n", machine_name());
     for (threads, rates) in machine.known() {
         let (flops, bytes) = (rates.flops_per_second / 1e9, rates.bytes_per_second / 1e9);
-        told += &format!("with {threads} threads: matrix products {flops:.0} GFLOP/s, memory {bytes:.1} GB/s\n");
+        message += &format!("with {threads} threads: matrix products {flops:.0} GFLOP/s, memory {bytes:.1} GB/s\n");
     }
     for one in all.iter().take(1) {
         let spec = &one.configuration.spec;
-        told +=
+        message +=
             &format!("{}, median of {} runs of {} steps\n", spec.data.path, one.ours.len(), one.configuration.steps);
     }
     let peers: Vec<&str> =
@@ -33,18 +33,19 @@ pub(super) fn comparison(all: &[Comparison<'_>], machine: &MachineRates) -> Stri
     head.extend(&peers);
     head.extend(["step µs", "MFLOP", "MB moved", "floor µs", "reached", "allocations"]);
     let rows = all.iter().map(row);
-    told += &aligned(&std::iter::once(head.into_iter().map(String::from).collect()).chain(rows).collect::<Vec<_>>());
+    message += &aligned(&std::iter::once(head.into_iter().map(String::from).collect()).chain(rows).collect::<Vec<_>>());
     for one in all {
         let shares: Vec<String> =
             one.shares().iter().map(|(name, share)| format!("{name} {:.0} %", 100.0 * share)).collect();
-        told += &format!("{}: {}\n", one.configuration.name(), shares.join(", "));
+        message += &format!("{}: {}\n", one.configuration.name(), shares.join(", "));
         let [launches, busy] = one.on_device();
         if let Some(launches) = launches {
             let busy = busy.map_or("not known".into(), |share| format!("{:.0} % of the time", 100.0 * share));
-            told += &format!("  on {}: {launches:.0} launches a step; busy: {busy}\n", one.configuration.spec.device);
+            message +=
+                &format!("  on {}: {launches:.0} launches a step; busy: {busy}\n", one.configuration.spec.device);
         }
     }
-    told
+    message
 }
 
 fn row(one: &Comparison<'_>) -> Vec<String> {

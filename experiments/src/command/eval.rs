@@ -10,12 +10,13 @@ use tempograph_framework::{IdMap, Store};
 use tempograph_trainers::{BatchScores, Evaluation, EvaluationTask, Part, evaluate};
 
 use crate::command::export::write_text_ids;
-use crate::command::train::{evaluate_baselines, metric_table};
+use crate::setup::baselines::evaluate_baselines;
 use crate::setup::data::{Questions, questions};
 use crate::setup::device;
 use crate::setup::runs::Run;
 use crate::terminal::interrupt::{Interrupted, stop_on_signal};
 use crate::terminal::print::{note, print};
+use crate::terminal::tables::metric_table;
 
 /// Evaluate a trained run again, with its own settings or others.
 #[derive(Args, Debug)]

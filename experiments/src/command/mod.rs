@@ -96,10 +96,10 @@ pub fn run(registry: Registry) -> ExitCode {
 
 /// Prints the chain of causes on one line, without the backtrace that `Debug` may add: it is the user's mistake, not ours.
 fn report_error(error: &anyhow::Error) -> ExitCode {
-    let told = format!("{error:#}");
+    let text = format!("{error:#}");
     // A run that was stopped has said so.
-    if !told.is_empty() {
-        note(if error.is::<Interrupted>() { told } else { format!("error: {told}") });
+    if !text.is_empty() {
+        note(if error.is::<Interrupted>() { text } else { format!("error: {text}") });
     }
     exit_status(error)
 }

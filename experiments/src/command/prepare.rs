@@ -13,7 +13,7 @@ use tempograph_framework::{
 
 /// Read events from a file or folder, check them, and write them in the prepared, memory-mapped form.
 #[derive(Args, Debug)]
-#[command(after_help = "Formats, told by name and first lines unless --format says:
+#[command(after_help = "Formats, recognised by name and first lines unless --format says:
   csv            a header that names the columns; commas, tabs, semicolons, bars or blanks; quotes;
                  edge_feat.npy and node_feat.npy beside it
   jodie          user_id,item_id,timestamp,state_label,features…
@@ -174,13 +174,13 @@ fn print_json(out: Option<&PathBuf>, dataset: &Dataset, reading: &Reading) -> Re
         .iter()
         .map(|(name, role, why)| serde_json::json!({ "name": name, "role": role, "why": why }))
         .collect();
-    let told = serde_json::json!({
+    let message = serde_json::json!({
         "out": out, "name": dataset.name, "format": reading.format.name(), "read_as": reading.how, "columns": columns,
         "rows": reading.rows, "events": dataset.log.len(), "nodes": dataset.nodes, "sides": reading.nodes, "time": reading.time,
         "ties": reading.ties, "edge_features": dataset.edge_width(), "node_features": dataset.node_width(),
         "checksum": dataset.checksum, "notices": dataset.notices,
     });
-    print(format!("{told:#}"))
+    print(format!("{message:#}"))
 }
 
 fn print_text(out: Option<&PathBuf>, dataset: &Dataset, reading: &Reading) -> Result<()> {

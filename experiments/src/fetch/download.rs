@@ -24,7 +24,7 @@ pub struct Download<'a> {
     pub expected: Option<u64>,
     /// How to go about it.
     pub options: &'a Options,
-    /// Who is told.
+    /// The observer of the progress.
     pub progress: &'a Progress,
 }
 

@@ -187,7 +187,7 @@ fn because(reason: &str) -> String {
 }
 
 impl FetchError {
-    /// A failure to write `path`, told apart from a full disk.
+    /// A failure to write `path`, distinguished from a full disk.
     pub(super) fn writing(path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         match source.kind() {

@@ -37,7 +37,7 @@ latency counts from that moment. So a server that stalls is charged for everybod
 Goodput is what was answered within --deadline-ms. A request that finds all connections busy for a quarter of that is given up and counted
 as not sent, as by a pool of connections: past saturation those still have time that are sent.
 
-Events are those of a prepared set, told in order from where the server's log stands and over and over; reads are of pairs and sources
+Events are those of a prepared set, sent in order from the end of the server's log on, again and again; reads are of pairs and sources
 of events the server has seen. Events that are due go together in one request, on one connection, so that none is late: more
 connections (--ingest-connections) want a server with `late = \"apply-now\"`. Staleness is the time from when an event was to be sent
 until an answer had seen it.

@@ -31,13 +31,13 @@ fn there_or_end(at: *mut u8, size: usize) -> *mut u8 {
 
 #[cold]
 fn end_without_memory(size: usize) {
-    let mut told = [0; 256];
-    let room = told.len();
-    let mut left = &mut told[..];
+    let mut text = [0; 256];
+    let room = text.len();
+    let mut left = &mut text[..];
     let what = "smaller train.batch, eval.negatives or sizes of the model need less";
     let _ = writeln!(left, "error: the system has no {} MB of memory left for this: {what}", size.div_ceil(1 << 20));
     let written = room - left.len();
-    end_now(&told[..written]);
+    end_now(&text[..written]);
 }
 
 // SAFETY: every call goes to the system's allocator unchanged.

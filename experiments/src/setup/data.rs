@@ -129,16 +129,16 @@ fn state(file: &std::fs::File) -> std::io::Result<(u64, Option<std::time::System
 
 /// Puts events that are in this process's memory where others can map them, and says how they are cut as well.
 fn lend((dataset, split): &(Dataset, Split)) -> Option<(std::fs::File, String)> {
-    let (file, told) = dataset.share().ok()?;
-    Some((file, format!("{} {}\n{told}", split.train.end, split.val.end)))
+    let (file, text) = dataset.share().ok()?;
+    Some((file, format!("{} {}\n{text}", split.train.end, split.val.end)))
 }
 
 /// Events that another process shares.
-fn borrow(told: &str) -> Option<(Dataset, Split)> {
-    let (cuts, told) = told.split_once('\n')?;
+fn borrow(text: &str) -> Option<(Dataset, Split)> {
+    let (cuts, text) = text.split_once('\n')?;
     let (train, val) = cuts.split_once(' ')?;
     let (train, val) = (train.parse().ok()?, val.parse().ok()?);
-    let dataset = Dataset::open_shared(told).ok()?;
+    let dataset = Dataset::open_shared(text).ok()?;
     let split = Split { train: 0..train, val: train..val, test: val..dataset.log.len() };
     Some((dataset, split))
 }

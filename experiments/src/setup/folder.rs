@@ -190,11 +190,11 @@ pub(crate) fn own_files(files: &RunFiles) -> Vec<PathBuf> {
 fn artifact_files(folder: &Path) -> Vec<PathBuf> {
     let manifest = folder.join("manifest.json");
     let Ok(text) = fs::read(&manifest) else { return Vec::new() };
-    let told: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-    if told["format"] != "tempograph-artifact" {
+    let message: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    if message["format"] != "tempograph-artifact" {
         return Vec::new();
     }
-    let names = told["files"].as_object().into_iter().flat_map(|files| files.keys());
+    let names = message["files"].as_object().into_iter().flat_map(|files| files.keys());
     // A name with a folder in it is none that was written here.
     let plain = names.filter(|name| Path::new(name).file_name() == Some(name.as_ref()));
     plain.map(|name| folder.join(name)).chain([manifest]).collect()
@@ -213,7 +213,7 @@ fn remove_empty_folders(folder: &Path) {
 }
 
 /// The names of a run's files as a person reads them: those of a folder together.
-pub(crate) fn told(own: &[PathBuf]) -> String {
+pub(crate) fn names_of(own: &[PathBuf]) -> String {
     let mut names: Vec<String> = own
         .iter()
         .map(|file| match file.parent().filter(|parent| !parent.as_os_str().is_empty()) {

@@ -29,8 +29,8 @@ impl Machine {
 
 /// The machine's resources, or less if the process's cgroup has a limit.
 fn memory() -> Option<u64> {
-    let told = fs::read_to_string("/proc/meminfo").ok()?;
-    let total = told
+    let message = fs::read_to_string("/proc/meminfo").ok()?;
+    let total = message
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())?;
     let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse::<u64>().ok());

@@ -1,5 +1,6 @@
 //! What a command works on: a spec, its data, a device, a model, runs and their folders.
 pub mod allocations;
+pub(crate) mod baselines;
 pub(crate) mod data;
 pub mod device;
 pub(crate) mod folder;

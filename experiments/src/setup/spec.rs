@@ -128,12 +128,12 @@ impl RunSpec {
     /// As [`read`](RunSpec::read), without the file.
     pub fn parse(text: &str, sets: &[String]) -> Result<RunSpec> {
         // The text is parsed alone first: its errors have line numbers.
-        let mut table: toml::Table = toml::from_str(text).map_err(told)?;
-        toml::from_str::<RunSpec>(text).map_err(told)?;
+        let mut table: toml::Table = toml::from_str(text).map_err(reported)?;
+        toml::from_str::<RunSpec>(text).map_err(reported)?;
         for set in sets {
             apply_override(&mut table, set).map_err(anyhow::Error::msg).with_context(|| format!("--set {set}"))?;
         }
-        let laid: Result<RunSpec> = table.try_into().map_err(told);
+        let laid: Result<RunSpec> = table.try_into().map_err(reported);
         if sets.is_empty() {
             laid?.checked()
         } else {
@@ -248,7 +248,7 @@ impl std::fmt::Display for Difference {
 pub(crate) fn differences(before: &str, now: &str) -> Result<Vec<Difference>> {
     let keys = |text: &str| -> Result<BTreeMap<String, toml::Value>> {
         let mut keys = BTreeMap::new();
-        flatten("", &text.parse().map_err(told)?, &mut keys);
+        flatten("", &text.parse().map_err(reported)?, &mut keys);
         Ok(keys)
     };
     let (was, is) = (keys(before)?, keys(now)?);
@@ -302,7 +302,7 @@ impl DataSpec {
 }
 
 /// The parser's message, with the nearest known key where a key is unknown.
-fn told(error: toml::de::Error) -> anyhow::Error {
+fn reported(error: toml::de::Error) -> anyhow::Error {
     anyhow::anyhow!(explain_toml(&error))
 }
 

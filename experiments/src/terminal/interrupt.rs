@@ -65,22 +65,22 @@ pub(crate) fn explain_cut_files() {
     {
         // SIGBUS, whose number differs between systems.
         const SIGBUS: i32 = if cfg!(target_os = "linux") { 7 } else { 10 };
-        let told = || {
+        let text = || {
             end_now(b"error: a file that is mapped was cut short while it was read; prepare the set again, then go on with --resume\n");
         };
         // SAFETY: the handler only writes to a descriptor and ends the process, both of which a handler may.
-        let _ = unsafe { signal_hook::low_level::register(SIGBUS, told) };
+        let _ = unsafe { signal_hook::low_level::register(SIGBUS, text) };
     }
 }
 
 /// Writes to standard error and ends the process, without allocating.
 #[cfg(unix)]
-pub(crate) fn end_now(told: &[u8]) {
+pub(crate) fn end_now(text: &[u8]) {
     use std::io::Write as _;
     use std::os::fd::FromRawFd as _;
     // SAFETY: descriptor 2 is standard error; it is not closed here.
     let mut error = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(2) });
-    let _ = error.write_all(told);
+    let _ = error.write_all(text);
     signal_hook::low_level::exit(1);
 }
 

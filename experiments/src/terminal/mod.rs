@@ -2,3 +2,4 @@
 pub(crate) mod interrupt;
 pub(crate) mod print;
 pub(crate) mod progress;
+pub(crate) mod tables;

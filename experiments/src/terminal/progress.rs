@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use crate::terminal::print::note;
+use crate::terminal::tables::metric;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tempograph_trainers::{EpochReport, StepRecord, TrainingObserver};
 
@@ -65,8 +66,8 @@ impl TrainingObserver for Terminal {
             self.epochs,
             train.loss,
             train.events_per_second,
-            shown(val.ap),
-            shown(val.auc),
+            metric(val.ap),
+            metric(val.auc),
             val.mrr,
             train.seconds,
             report.val.seconds,
@@ -74,11 +75,6 @@ impl TrainingObserver for Terminal {
         );
         self.bar.suspend(|| note(&line));
     }
-}
-
-/// Four decimals, or a dash for what means nothing.
-fn shown(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".into(), |value| format!("{value:.4}"))
 }
 
 /// A bar's style, in which `{rate}` is rounded: `{per_sec}` has as many digits as a float.

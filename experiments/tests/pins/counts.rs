@@ -11,7 +11,7 @@ fn sets(case: &Case, more: &[&'static str]) -> Vec<&'static str> {
     case.sets.iter().chain(more).flat_map(|set| ["--set", set]).collect()
 }
 
-fn told(place: &Place, args: &[&str]) -> Value {
+fn reported(place: &Place, args: &[&str]) -> Value {
     serde_json::from_str(&place.succeeds(args)).unwrap()
 }
 
@@ -30,11 +30,11 @@ pub fn allocations() {
     let found = in_turn(&cases, |case| {
         let sets = sets(case, &[EVENTS]);
         let step = ["bench", "pins.toml", "--once", "--steps", "60"];
-        let step = ("step", told(&place, &[&step[..], &sets].concat())["allocations_per_step"].clone());
+        let step = ("step", reported(&place, &[&step[..], &sets].concat())["allocations_per_step"].clone());
         let event = ["bench", "pins.toml", "--serve", "--steps", "20", "--events", "400", "--json"];
         // How it was trained is nothing to the server.
         let event = (case.served)
-            .then(|| ("event", told(&place, &[&event[..], &sets].concat())["allocations_per_event"].clone()));
+            .then(|| ("event", reported(&place, &[&event[..], &sets].concat())["allocations_per_event"].clone()));
         let counts = std::iter::once(step).chain(event);
         counts.map(|(what, count)| (what, count.as_f64().unwrap().to_string())).collect::<Vec<_>>()
     });
@@ -54,7 +54,7 @@ pub fn launches() {
     let mut taken = Pins::of(["launches"]);
     let counted = |case: &Case, (what, more): (&'static str, &[&'static str])| {
         let sets = sets(case, &[&["device=wgpu:0"], more].concat());
-        let found = told(&place, &[&["bench", "pins.toml", "--once", "--steps", "6"][..], &sets].concat());
+        let found = reported(&place, &[&["bench", "pins.toml", "--once", "--steps", "6"][..], &sets].concat());
         (what, found["launches_per_step"].as_f64().unwrap().to_string())
     };
     let (resident, views) = (("resident", &[][..]), ("views", &["parallel.prefetch=1"][..]));

@@ -123,8 +123,8 @@ fn the_program_says_which_instructions_it_is_kept_to_and_refuses_those_that_are_
             assert!(said.starts_with(&format!("error: TEMPOGRAPH_CPU = \"{asked}\"; this processor has ")), "{said}");
             continue;
         }
-        let told: Value = serde_json::from_str(&devices(asked, &["--json"]).unwrap()).unwrap();
-        assert_eq!(told["cpu"]["simd"], name);
+        let reported: Value = serde_json::from_str(&devices(asked, &["--json"]).unwrap()).unwrap();
+        assert_eq!(reported["cpu"]["simd"], name);
         let shown = devices(asked, &[]).unwrap();
         assert!(shown.contains(&format!("cores, {name}")), "{shown}");
         assert_eq!(shown.contains("as TEMPOGRAPH_CPU says"), level < best, "{shown}");

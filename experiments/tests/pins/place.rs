@@ -69,8 +69,8 @@ impl Level {
     /// The best there is, as the program tells.
     pub fn of_processor() -> Level {
         let output = Command::new(env!("CARGO_BIN_EXE_tempograph")).args(["devices", "--json"]).output().unwrap();
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        match told["cpu"]["best_simd"].as_str().unwrap() {
+        let reported: Value = serde_json::from_slice(&output.stdout).unwrap();
+        match reported["cpu"]["best_simd"].as_str().unwrap() {
             "AVX-512" => Level::Avx512,
             "AVX2" => Level::Avx2,
             _ => Level::Baseline,

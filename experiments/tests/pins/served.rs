@@ -26,17 +26,17 @@ impl Server {
 
     fn post(&self, route: &str, body: &Value) -> Value {
         let request = ureq::post(format!("{}{route}", self.url)).content_type("application/json");
-        told(request.config().http_status_as_error(false).build().send(body.to_string()).unwrap())
+        reported(request.config().http_status_as_error(false).build().send(body.to_string()).unwrap())
     }
 
     fn embedding(&self, node: u64) -> Vec<f32> {
         let request = ureq::get(format!("{}/v1/embedding?node={node}&side=source", self.url));
-        numbers(&told(request.config().http_status_as_error(false).build().call().unwrap())["embedding"])
+        numbers(&reported(request.config().http_status_as_error(false).build().call().unwrap())["embedding"])
     }
 }
 
 /// What is answered, which is no refusal.
-fn told(mut response: ureq::http::Response<ureq::Body>) -> Value {
+fn reported(mut response: ureq::http::Response<ureq::Body>) -> Value {
     let text = response.body_mut().read_to_string().unwrap();
     assert!(response.status().is_success(), "{}: {text}", response.status());
     serde_json::from_str(&text).unwrap()
@@ -51,18 +51,18 @@ impl Drop for Server {
 }
 
 /// Numbers are told so that they read back as the very ones they were.
-fn numbers(told: &Value) -> Vec<f32> {
-    told.as_array().unwrap().iter().map(|number| number.as_f64().unwrap() as f32).collect()
+fn numbers(reported: &Value) -> Vec<f32> {
+    reported.as_array().unwrap().iter().map(|number| number.as_f64().unwrap() as f32).collect()
 }
 
 /// The n-th event after those that were trained on.
 fn event(n: u64, with_features: bool) -> Value {
     let (src, dst) = pair(1000 + n);
-    let mut told = json!({ "src": src, "dst": dst, "time": newest() + 1 + n / 2 });
+    let mut reported = json!({ "src": src, "dst": dst, "time": newest() + 1 + n / 2 });
     if with_features {
-        told["features"] = json!(features(1000 + n, dst - USERS));
+        reported["features"] = json!(features(1000 + n, dst - USERS));
     }
-    told
+    reported
 }
 
 /// The n-th question.

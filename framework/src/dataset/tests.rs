@@ -179,11 +179,11 @@ fn node_features_must_be_one_row_a_node() {
 #[test]
 fn what_is_lent_is_the_set_and_is_gone_when_nobody_has_it() {
     let set = small();
-    let (file, told) = set.share().unwrap();
-    let borrowed = Dataset::open_shared(&told).unwrap();
+    let (file, stated) = set.share().unwrap();
+    let borrowed = Dataset::open_shared(&stated).unwrap();
     drop(file);
     assert_same(&borrowed, &set);
     borrowed.verify().unwrap();
-    let refused = Dataset::open_shared(&told).map(|_| ()).unwrap_err();
+    let refused = Dataset::open_shared(&stated).map(|_| ()).unwrap_err();
     assert!(refused.to_string().contains("/proc/"), "{refused}");
 }

@@ -310,12 +310,12 @@ mod tests {
         #[test]
         fn an_index_in_shared_memory_is_the_index(log in logs()) {
             let mut index = log.candidates();
-            let told = format!("{index:?}");
+            let stated = format!("{index:?}");
             let Ok(shared) = crate::SharedMemory::zeros(index.needed()) else { return Ok(()) };
             // SAFETY: only this thread has it, and nothing is written after `enter`.
             index.enter(unsafe { shared.arena() });
             let found = Candidates::in_room(unsafe { shared.arena() });
-            prop_assert_eq!([format!("{index:?}"), format!("{found:?}")], [told.clone(), told]);
+            prop_assert_eq!([format!("{index:?}"), format!("{found:?}")], [stated.clone(), stated]);
         }
 
         #[test]

@@ -170,7 +170,7 @@ pub(crate) fn address(file: &File) -> io::Result<String> {
 /// The file whose address another process has sent.
 #[cfg(target_os = "linux")]
 pub(crate) fn open(address: &str) -> io::Result<File> {
-    let other = || io::Error::other(format!("{address} is not the file that was told of"));
+    let other = || io::Error::other(format!("{address} is not the file that was named"));
     let (path, facts) = address.split_once(' ').ok_or_else(other)?;
     let file = File::options().read(true).write(true).open(path)?;
     // Where processes have other numbers, as in another container, the path may be of any file.

@@ -110,9 +110,9 @@ impl Server {
     ) -> Result<(Value, Position, String), ApiError> {
         let answer = self.query(call, ReadRequest::Explain(pair), seen).await?;
         let AnswerBody::Explained(explanation) = &answer.body else { return Err(ApiError::broken()) };
-        let told =
+        let submitted_text =
             serde_json::to_value(explanation).map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?;
-        Ok((told, answer.position, answer.model.to_string()))
+        Ok((submitted_text, answer.position, answer.model.to_string()))
     }
 
     /// The server's metrics in Prometheus' text format.
@@ -166,7 +166,7 @@ impl Server {
             ("mails_read_total", "Memories among them that mail was read into.", engine.mails_read),
             ("embeddings_asked_total", "Embeddings asked for, where these are kept.", engine.embeddings_asked),
             ("embeddings_computed_total", "Embeddings among them that had to be computed.", engine.embeddings_computed),
-            ("embeddings_ahead_total", "Embeddings computed as events were told.", engine.embeddings_ahead),
+            ("embeddings_ahead_total", "Embeddings computed when events were applied.", engine.embeddings_ahead),
             ("retracted_total", "Events taken back.", engine.retracted),
             ("expired_total", "Nodes forgotten.", engine.expired),
             ("not_finite_total", "Answers refused because they were not finite.", engine.not_finite),

@@ -199,20 +199,20 @@ impl fmt::Display for FieldPath<'_> {
     }
 }
 
-/// As [`ticks`], of a time that is told: it has to be a whole number of ticks, as far as a double can say it.
+/// As [`ticks`], of a time that is submitted: it has to be a whole number of ticks, as far as a double can say it.
 pub(crate) fn exact_ticks(unit: &TimeUnit, time: &Number, place: FieldPath<'_>) -> Result<Timestamp, RequestError> {
     let found = ticks(unit, time, place)?;
-    let (None, Some(told)) = (time.as_i64(), time.as_f64()) else { return Ok(found) };
-    if told.fract() == 0.0 && told.abs() >= TWO_53 {
+    let (None, Some(submitted_text)) = (time.as_i64(), time.as_f64()) else { return Ok(found) };
+    if submitted_text.fract() == 0.0 && submitted_text.abs() >= TWO_53 {
         let problem =
             format!("is the fraction {time}, which is too large to tell every tick: write it as a whole number");
         return Err(RequestError::invalid(place, problem));
     }
     // Half a double's step: of what is nearer, the double says no more.
-    if (unit.from_ticks(found) - told).abs() <= told.abs() * f64::EPSILON {
+    if (unit.from_ticks(found) - submitted_text).abs() <= submitted_text.abs() * f64::EPSILON {
         return Ok(found);
     }
-    let below = if unit.from_ticks(found) > told { Timestamp(found.0.saturating_sub(1)) } else { found };
+    let below = if unit.from_ticks(found) > submitted_text { Timestamp(found.0.saturating_sub(1)) } else { found };
     let [below, above] = [below, Timestamp(below.0.saturating_add(1))].map(|time| user_text(unit, time));
     let problem =
         format!("is {time}, but times of this set are whole 1/{}: {below} and {above} are beside it", unit.scale);
@@ -303,28 +303,31 @@ mod tests {
 
     #[test]
     fn a_told_time_is_a_whole_number_of_ticks_or_refused_with_those_beside_it() {
-        let told = |scale: u64, time: &str| {
+        let submitted_text = |scale: u64, time: &str| {
             let unit = TimeUnit { description: String::new(), scale };
             exact_ticks(&unit, &serde_json::from_str(time).unwrap(), FieldPath::field("time"))
                 .map(|time| time.0)
                 .map_err(|error| error.to_string())
         };
-        assert_eq!((told(10, "400.5"), told(10, "400"), told(10, "-0.1")), (Ok(4005), Ok(4000), Ok(-1)));
         assert_eq!(
-            told(10, "400.55").unwrap_err(),
+            (submitted_text(10, "400.5"), submitted_text(10, "400"), submitted_text(10, "-0.1")),
+            (Ok(4005), Ok(4000), Ok(-1))
+        );
+        assert_eq!(
+            submitted_text(10, "400.55").unwrap_err(),
             "time is 400.55, but times of this set are whole 1/10: 400.5 and 400.6 are beside it"
         );
         assert_eq!(
-            told(10, "-400.55").unwrap_err(),
+            submitted_text(10, "-400.55").unwrap_err(),
             "time is -400.55, but times of this set are whole 1/10: -400.6 and -400.5 are beside it"
         );
         for ticks in (0..200_000i64).map(|i| i * 7_919_191) {
             let text = user_text(&TimeUnit { description: String::new(), scale: 100_000 }, Timestamp(ticks));
-            assert_eq!(told(100_000, &text), Ok(ticks), "{text}");
+            assert_eq!(submitted_text(100_000, &text), Ok(ticks), "{text}");
         }
-        assert_eq!(told(1, "1700000013721497601"), Ok(1_700_000_013_721_497_601));
-        assert!(told(1, "1.7000000137214976e18").unwrap_err().contains("write it as a whole number"));
-        assert_eq!(told(1, "3.0"), Ok(3));
+        assert_eq!(submitted_text(1, "1700000013721497601"), Ok(1_700_000_013_721_497_601));
+        assert!(submitted_text(1, "1.7000000137214976e18").unwrap_err().contains("write it as a whole number"));
+        assert_eq!(submitted_text(1, "3.0"), Ok(3));
     }
 
     #[test]

@@ -97,11 +97,11 @@ fn tokens_and_roles_hold_over_grpc_too() {
             .reads(|mut reads| async move { reads.model(ModelRequest {}).await })
             .map_err(|status| status.code())
             .err();
-        let told = grpc
+        let submitted = grpc
             .events(|mut events| async move { events.send(EventsRequest::default()).await })
             .map_err(|status| status.code())
             .err();
-        (read, told)
+        (read, submitted)
     };
     let (nobody, refused) = (Some(Code::Unauthenticated), Some(Code::PermissionDenied));
     assert_eq!(code(None), (nobody, nobody));

@@ -39,7 +39,7 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         during: vec![Default::default()],
         terms: Some(Default::default()),
     };
-    let told = EventsRequest { events: vec![Default::default()], granularity: 1, ack: 2 };
+    let submitted = EventsRequest { events: vec![Default::default()], granularity: 1, ack: 2 };
     let infer = ModelInferRequest {
         model_name: "score".into(),
         inputs: vec![Default::default(), Default::default()],
@@ -64,8 +64,8 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
             [TENSORS.as_bytes(), &[1; 8]].concat(),
         ),
         ("/tempograph.v1.Reads/Score", grpc.clone(), framed(score.encode_to_vec())),
-        ("/tempograph.v1.Events/Send", grpc.clone(), framed(told.encode_to_vec())),
-        ("/tempograph.v1.Events/Stream", grpc.clone(), framed(told.encode_to_vec())),
+        ("/tempograph.v1.Events/Send", grpc.clone(), framed(submitted.encode_to_vec())),
+        ("/tempograph.v1.Events/Stream", grpc.clone(), framed(submitted.encode_to_vec())),
         ("/inference.GRPCInferenceService/ModelInfer", grpc, framed(infer.encode_to_vec())),
     ]
 }

@@ -63,9 +63,9 @@ fn answers_are_those_of_http() {
         .reads(|mut reads| async move { reads.rank(RankRequest { src: 3, k: 4, ..RankRequest::default() }).await })
         .unwrap();
     let (_, http) = server.post("/v1/rank", &json!({ "src": 3, "k": 4 }));
-    let told = http["ranked"].as_array().unwrap();
-    assert_eq!(ranked.ranked.len(), told.len());
-    for (one, http) in ranked.ranked.iter().zip(told) {
+    let submitted = http["ranked"].as_array().unwrap();
+    assert_eq!(ranked.ranked.len(), submitted.len());
+    for (one, http) in ranked.ranked.iter().zip(submitted) {
         assert_eq!((json!(one.dst), one.score), (http["dst"].clone(), http["score"].as_f64().unwrap() as f32));
     }
 

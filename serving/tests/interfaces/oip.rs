@@ -255,10 +255,10 @@ fn a_public_client_is_answered() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interfaces/public_client.py");
     let asked = Command::new(&python).args([script, &server.address.to_string()]).output().unwrap();
     assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
-    let told: Value = serde_json::from_slice(&asked.stdout).unwrap();
+    let submitted: Value = serde_json::from_slice(&asked.stdout).unwrap();
     for way in ["http json", "http bytes", "grpc"] {
         assert_eq!(
-            told[way],
+            submitted[way],
             json!(scores(&server).iter().map(|&score| f64::from(score)).collect::<Vec<_>>()),
             "{way}"
         );

@@ -109,13 +109,13 @@ fn every_example_is_answered_as_the_document_says() {
             }
         });
         let (status, text) = server.send_text(&method.to_uppercase(), &target, &body);
-        let told = &operation["responses"][status.to_string()];
-        assert!(told.is_object(), "{method} {target} answers {status}, which the document does not know: {text}");
+        let submitted = &operation["responses"][status.to_string()];
+        assert!(submitted.is_object(), "{method} {target} answers {status}, which the document does not know: {text}");
         // Without tokens, admin routes are closed.
         let expected = if operation["x-role"] == "admin" { 401 } else { 200 };
         assert_eq!(status, expected, "{method} {target}: {text}");
-        let told = resolve(&document, told);
-        let schema = &told["content"]["application/json"]["schema"];
+        let submitted = resolve(&document, submitted);
+        let schema = &submitted["content"]["application/json"]["schema"];
         if !schema.is_null() {
             let answer = serde_json::from_str(&text).unwrap();
             assert_eq!(wrong(&document, schema, &answer, "the answer"), None, "{method} {target}");

@@ -78,11 +78,11 @@ fn a_server_that_replays_its_log_says_how_far_it_is_and_takes_nothing_until_it_h
         until("it replays what it is allowed to", || {
             server.get("/health/ready").1["applied"] == SEEN as u64 + replayed
         });
-        let (status, told) = server.get("/health/ready");
+        let (status, submitted) = server.get("/health/ready");
         assert_eq!(
-            (status, &told["status"], &told["of"]),
+            (status, &submitted["status"], &submitted["of"]),
             (503, &"recovering".into(), &(EVENTS as u64).into()),
-            "{told}"
+            "{submitted}"
         );
         only_health_is_told(&server, true);
     }

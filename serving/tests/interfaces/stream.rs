@@ -25,10 +25,10 @@ fn a_stream_leaves_the_state_of_requests_however_its_bytes_are_cut() {
                 piece => chunked(&server, &path, text.as_bytes(), piece),
             };
             assert_eq!(status, 200, "{sum}");
-            let told = (EVENTS - SEEN) as u64;
+            let submitted = (EVENTS - SEEN) as u64;
             assert_eq!(
                 (&sum["lines"], &sum["accepted"], &sum["log_seq"]),
-                (&json!(told), &json!(told), &json!(EVENTS))
+                (&json!(submitted), &json!(submitted), &json!(EVENTS))
             );
             server
         })
@@ -91,22 +91,22 @@ fn receipts_come_while_the_stream_goes_on() {
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let head = "POST /v1/events/stream?receipts=batch HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
-    let mut told = String::new();
+    let mut submitted = String::new();
     for at in SEEN..SEEN + 3 {
         let line = lines(&world.new_events(at..at + 1));
         stream.write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes()).unwrap();
         // The next event is sent only after this one's receipt has arrived.
         let wanted = format!("\"first_seq\":{at}");
-        while !told.contains(&wanted) {
+        while !submitted.contains(&wanted) {
             let mut bytes = [0; 4096];
             let count = stream.read(&mut bytes).unwrap();
-            assert!(count > 0, "{told}");
-            told.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+            assert!(count > 0, "{submitted}");
+            submitted.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
         }
     }
     stream.write_all(b"0\r\n\r\n").unwrap();
-    stream.read_to_string(&mut told).unwrap();
-    assert!(told.contains("\"lines\":3,\"accepted\":3"), "{told}");
+    stream.read_to_string(&mut submitted).unwrap();
+    assert!(submitted.contains("\"lines\":3,\"accepted\":3"), "{submitted}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn routes() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let event = r#"{"src":1,"dst":2,"time":2000000099,"features":[0.5,-1],"label":1,"id":"a"}"#;
     let tensors = r#"{"inputs":[{"name":"src","datatype":"INT64","shape":[1],"data":[1]},{"name":"dst","datatype":"UINT8","shape":[1],"data":[2]}]}"#;
     let frame = |message: Vec<u8>| [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
-    let told = || frame(EventsRequest { events: vec![Default::default()], granularity: 1, ack: 2 }.encode_to_vec());
+    let context = || frame(EventsRequest { events: vec![Default::default()], granularity: 1, ack: 2 }.encode_to_vec());
     let score = ScoreRequest {
         pairs: vec![Default::default()],
         during: vec![Default::default()],
@@ -34,8 +34,8 @@ fn routes() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("/v1/retract", "", r#"{"ids":["a","b"]}"#.into()),
         ("/v2/models/score/infer", "", tensors.into()),
         ("/v2/models/score/infer", "Inference-Header-Content-Length: 64\r\n", tensors.into()),
-        ("/tempograph.v1.Events/Send", GRPC, told()),
-        ("/tempograph.v1.Events/Stream", GRPC, told()),
+        ("/tempograph.v1.Events/Send", GRPC, context()),
+        ("/tempograph.v1.Events/Stream", GRPC, context()),
         ("/tempograph.v1.Reads/Score", GRPC, frame(score.encode_to_vec())),
         ("/tempograph.v1.Reads/Rank", GRPC, frame(RankRequest::default().encode_to_vec())),
         ("/inference.GRPCInferenceService/ModelInfer", GRPC, frame(infer.encode_to_vec())),

@@ -78,11 +78,11 @@ impl HistoryGroup {
         history.expect_remote(batch)?;
         let own =
             update.filter(|_| self.spans_machines() || history.needs_remote_mail()).map(to_bytes).unwrap_or_default();
-        let told = exchange.all_gather(self.all.clone(), &own)?;
+        let gathered = exchange.all_gather(self.all.clone(), &own)?;
         let unreadable = || {
             let how = format!(
                 "it sent {} bytes that are no update: it runs something else",
-                told[source - self.all.start].len()
+                gathered[source - self.all.start].len()
             );
             TrainError::from(ExchangeError::Gone { rank: source, world: exchange.world(), how })
         };
@@ -91,7 +91,7 @@ impl HistoryGroup {
             match update {
                 Some(update) => history.observe(batch, update)?,
                 None => {
-                    let update = from_bytes(&told[source - self.all.start]).ok_or_else(unreadable)?;
+                    let update = from_bytes(&gathered[source - self.all.start]).ok_or_else(unreadable)?;
                     history.observe(batch, &update)?
                 }
             }
@@ -99,7 +99,7 @@ impl HistoryGroup {
         let mail = match update {
             Some(update) => update.mail.clone(),
             None if history.needs_remote_mail() => {
-                from_bytes(&told[source - self.all.start]).ok_or_else(unreadable)?.mail
+                from_bytes(&gathered[source - self.all.start]).ok_or_else(unreadable)?.mail
             }
             None => Vec::new(),
         };
@@ -127,17 +127,18 @@ impl HistoryGroup {
         &self,
         exchange: &mut dyn Exchange,
         history: &mut History,
-        mut told: History,
+        mut gathered: History,
     ) -> Result<(), TrainError> {
         if let Some(shared) = &self.shared {
             let nodes = history.nodes();
-            if told.nodes() != nodes || told.needed(nodes) != history.needed(nodes) {
-                let problem = format!("is of a history of {} nodes of another log; this one has {nodes}", told.nodes());
+            if gathered.nodes() != nodes || gathered.needed(nodes) != history.needed(nodes) {
+                let problem =
+                    format!("is of a history of {} nodes of another log; this one has {nodes}", gathered.nodes());
                 return Err(StoreError::Array { name: "degree".into(), problem }.into());
             }
-            told.move_to_shared(self.room(shared), nodes, self.owner[self.rank] == self.rank);
+            gathered.move_to_shared(self.room(shared), nodes, self.owner[self.rank] == self.rank);
         }
-        *history = told;
+        *history = gathered;
         self.barrier(exchange)
     }
 

@@ -301,7 +301,7 @@ mod tests {
         let sample = |_: &mut Item| -> Result<(), TrainError> { panic!("out of luck") };
         let mut pipeline =
             Pipeline::start(Lookahead { depth: 2, reach: 1 }, sample, |_: &mut Item, _: &Arc<Memories>| ()).unwrap();
-        let told = catch_unwind(AssertUnwindSafe(|| pipeline.take(memories))).map(|_| ()).unwrap_err();
-        assert_eq!(told.downcast_ref::<&str>(), Some(&"out of luck"));
+        let gathered = catch_unwind(AssertUnwindSafe(|| pipeline.take(memories))).map(|_| ()).unwrap_err();
+        assert_eq!(gathered.downcast_ref::<&str>(), Some(&"out of luck"));
     }
 }

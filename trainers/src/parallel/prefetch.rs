@@ -136,9 +136,9 @@ impl Prefetch {
         for (ahead, ready) in std::iter::once(first).chain(self.pipeline.upcoming_mut()).enumerate() {
             for (history, begun) in self.histories.iter().zip(&mut ready.begun) {
                 for (i, input) in begun.inputs.iter_mut().enumerate() {
-                    let told = store.split_off(&name(*history, ahead, i));
-                    if told.names().next().is_some() {
-                        input.view = View::from_store(told, features)?;
+                    let gathered = store.split_off(&name(*history, ahead, i));
+                    if gathered.names().next().is_some() {
+                        input.view = View::from_store(gathered, features)?;
                     }
                 }
             }

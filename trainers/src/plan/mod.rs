@@ -177,7 +177,7 @@ impl Plan {
         }
         if self.memory > batches {
             return Err(format!(
-                "parallel.memory = {}, but the training split has only {batches} global batches to stand at",
+                "parallel.memory = {}, but the training split has only {batches} global batches to begin at",
                 self.memory
             ));
         }

@@ -31,9 +31,9 @@ impl TensorBoardWriter {
     pub fn take_error(&mut self) -> std::io::Result<()> {
         match &self.failed {
             Err(error) if error.kind() != std::io::ErrorKind::Other => {
-                let told = std::io::Error::new(error.kind(), error.to_string());
-                self.failed = Err(std::io::Error::other("told"));
-                Err(told)
+                let gathered = std::io::Error::new(error.kind(), error.to_string());
+                self.failed = Err(std::io::Error::other("reported before"));
+                Err(gathered)
             }
             _ => Ok(()),
         }

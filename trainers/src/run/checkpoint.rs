@@ -101,7 +101,7 @@ impl Progress {
     }
 }
 
-/// A checkpoint's arrays: weights, moments, and what the lanes told.
+/// A checkpoint's arrays: weights, moments, and the state of the lanes.
 pub(crate) fn build_checkpoint(
     path: &Path,
     learner: &Learner,
@@ -119,7 +119,7 @@ pub(crate) fn build_checkpoint(
     Ok(store)
 }
 
-/// Reads a checkpoint; weights and moments go into `learner`, and what the lanes told stays in `store`.
+/// Reads a checkpoint; weights and moments go into `learner`, and the state of the lanes stays in `store`.
 pub(crate) fn restore_checkpoint(
     path: &Path,
     store: &mut Store,

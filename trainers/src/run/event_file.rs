@@ -32,7 +32,7 @@ impl EventFile {
     pub fn create(folder: &Path) -> Result<EventFile> {
         std::fs::create_dir_all(folder)?;
         let (seconds, process) = (now() as u64, std::process::id());
-        // Names of one second and process are told apart by the last number.
+        // Names of one second and process differ in the last number.
         let free = (0..).map(|n| folder.join(format!("{PREFIX}{seconds:010}.{}.{process}.{n}", host())));
         let mut file = Err(std::io::ErrorKind::AlreadyExists.into());
         for path in free.take(1000) {

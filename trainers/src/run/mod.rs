@@ -164,8 +164,13 @@ impl TrainingRun<'_> {
         trained.map(drop).map_err(|error| session.explain(error))
     }
 
-    /// Whether a batch of the training split, or the end of the split, separates events of one time.
-    pub fn cuts_ticks(&self) -> bool {
+    /// Whether `learner` can train with its history on a device. A history there has no second copy of what a tick has
+    /// changed: it stays on the host where a batch, or the end of the training split, separates events of one time.
+    pub fn can_reside(&self, learner: &Learner) -> bool {
+        learner.has_resident() && (!learner.needs().is_strict() || !self.cuts_ticks())
+    }
+
+    fn cuts_ticks(&self) -> bool {
         let (time, split) = (self.training_data.dataset.log.time(), &self.training_data.split.train);
         let mut ends = split.clone().step_by(self.train.batch).skip(1).chain([split.end]);
         ends.any(|end| end > 0 && end < time.len() && time[end] == time[end - 1])

@@ -103,7 +103,7 @@ impl SubmittedSteps {
         let stages =
             StageTimes { ask: asking / count, forward: (all - asking).max(0.0) / count, ..StageTimes::default() };
         (self.since, self.asking) = (Instant::now(), 0.0);
-        let told = self.steps.drain(..).zip(losses).map(|((step, first, events, lr), [loss, norm])| {
+        let gathered = self.steps.drain(..).zip(losses).map(|((step, first, events, lr), [loss, norm])| {
             let what = match () {
                 () if !loss.is_finite() => Some(Divergence::Loss(loss)),
                 () if !norm.is_finite() => Some(Divergence::DeviceNorm(norm)),
@@ -114,6 +114,6 @@ impl SubmittedSteps {
             }
             Ok(StepRecord { step, events, loss: f64::from(loss), lr, gradient_norm: f64::from(norm), stages })
         });
-        told.collect()
+        gathered.collect()
     }
 }

@@ -128,7 +128,7 @@ pub struct DataReport {
     pub new_node_events: [usize; 2],
 }
 
-/// One epoch, or as many as a plan has sets of negatives and histories: after that many it is examined.
+/// One epoch, or the epochs between two evaluations of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
     /// The last of them, counted from 1.

@@ -217,9 +217,9 @@ impl<'a> TrainingSession<'a> {
         }
         let path = self.run.files.checkpoint();
         let unreadable = |error| TrainError::Note { path: path.clone(), error };
-        let told = serde_json::to_vec(&own).map_err(unreadable)?;
-        let told = self.exchange.all_gather(0..self.exchange.world(), &told)?;
-        serde_json::from_slice(&told[0]).map_err(unreadable)
+        let messages = serde_json::to_vec(&own).map_err(unreadable)?;
+        let messages = self.exchange.all_gather(0..self.exchange.world(), &messages)?;
+        serde_json::from_slice(&messages[0]).map_err(unreadable)
     }
 
     /// The error of a training that diverged in its last step.
@@ -231,11 +231,11 @@ impl<'a> TrainingSession<'a> {
     fn check_histories(&mut self) -> Result<(), TrainError> {
         let mut found = self.lanes.not_finite().unwrap_or_default();
         if self.exchange.world() > 1 {
-            let told = self.exchange.all_gather(0..self.exchange.world(), found.as_bytes())?;
-            found = told
+            let messages = self.exchange.all_gather(0..self.exchange.world(), found.as_bytes())?;
+            found = messages
                 .iter()
-                .find(|told| !told.is_empty())
-                .map_or_else(String::new, |told| String::from_utf8_lossy(told).into_owned());
+                .find(|messages| !messages.is_empty())
+                .map_or_else(String::new, |messages| String::from_utf8_lossy(messages).into_owned());
         }
         if found.is_empty() { Ok(()) } else { Err(self.diverged(Divergence::History(found))) }
     }

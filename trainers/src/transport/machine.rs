@@ -43,9 +43,10 @@ pub fn once_per_machine<T, L, E: From<ExchangeError>>(
     let (rank, world, first) = (exchange.rank(), exchange.world(), first_ranks(exchange)?);
     let mut made = if first[rank] == rank { Some(make()?) } else { None };
     let lent = made.as_mut().filter(|_| first_of_several(&first, rank)).and_then(lend);
-    let told = lent.as_ref().map_or("", |(_, told)| told.as_str());
-    let told = exchange.all_gather(0..world, told.as_bytes())?;
-    let borrowed = std::str::from_utf8(&told[first[rank]]).ok().filter(|told| !told.is_empty()).and_then(borrow);
+    let gathered = lent.as_ref().map_or("", |(_, gathered)| gathered.as_str());
+    let gathered = exchange.all_gather(0..world, gathered.as_bytes())?;
+    let borrowed =
+        std::str::from_utf8(&gathered[first[rank]]).ok().filter(|gathered| !gathered.is_empty()).and_then(borrow);
     // Every process has it now, so the first may drop what it kept alive.
     exchange.all_gather(0..world, &[])?;
     match borrowed.or(made) {

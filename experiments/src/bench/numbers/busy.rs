@@ -28,16 +28,16 @@ impl GpuUtilisation {
     /// The mean of all samples, 0 to 1. None without samples.
     pub fn share(mut self) -> Option<f64> {
         self.0.kill().ok()?;
-        let mut told = String::new();
-        self.0.stdout.take()?.read_to_string(&mut told).ok()?;
+        let mut text = String::new();
+        self.0.stdout.take()?.read_to_string(&mut text).ok()?;
         self.0.wait().ok()?;
-        mean_percent(&told)
+        mean_percent(&text)
     }
 }
 
 /// The mean of the percentages in the lines, as a share.
-fn mean_percent(told: &str) -> Option<f64> {
-    let samples: Vec<f64> = told.lines().filter_map(|line| line.trim().parse().ok()).collect();
+fn mean_percent(text: &str) -> Option<f64> {
+    let samples: Vec<f64> = text.lines().filter_map(|line| line.trim().parse().ok()).collect();
     (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / (100 * samples.len()) as f64)
 }
 

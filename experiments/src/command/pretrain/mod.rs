@@ -97,7 +97,7 @@ fn pretrain(args: &PretrainArgs, spec: &RunSpec, out: &std::path::Path, stop: &A
     let learned = learning.run(&mut |heard| shown.show(heard));
     shown.bar.finish_and_clear();
     let Some(learned) = learned? else { return Err(Interrupted("stopped; nothing was written".into()).into()) };
-    let origin = StaticOrigin::new(set, train, spec.seed, told(spec, widths, &learned)?);
+    let origin = StaticOrigin::new(set, train, spec.seed, text(spec, widths, &learned)?);
     StaticMemory::new(Table::new(learned.vectors.clone(), widths[0])?, origin)
         .write(out)
         .with_context(|| format!("cannot write {}", out.display()))?;
@@ -112,7 +112,7 @@ fn widths(spec: &RunSpec, training_data: &TrainingData) -> Result<[usize; 2]> {
     Ok([reads.width, spec.program(training_data)?.head().width()])
 }
 
-fn told(spec: &RunSpec, [width, decoder_width]: [usize; 2], learned: &PretrainedVectors) -> Result<String> {
+fn text(spec: &RunSpec, [width, decoder_width]: [usize; 2], learned: &PretrainedVectors) -> Result<String> {
     Ok(toml::to_string(&OriginSettings {
         val: spec.data.val,
         test: spec.data.test,
@@ -136,11 +136,11 @@ fn say(
     let known = learned.vectors.chunks_exact(width).filter(|row| row.iter().any(|x| *x != 0.0)).count();
     if args.json {
         let tail = learned.tail.map(|tail| serde_json::json!({ "loss": tail.loss, "ap": tail.ap }));
-        let told = serde_json::json!({
+        let text = serde_json::json!({
             "out": out, "name": set.name, "events": events, "nodes": set.nodes, "known_nodes": known, "width": width, "epochs": learned.epochs,
             "tail": tail, "seconds": seconds,
         });
-        return print(format!("{told:#}"));
+        return print(format!("{text:#}"));
     }
     let tail =
         learned.tail.map_or_else(String::new, |tail| format!(" (tail AP {:.4}, loss {:.4})", tail.ap, tail.loss));

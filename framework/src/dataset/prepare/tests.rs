@@ -43,7 +43,7 @@ impl Folder {
 type Told = (u64, u64, i64, f32, Vec<f32>);
 
 /// The events of a set in the user's own ids.
-fn told(set: &Dataset) -> Vec<Told> {
+fn stated(set: &Dataset) -> Vec<Told> {
     let features = |id: EventId| set.log.features().map_or(Vec::new(), |rows| rows.row(id.0).to_vec());
     let tell = |event: crate::Event| {
         (set.ids.external_id(event.src), set.ids.external_id(event.dst), event.time.0, event.label, features(event.id))
@@ -77,7 +77,7 @@ fn csv_events() -> Vec<Told> {
 fn csv_is_read_with_its_feature_columns() {
     let set =
         Folder::new(&[("edges.csv", CSV), ("meta.json", br#"{"name": "mail", "ts_unit": "day", "nodes": 3}"#)]).read();
-    assert_eq!(told(&set), csv_events());
+    assert_eq!(stated(&set), csv_events());
     assert_eq!((set.sides, set.nodes, set.ids.external_ids()), (Sides::OneMode, 3, &[5, 7, 9][..]));
     assert_eq!((set.name.as_str(), set.time_unit.description.as_str(), set.time_unit.scale), ("mail", "day", 1));
     assert!(set.notices.is_empty(), "{:?}", set.notices);
@@ -88,7 +88,7 @@ fn arrays_beside_a_csv_take_the_place_of_its_feature_columns() {
     let node_values: Vec<f32> = (0..10).flat_map(|id| [id as f32, 0.5]).collect();
     let (edges, nodes) = (npy_f32(3, &[1.0, 2.0, 3.0]), npy_f32(10, &node_values));
     let set = Folder::new(&[("edges.csv", CSV), ("edge_feat.npy", &edges), ("node_feat.npy", &nodes)]).read();
-    assert_eq!(told(&set).into_iter().map(|event| event.4).collect::<Vec<_>>(), [[1.0], [2.0], [3.0]]);
+    assert_eq!(stated(&set).into_iter().map(|event| event.4).collect::<Vec<_>>(), [[1.0], [2.0], [3.0]]);
     assert_eq!(set.node_features.as_ref().unwrap().values(), [5.0, 0.5, 7.0, 0.5, 9.0, 0.5]);
     assert!(set.notices.iter().any(|notice| notice.contains("columns `a,b` were passed over")), "{:?}", set.notices);
     assert!(
@@ -101,7 +101,7 @@ fn arrays_beside_a_csv_take_the_place_of_its_feature_columns() {
 #[test]
 fn columns_are_known_by_name_in_any_order() {
     let set = Folder::new(&[("mine.csv", b"timestamp, w, target, source\n3, 0.5, 2, 1\n")]).read();
-    assert_eq!(told(&set), [(1, 2, 3, 0.0, vec![0.5])]);
+    assert_eq!(stated(&set), [(1, 2, 3, 0.0, vec![0.5])]);
     assert_eq!(set.sides, Sides::Bipartite { sources: 1 });
 }
 
@@ -112,7 +112,7 @@ fn jodie_users_and_items_are_apart_although_their_ids_are_equal() {
     let set = folder.read();
     assert_eq!(Format::detect(folder.path("wiki.csv")).unwrap(), Format::Jodie);
     assert_eq!(
-        told(&set),
+        stated(&set),
         [(0, 0, 0, 0.0, vec![0.5, 1.0]), (1, 0, 36, 1.0, vec![2.0, 3.0]), (0, 1, 77, 0.0, vec![4.0, 5.0])]
     );
     assert_eq!(
@@ -128,7 +128,7 @@ fn tgn_padding_rows_belong_to_no_one_and_zero_node_features_are_dropped() {
     let folder = Folder::new(&[("ml_wiki.csv", text), ("ml_wiki.npy", &edges), ("ml_wiki_node.npy", &nodes)]);
     let set = folder.read();
     assert_eq!(Format::detect(folder.0.path()).unwrap(), Format::Tgn);
-    assert_eq!(told(&set), [(1, 3, 0, 0.0, vec![1.0, 2.0]), (2, 3, 5, 1.0, vec![3.0, 4.0])]);
+    assert_eq!(stated(&set), [(1, 3, 0, 0.0, vec![1.0, 2.0]), (2, 3, 5, 1.0, vec![3.0, 4.0])]);
     assert_eq!((set.node_features.is_none(), set.sides), (true, Sides::Bipartite { sources: 2 }));
     assert!(set.notices.iter().any(|notice| notice.contains("2 node features are all zero")), "{:?}", set.notices);
     let file_only = prepare(folder.path("ml_wiki.csv"), &PrepareOptions::default(), &mut |_, _| {}).unwrap();
@@ -147,7 +147,7 @@ fn tgl_features_follow_the_index_column() {
     ]);
     let set = folder.read();
     assert_eq!(Format::detect(folder.0.path()).unwrap(), Format::Tgl);
-    assert_eq!(told(&set), [(0, 2, 4, 0.0, vec![20.0]), (1, 2, 9, 0.0, vec![10.0])]);
+    assert_eq!(stated(&set), [(0, 2, 4, 0.0, vec![20.0]), (1, 2, 9, 0.0, vec![10.0])]);
     assert_eq!(set.node_features.unwrap().values(), [1.0, 2.0, 3.0]);
 }
 
@@ -155,12 +155,12 @@ fn tgl_features_follow_the_index_column() {
 fn snap_text_is_read_plain_and_packed() {
     let text = b"# from to when\n9 8 1217567877\n1 1\t1217573801\n";
     let plain = Folder::new(&[("sx.txt", text)]).read();
-    assert_eq!(told(&plain), [(9, 8, 1217567877, 0.0, vec![]), (1, 1, 1217573801, 0.0, vec![])]);
+    assert_eq!(stated(&plain), [(9, 8, 1217567877, 0.0, vec![]), (1, 1, 1217573801, 0.0, vec![])]);
     let zipped = Folder::new(&[("sx.txt.gz", &gzip(text))]).read();
     let zstd = Folder::new(&[("sx.txt.zst", &zstd::encode_all(&text[..], 1).unwrap())]).read();
     assert_eq!((&zipped.checksum, &zstd.checksum), (&plain.checksum, &plain.checksum));
     let packed_csv = Folder::new(&[("edges.csv.gz", &gzip(CSV))]).read();
-    assert_eq!(told(&packed_csv), csv_events());
+    assert_eq!(stated(&packed_csv), csv_events());
 }
 
 /// `src` and `dst` 64-bit, `ts` double, an optional float feature that is null in the row `null`.
@@ -197,7 +197,7 @@ fn parquet_is_read_across_row_groups() {
     write_parquet(folder.path("e.parquet"), &[4, 4, 6], &[6, 5, 4], &[0.5, 1.0, 2.25], &[1.0, 2.0, 3.0], None);
     let set = folder.read();
     assert_eq!(Format::detect(folder.0.path()).unwrap(), Format::Parquet);
-    assert_eq!(told(&set), [(4, 6, 50, 0.0, vec![1.0]), (4, 5, 100, 0.0, vec![2.0]), (6, 4, 225, 0.0, vec![3.0])]);
+    assert_eq!(stated(&set), [(4, 6, 50, 0.0, vec![1.0]), (4, 5, 100, 0.0, vec![2.0]), (6, 4, 225, 0.0, vec![3.0])]);
     assert_eq!(set.time_unit.scale, 100);
 }
 
@@ -344,7 +344,7 @@ fn unsorted_times_are_sorted_with_a_notice_or_refused() {
     let folder = Folder::new(&[("edges.csv", b"src,dst,ts,w\n1,2,5,1\n1,3,4,2\n\n1,4,5,3\n1,5,4,4\n")]);
     let set = folder.read();
     assert_eq!(
-        told(&set).iter().map(|event| (event.1, event.4[0])).collect::<Vec<_>>(),
+        stated(&set).iter().map(|event| (event.1, event.4[0])).collect::<Vec<_>>(),
         [(3, 2.0), (5, 4.0), (2, 1.0), (4, 3.0)]
     );
     assert!(set.notices[0].starts_with("2 of 4 events, the first in row 3, were earlier"), "{:?}", set.notices);
@@ -407,7 +407,7 @@ proptest! {
         let set = Folder::new(&[("edges.csv", text.as_bytes())]).prepare(&PrepareOptions { bipartite, ..Default::default() }).unwrap();
         let mut expected: Vec<Told> = rows.iter().zip(1..).map(|(&(src, dst, time), n)| (src, dst, time, 0.0, vec![n as f32])).collect();
         expected.sort_by_key(|event| event.2);
-        prop_assert_eq!(told(&set), expected);
+        prop_assert_eq!(stated(&set), expected);
         for event in set.log.batch(0..set.log.len()).events() {
             prop_assert_eq!(set.ids.source(set.ids.external_id(event.src)), Ok(event.src));
             prop_assert_eq!(set.ids.destination(set.ids.external_id(event.dst)), Ok(event.dst));

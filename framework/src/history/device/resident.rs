@@ -253,13 +253,13 @@ fn state_of(history: &History) -> DeviceState {
     };
     for node in (0..nodes as u32).map(NodeId) {
         let mail = memories.mailbox.newest(node);
-        let told = |mail: &Mail| StateMail {
+        let stated = |mail: &Mail| StateMail {
             event: mail.event.0,
             other: mail.other.0,
             time: mail.time.0,
             since: mail.since.0,
         };
-        state.mail.push(mail.map(told));
+        state.mail.push(mail.map(stated));
         let [(_, row), _] = memories.mailbox.runs(node);
         state.others[node.index() * carried..][..row.len()].copy_from_slice(row);
     }

@@ -426,7 +426,7 @@ mod tests {
     }
 
     /// Events of the mail of node 1, and what it carries.
-    fn told(mailbox: &Mailbox) -> (Vec<u64>, Vec<f32>) {
+    fn stated(mailbox: &Mailbox) -> (Vec<u64>, Vec<f32>) {
         let rows = mailbox.runs(NodeId(1)).into_iter().flat_map(|(_, rows)| rows.to_vec()).collect();
         (mailbox.waiting(NodeId(1)).map(|mail| mail.event.0).collect(), rows)
     }
@@ -450,13 +450,13 @@ mod tests {
             for event in 0..5 {
                 mailbox.put(NodeId(1), mail(event), &[event as f32]);
             }
-            assert_eq!(told(&mailbox), numbers(&expected), "{combine:?}");
+            assert_eq!(stated(&mailbox), numbers(&expected), "{combine:?}");
             assert_eq!(mailbox.newest(NodeId(1)).map(|mail| mail.event), Some(EventId(4)));
             assert!(!mailbox.has_any(NodeId(0)));
             mailbox.mark_read(NodeId(1));
-            assert_eq!(told(&mailbox), numbers(&after), "{combine:?} once read");
+            assert_eq!(stated(&mailbox), numbers(&after), "{combine:?} once read");
             mailbox.clear(NodeId(1));
-            assert_eq!(told(&mailbox), numbers(&[]));
+            assert_eq!(stated(&mailbox), numbers(&[]));
         }
     }
 
@@ -471,10 +471,10 @@ mod tests {
         ] {
             let mut mailbox = Mailbox::new(2, MailRule { combine, ..MailRule::default() }, 1);
             (0..5).for_each(|event| mailbox.put(NodeId(1), mail(event), &[event as f32]));
-            let before = told(&mailbox).0.len();
+            let before = stated(&mailbox).0.len();
             let taken = mailbox.retract(NodeId(1), EventId(back));
             assert_eq!(
-                (told(&mailbox), taken),
+                (stated(&mailbox), taken),
                 (numbers(&expected), expected.len() < before),
                 "{combine:?} less {back}"
             );
@@ -492,7 +492,7 @@ mod tests {
             mailbox.deliver(NodeId(1), mail(event), &[event as f32], EventId(first));
         }
         let means = |mailbox: &Mailbox| -> Vec<(u64, f32)> {
-            let ((events, rows), mails) = (told(mailbox), mailbox.waiting(NodeId(1)));
+            let ((events, rows), mails) = (stated(mailbox), mailbox.waiting(NodeId(1)));
             events.into_iter().zip(rows.iter().zip(mails).map(|(row, mail)| row * mail.weight)).collect()
         };
         assert_eq!(means(&mailbox), [(3, 2.0), (4, 4.0)]);

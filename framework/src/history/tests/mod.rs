@@ -478,7 +478,7 @@ fn receivers(event: &crate::Event, end: NodeId, needs: &Needs, visible: &Visible
     found
 }
 
-/// `Arc`s of a table with one row for each event, so that two tables can be told apart.
+/// `Arc`s of a table with one row for each event, so that two tables differ.
 fn features(events: usize, of: f32) -> Features {
     Features { edges: Some(Arc::new(Table::new(vec![of; events], 1).unwrap())), ..Features::default() }
 }

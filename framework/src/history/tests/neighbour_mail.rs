@@ -181,9 +181,9 @@ fn mail_to_a_neighbour_counts_less_the_longer_ago_it_met_the_end() {
     .unwrap();
     graph.observe(&log.batch(0..2)).unwrap();
     let mail = graph.receivers(&log.batch(2..3));
-    let told: Vec<(u32, f32)> = mail.of_event(0).iter().map(|sent| (sent.to.0, sent.weight)).collect();
-    assert_eq!(told, [(1, (1.0 / (std::f64::consts::E + 10.0).ln()) as f32)]);
-    assert!((told[0].1 - 0.393).abs() < 1e-3);
+    let stated: Vec<(u32, f32)> = mail.of_event(0).iter().map(|sent| (sent.to.0, sent.weight)).collect();
+    assert_eq!(stated, [(1, (1.0 / (std::f64::consts::E + 10.0).ln()) as f32)]);
+    assert!((stated[0].1 - 0.393).abs() < 1e-3);
 }
 
 #[test]
@@ -222,21 +222,21 @@ fn ends_stand_where_the_queries_say() {
 #[test]
 fn needs_written_down_before_there_were_these_rules_are_read_as_they_were() {
     let needs = Needs { memory: 3, ..Needs::nothing() };
-    let mut told = serde_json::to_value(&needs).unwrap();
-    told.as_object_mut().unwrap().remove("ends");
+    let mut stated = serde_json::to_value(&needs).unwrap();
+    stated.as_object_mut().unwrap().remove("ends");
     for key in ["says", "to"] {
-        told["mail"].as_object_mut().unwrap().remove(key);
+        stated["mail"].as_object_mut().unwrap().remove(key);
     }
-    assert_eq!(serde_json::from_value::<Needs>(told).unwrap(), needs);
+    assert_eq!(serde_json::from_value::<Needs>(stated).unwrap(), needs);
     let rule = MailRule {
         combine: Combine::Slots(10),
         says: MailContent::Given(7),
         to: Receivers::Neighbours { count: 3, decay: Some(2.5) },
         ..MailRule::default()
     };
-    let told = serde_json::to_value(rule).unwrap();
-    assert_eq!(told["combine"], serde_json::json!({ "slots": 10 }));
-    assert_eq!(told["says"], serde_json::json!({ "given": 7 }));
-    assert_eq!(told["to"], serde_json::json!({ "neighbours": { "count": 3, "decay": 2.5 } }));
-    assert_eq!(serde_json::from_value::<MailRule>(told).unwrap(), rule);
+    let stated = serde_json::to_value(rule).unwrap();
+    assert_eq!(stated["combine"], serde_json::json!({ "slots": 10 }));
+    assert_eq!(stated["says"], serde_json::json!({ "given": 7 }));
+    assert_eq!(stated["to"], serde_json::json!({ "neighbours": { "count": 3, "decay": 2.5 } }));
+    assert_eq!(serde_json::from_value::<MailRule>(stated).unwrap(), rule);
 }

@@ -130,8 +130,8 @@ proptest! {
             for queries in [Queries::of_nodes(&[NodeId(1)], batch.time[0]), everyone(batch)].iter().skip(history.version() as usize % 2) {
                 history.view_into(queries, Some(batch), chance(), &mut kept);
                 assert_eq!(format!("{kept:?}"), format!("{:?}", history.view(queries, Some(batch), chance())));
-                if let Some((mail, told)) = &held {
-                    assert_eq!(format!("{mail:?}"), *told, "mail that is held elsewhere is left alone");
+                if let Some((mail, stated)) = &held {
+                    assert_eq!(format!("{mail:?}"), *stated, "mail that is held elsewhere is left alone");
                 }
                 held = hold.then(|| (share(&kept.mail), format!("{:?}", kept.mail)));
             }

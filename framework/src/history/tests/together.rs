@@ -63,11 +63,11 @@ proptest! {
     fn a_restored_history_enters_a_room_with_what_it_holds_and_clones_of_it_are_its_own(story in stories(), needs in any_needs(), follows: bool) {
         let end = replay(&story, &needs, |_, _, _, _| ());
         let make = || {
-            let mut told = History::from_store(end.to_store(), needs.clone(), Features::default()).unwrap();
+            let mut stated = History::from_store(end.to_store(), needs.clone(), Features::default()).unwrap();
             if follows {
-                told.attach_log(&story.log, 1 << 40);
+                stated.attach_log(&story.log, 1 << 40);
             }
-            told
+            stated
         };
         let needed = make().needed(NODES as usize);
         prop_assert!(!follows || needed == blank(&needs, Some(&story.log)).needed(NODES as usize), "it keeps what an empty one keeps");

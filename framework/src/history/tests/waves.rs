@@ -7,9 +7,9 @@ use crate::{ChangeDetector, MailView, View, Waves};
 fn made_of(needs: &Needs, queries: &Queries, view: &View) -> Update {
     let width = needs.memory;
     let mut memory = view.mail.memory().to_vec();
-    for (row, told) in mail_told(view, said_width(needs)) {
+    for (row, stated) in mail_told(view, said_width(needs)) {
         for (column, number) in memory[row * width..][..width].iter_mut().enumerate() {
-            *number = (0.5 * *number + told + 0.1 * column as f32).sin();
+            *number = (0.5 * *number + stated + 0.1 * column as f32).sin();
         }
     }
     let said = said(0, 0, needs).len();
@@ -27,17 +27,17 @@ fn mail_told(view: &View, said: usize) -> Vec<(usize, f32)> {
     let number = |event: u64, dt: f32, row: &[f32]| event as f32 * 0.01 + dt * 0.3 + row.iter().sum::<f32>() * 0.2;
     match &view.mail {
         MailView::Last(plan) => {
-            let told = |m: usize| number(plan.event[m], plan.dt[m], &plan.other[m * said..][..said]);
+            let stated = |m: usize| number(plan.event[m], plan.dt[m], &plan.other[m * said..][..said]);
             plan.rows
                 .iter()
                 .enumerate()
-                .map(|(m, &row)| (row as usize, if plan.empty[m] { 7.0 } else { told(m) }))
+                .map(|(m, &row)| (row as usize, if plan.empty[m] { 7.0 } else { stated(m) }))
                 .collect()
         }
         MailView::Many(mails) => {
-            let told =
+            let stated =
                 |i: usize| number(mails.event[i], mails.dt[i], &mails.other[i * said..][..said]) * mails.time[i] as f32;
-            let all = |m: usize| (mails.starts[m] as usize..mails.starts[m + 1] as usize).map(told).sum::<f32>();
+            let all = |m: usize| (mails.starts[m] as usize..mails.starts[m + 1] as usize).map(stated).sum::<f32>();
             mails.rows.iter().enumerate().map(|(m, &row)| (row as usize, all(m))).collect()
         }
     }

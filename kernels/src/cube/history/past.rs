@@ -293,13 +293,13 @@ impl<R: CubeRuntime> DeviceView<R> {
         let (times, others) = (floats(&self.mail.dt), floats(&self.mail.other));
         let mail = |row: usize| {
             let at = mail_of[row] as usize;
-            let told = || FetchedMail {
+            let context = || FetchedMail {
                 empty: marks[at] & EMPTY != 0,
                 event: events[at],
                 dt: times[at],
                 other: others[at * said..][..said].to_vec(),
             };
-            (mail_of[row] != NONE).then(told)
+            (mail_of[row] != NONE).then(context)
         };
         let (hop, attention) = (&self.hops[0], &self.hops[0].attention);
         let (rows, counts, event, dt) =

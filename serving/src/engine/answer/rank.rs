@@ -209,9 +209,9 @@ mod tests {
         for (k, part) in [(1, 97), (5, 10), (40, 7), (97, 20), (200, 50)] {
             let mut best = Best::of(k);
             ids.chunks(part).zip(scores.chunks(part)).for_each(|(ids, scores)| best.take(ids, scores));
-            let told: Vec<u64> = best.into_sorted().iter().map(|ranked| ranked.dst).collect();
+            let submitted_text: Vec<u64> = best.into_sorted().iter().map(|ranked| ranked.dst).collect();
             assert_eq!(
-                told,
+                submitted_text,
                 all.iter().take(k).map(|&at| ids[at].1).collect::<Vec<_>>(),
                 "the {k} best in parts of {part}"
             );

@@ -224,8 +224,8 @@ mod tests {
             Values::Double(vec![0.1, 1e300]),
         ] {
             assert_eq!(Values::of_bytes("x", values.datatype(), &values.to_bytes()).unwrap(), values);
-            let told = serde_json::from_str(&serde_json::to_string(&values).unwrap()).unwrap();
-            let back = Values::of_json("x", values.datatype(), &told).unwrap();
+            let submitted_text = serde_json::from_str(&serde_json::to_string(&values).unwrap()).unwrap();
+            let back = Values::of_json("x", values.datatype(), &submitted_text).unwrap();
             match (&values, &back) {
                 (Values::Float(a), Values::Double(b)) => assert!(a.iter().zip(b).all(|(&a, &b)| a == b as f32)),
                 _ => assert_eq!(back, values),

@@ -82,14 +82,14 @@ mod tests {
 
     #[test]
     fn whatever_a_service_is_doing_can_be_told() {
-        for (readiness, told) in [
+        for (readiness, submitted_text) in [
             (Readiness::Recovering { applied: 3, of: 7 }, json!({ "status": "recovering", "applied": 3, "of": 7 })),
             (Readiness::Ready, json!({ "status": "ready" })),
             (Readiness::Following, json!({ "status": "following" })),
             (Readiness::Draining, json!({ "status": "draining" })),
             (Readiness::Broken { why: "it is".into() }, json!({ "status": "broken", "why": "it is" })),
         ] {
-            assert_eq!(serde_json::to_value(&readiness).unwrap(), told);
+            assert_eq!(serde_json::to_value(&readiness).unwrap(), submitted_text);
         }
     }
 }

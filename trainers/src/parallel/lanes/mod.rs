@@ -82,9 +82,7 @@ impl Lanes {
         let batches = plan.batches(run.training_data.split.train.len(), run.train.batch);
         plan.check(batches).map_err(TrainError::Plan)?;
         let needs = learner.needs();
-        // A history on a device has no second copy of what a tick that is cut has changed.
-        let resident = learner.has_resident() && (!needs.is_strict() || !run.cuts_ticks());
-        let layout = run.parallel.layout(exchange.rank(), exchange.world(), resident);
+        let layout = run.parallel.layout(exchange.rank(), exchange.world(), run.can_reside(learner));
         let layout = layout.map_err(TrainError::Plan)?;
         let ends = needs.ends;
         let AllocatedHistories { machine, graphs, sorted, group, histories } =
@@ -298,7 +296,7 @@ impl Lanes {
         let computing = clock.lap();
         note(&self.trace, Stage::Compute, step, began);
         let began = Instant::now();
-        let told: Vec<[f32; 4]> =
+        let gathered: Vec<[f32; 4]> =
             batches.iter().enumerate().map(|(lane, batch)| flags.pack(batch, learner.lane(lane).loss, lane)).collect();
         drop(batches);
         let lanes = 0..self.own.len();
@@ -306,7 +304,7 @@ impl Lanes {
         let of_lanes: Vec<&[f32]> = lanes.clone().map(|lane| &*learner.lane(lane).gradients).collect();
         exchange.all_reduce(&of_lanes, &mut self.gradients)?;
         let mut all = [0.0; 4];
-        exchange.all_reduce(&told.iter().map(|told| &told[..]).collect::<Vec<_>>(), &mut all)?;
+        exchange.all_reduce(&gathered.iter().map(|gathered| &gathered[..]).collect::<Vec<_>>(), &mut all)?;
         let exchanging = clock.lap();
         note(&self.trace, Stage::Exchange, step, began);
         let [loss, events, stop, save] = all;

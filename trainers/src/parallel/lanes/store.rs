@@ -42,14 +42,14 @@ impl Lanes {
     ) -> Result<(), TrainError> {
         let BatchBuilder { features, log, .. } = &*self.builder;
         for TrainingHistory { number, history, .. } in &mut self.histories {
-            let mut told =
+            let mut gathered =
                 History::from_store(store.split_off(&format!("history.{number}.")), needs.clone(), features.clone())?;
             if may_follow(*number, self.group.is_some()) {
-                told.attach_log(log, self.graphs * history.nodes());
+                gathered.attach_log(log, self.graphs * history.nodes());
             }
             match &self.group {
-                Some(group) => group.restore(exchange, history, told)?,
-                None => *history = told,
+                Some(group) => group.restore(exchange, history, gathered)?,
+                None => *history = gathered,
             }
         }
         self.prefetch = None;

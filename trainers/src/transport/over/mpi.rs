@@ -176,16 +176,16 @@ mod tests {
 
     #[test]
     fn numbers_that_differ_from_the_launchers_are_both_told() {
-        let told =
+        let gathered =
             |launched: &[&str]| misnumbered(&launched.iter().map(|said| said.as_bytes().to_vec()).collect::<Vec<_>>());
-        assert_eq!(told(&["0 of 1"]), None);
-        assert_eq!(told(&["0 of 3", "1 of 3", "2 of 3"]), None);
+        assert_eq!(gathered(&["0 of 1"]), None);
+        assert_eq!(gathered(&["0 of 3", "1 of 3", "2 of 3"]), None);
         for (launched, by_mpi, said) in [
             (&["1 of 2"][..], "0 of 1", "1 of 2"),
             (&["1 of 2", "0 of 2"], "0 of 2", "1 of 2"),
             (&["0 of 2", "0 of 1"], "1 of 2", "0 of 1"),
         ] {
-            let why = told(launched).unwrap_or_default();
+            let why = gathered(launched).unwrap_or_default();
             assert!(
                 why.contains(&format!("process {by_mpi} by MPI")) && why.contains(&format!("{said} by the launcher")),
                 "{why}"

@@ -54,27 +54,27 @@ impl Mesh for NcclMesh {
     /// First the length of each message, together with small messages; then the large ones.
     fn swap(&mut self, peers: &[usize], outgoing: &[Cow<'_, [u8]>]) -> Result<Vec<Vec<u8>>, ExchangeError> {
         let small = |message: &[u8]| message.len() < LARGE;
-        let told = outgoing.iter().map(|message| {
+        let gathered = outgoing.iter().map(|message| {
             let head = (message.len() as u64).to_le_bytes();
             Cow::from([&head[..], if small(message) { message } else { &[] }].concat())
         });
-        let told = self.by_tcp.swap(peers, &told.collect::<Vec<_>>())?;
-        let length = |told: &Vec<u8>| told.first_chunk().map_or(0, |head| u64::from_le_bytes(*head) as usize);
-        let lengths: Vec<usize> = told.iter().map(length).collect();
+        let gathered = self.by_tcp.swap(peers, &gathered.collect::<Vec<_>>())?;
+        let length = |gathered: &Vec<u8>| gathered.first_chunk().map_or(0, |head| u64::from_le_bytes(*head) as usize);
+        let lengths: Vec<usize> = gathered.iter().map(length).collect();
         let large: Vec<usize> = lengths.iter().map(|&length| if length < LARGE { 0 } else { length }).collect();
         let sent: Vec<&[u8]> = outgoing.iter().map(|message| if small(message) { &[][..] } else { message }).collect();
         if large.iter().all(|&length| length == 0) && sent.iter().all(|message| message.is_empty()) {
-            return Ok(told.into_iter().map(|told| told[8..].to_vec()).collect());
+            return Ok(gathered.into_iter().map(|gathered| gathered[8..].to_vec()).collect());
         }
         let by_tcp = &self.by_tcp;
         let came = self.link.swap(peers, &sent, &large, &|| by_tcp.lost().is_none());
         let came = came.map_err(|why| {
             by_tcp.lost().unwrap_or(ExchangeError::Gone { rank: by_tcp.rank(), world: by_tcp.world(), how: why })
         })?;
-        Ok(told
+        Ok(gathered
             .into_iter()
             .zip(came)
-            .map(|(told, came)| if came.is_empty() { told[8..].to_vec() } else { came })
+            .map(|(gathered, came)| if came.is_empty() { gathered[8..].to_vec() } else { came })
             .collect())
     }
 

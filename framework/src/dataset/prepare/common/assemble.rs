@@ -85,10 +85,10 @@ pub struct Reading {
 impl fmt::Display for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "format:  {}, {}", self.format.name(), self.how)?;
-        let mut told: Vec<String> = Vec::new();
+        let mut stated: Vec<String> = Vec::new();
         for (name, role, why) in self.columns.iter().filter(|(_, role, _)| *role != columns::words(Role::Feature)) {
             let name = if name.is_empty() { "(no name)" } else { name };
-            told.push(if why.is_empty() { format!("{name}: {role}") } else { format!("{name}: {role} ({why})") });
+            stated.push(if why.is_empty() { format!("{name}: {role}") } else { format!("{name}: {role} ({why})") });
         }
         let features: Vec<&str> = self
             .columns
@@ -98,10 +98,12 @@ impl fmt::Display for Reading {
             .collect();
         match features.len() {
             0 => {}
-            1..=12 => told.push(format!("features: {}", features.join(", "))),
-            count => told.push(format!("{count} features: {}, ..., {}", features[..3].join(", "), features[count - 1])),
+            1..=12 => stated.push(format!("features: {}", features.join(", "))),
+            count => {
+                stated.push(format!("{count} features: {}, ..., {}", features[..3].join(", "), features[count - 1]))
+            }
         }
-        writeln!(f, "columns: {}", told.join("; "))?;
+        writeln!(f, "columns: {}", stated.join("; "))?;
         writeln!(f, "rows:    {}", self.rows)?;
         writeln!(f, "nodes:   {}", self.nodes)?;
         writeln!(f, "time:    {}", self.time)?;
@@ -352,7 +354,7 @@ fn node_rows(ids: &IdMap, rows: NodeRows, notices: &mut Vec<String>) -> Result<O
     if distinct < ids.len() {
         return Err(PrepareError::file(
             &path,
-            "sources and destinations share ids, so a row cannot be told to be of one or the other",
+            "sources and destinations share ids, so nothing says whether a row is of a source or of a destination",
         ));
     }
     let idle = (table.rows() - usize::from(padded)).saturating_sub(distinct);

@@ -23,7 +23,7 @@ pub(crate) struct Plan {
     /// Whether the first row is a header.
     pub(crate) header: bool,
     pub(crate) space: IdSpace,
-    /// What is told of the format beside the delimiter.
+    /// What is known of the format besides the delimiter.
     pub(crate) how: String,
     pub(crate) notices: Vec<String>,
 }

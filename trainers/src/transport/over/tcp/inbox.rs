@@ -55,7 +55,7 @@ impl Inbox {
                 Err(error) => {
                     state.closed[peer] = true;
                     if !state.left[peer] {
-                        state.lost.get_or_insert(Lost { rank: peer, how: told(&error) });
+                        state.lost.get_or_insert(Lost { rank: peer, how: gathered(&error) });
                     }
                 }
             });
@@ -122,7 +122,7 @@ impl Inbox {
     }
 }
 
-fn told(error: &io::Error) -> String {
+fn gathered(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
             "its connection closed".into()

@@ -86,11 +86,11 @@ fn host_rendezvous(
         .flatten()
         .map(|g| format!("{}:{}", seen(g).map_or("-".into(), |ip| ip.to_string()), g.port))
         .collect();
-    let told = format!("yes {}\n", places.join(" "));
+    let gathered = format!("yes {}\n", places.join(" "));
     for guest in guests.iter_mut().flatten() {
         guest
             .stream
-            .write_all(told.as_bytes())
+            .write_all(gathered.as_bytes())
             .map_err(|error| format!("process {} left at once: {error}", guest.rank))?;
     }
     Ok(guests.into_iter().map(|guest| guest.map(|guest| guest.stream)).collect())
@@ -101,7 +101,7 @@ fn refusal(guest: &IncomingPeer, launch: &Launch, run: &str, guests: &[Option<In
     let IncomingPeer { rank, world, .. } = *guest;
     match () {
         () if world != launch.world => {
-            Some(format!("process {rank} was told of {world} processes, process 0 of {}", launch.world))
+            Some(format!("process {rank} was started for {world} processes, process 0 of {}", launch.world))
         }
         () if rank == 0 || rank >= launch.world || guests[rank].is_some() => {
             Some(format!("two processes say they are process {rank}"))
@@ -127,10 +127,10 @@ fn join_rendezvous(launch: &Launch, run: &str, until: Instant) -> Result<Vec<Opt
     first
         .set_read_timeout(Some(until.saturating_duration_since(Instant::now()).max(PAUSE)))
         .map_err(|error| known("cannot be heard", error))?;
-    let told = line(&first).map_err(|error| known("does not answer", error))?;
-    let places = match told.split_once(' ') {
+    let gathered = line(&first).map_err(|error| known("does not answer", error))?;
+    let places = match gathered.split_once(' ') {
         Some(("yes", places)) => places,
-        _ => return Err(told.trim_start_matches("no ").to_string()),
+        _ => return Err(gathered.trim_start_matches("no ").to_string()),
     };
     let host = first.peer_addr().map_err(|error| known("cannot be heard", error))?.ip();
     let mut streams: Vec<Option<TcpStream>> = (0..launch.world).map(|_| None).collect();

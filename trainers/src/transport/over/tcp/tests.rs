@@ -165,7 +165,7 @@ fn a_process_that_dies_while_all_tell_the_first_something_is_named_by_all_others
                 die(exchange);
                 return None;
             }
-            // Who has told the first may hear of the death only when it is to hear from all.
+            // A process that has sent to the first may learn of the death only when it waits for all.
             let gathered = heard.and_then(|_| exchange.gather(vec![1; 1 << 20]));
             Some(gathered.and_then(|_| exchange.all_gather(0..3, b"there")).unwrap_err().to_string())
         });
@@ -187,7 +187,7 @@ fn with_patience_of(patience: Duration, exchange: &mut MeshExchange<Tcp>) {
 
 #[test]
 fn a_process_that_gives_no_sign_of_life_is_taken_for_dead() {
-    let told = among(2, |mut exchange| {
+    let messages = among(2, |mut exchange| {
         with_patience_of(Duration::from_millis(2500), &mut exchange);
         if exchange.rank() == 1 {
             // As one that is suspended: the connections stay open.
@@ -197,7 +197,7 @@ fn a_process_that_gives_no_sign_of_life_is_taken_for_dead() {
         }
         exchange.all_gather(0..2, b"").unwrap_err().to_string()
     });
-    assert!(told[0].contains("process 1 of 2 is gone (no sign of life"), "{told:?}");
+    assert!(messages[0].contains("process 1 of 2 is gone (no sign of life"), "{messages:?}");
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_process_that_computes_for_long_is_waited_for() {
         if exchange.rank() == 1 {
             thread::sleep(Duration::from_millis(4000));
         }
-        exchange.all_gather(0..2, b"").map(|told| told.len())
+        exchange.all_gather(0..2, b"").map(|messages| messages.len())
     });
     assert!(heard.iter().all(|heard| matches!(heard, Ok(2))), "{heard:?}");
 }

@@ -9,13 +9,13 @@ use tempograph_framework::{Dataset, NodeId, write_atomic};
 use tempograph_serving::Export;
 use tempograph_trainers::{BestModel, Evaluation, EvaluationTask, Part, evaluate, warm_up};
 
-use crate::command::train::{metric_row, metric_title, negative_notes};
 use crate::setup::data::{Questions, questions};
 use crate::setup::device;
 use crate::setup::model::model_with;
 use crate::setup::runs::Run;
 use crate::terminal::interrupt::{Interrupted, stop_on_signal};
 use crate::terminal::print::{note, print, quoted};
+use crate::terminal::tables::{metric_row, metric_title, negative_notes};
 
 /// Export a trained run: its weights and its history.
 #[derive(Args, Debug)]

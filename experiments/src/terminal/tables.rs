@@ -1,0 +1,94 @@
+//! What a run and an evaluation print: the introduction, the tables of metrics, the end.
+
+use std::path::Path;
+
+use tempograph_framework::LinkMetrics;
+use tempograph_trainers::{Baseline, Evaluation, Report};
+
+/// What is trained, on what.
+pub(crate) fn introduction(report: &Report) -> String {
+    let data = &report.data;
+    format!(
+        "{}: {} events, {} nodes, {} edge and {} node features; trains on {}, validates on {}, tests on {}\n{} parameters, {} threads on {}",
+        data.name,
+        data.events,
+        data.nodes,
+        data.edge_features,
+        data.node_features,
+        data.split[0],
+        data.split[1] - data.split[0],
+        data.events - data.split[1],
+        report.parameters,
+        report.threads,
+        report.device
+    )
+}
+
+/// The table of an evaluation: the model's rows, those of the baselines, and what the negatives are.
+pub(crate) fn metric_table(model: &str, by_rule: &[(&str, &Evaluation)], floors: &[Baseline]) -> Vec<String> {
+    let mut lines = vec![metric_title()];
+    for (rule, evaluation) in by_rule {
+        lines.push(metric_row(&format!("{model} ({rule})"), &evaluation.all));
+        lines.extend(
+            evaluation.new_nodes.iter().map(|new| metric_row(&format!("  {} new-node events", new.count), new)),
+        );
+        let own = floors.iter().filter(|floor| floor.negatives == **rule);
+        lines.extend(own.map(|floor| metric_row(&format!("{} ({rule})", floor.name), &floor.test)));
+        lines.extend(negative_notes(rule, evaluation));
+    }
+    lines
+}
+
+/// What a reader has to know of the negatives: true ones, others than the rule's, few.
+pub(crate) fn negative_notes(rule: &str, evaluation: &Evaluation) -> Vec<String> {
+    let facts = &evaluation.negatives;
+    let mut notes = Vec::new();
+    if facts.of_rule < 1.0 {
+        let other = 100.0 * (1.0 - facts.of_rule);
+        let of_rule = 100.0 * facts.of_rule;
+        notes.push(format!(
+            "  of the negatives {of_rule:.1} % are {rule}, {other:.1} % random, where there were too few"
+        ));
+    }
+    if facts.true_at_time > 0.0 {
+        let share = 100.0 * facts.true_at_time;
+        notes.push(format!("  of the negatives ({rule}) {share:.1} % are true: they happen at the time of the event"));
+    }
+    if facts.fewest_distinct < 10 {
+        notes.push(format!(
+            "  MRR ({rule}) is among few: an event has {:.1} different negatives on average, and one has {}",
+            facts.distinct, facts.fewest_distinct
+        ));
+    }
+    notes.extend(evaluation.undefined.iter().map(|(metric, why)| format!("  no {metric} ({rule}): {why}")));
+    notes
+}
+
+pub(crate) fn metric_title() -> String {
+    format!("{:<28} {:>7} {:>7} {:>7} {:>8}", "test", "AP", "AUC", "MRR", "Hits@10")
+}
+
+pub(crate) fn metric_row(name: &str, metrics: &LinkMetrics) -> String {
+    let [ap, auc, hits10] = [metrics.ap, metrics.auc, metrics.hits10].map(metric);
+    format!("{name:<28} {ap:>7} {auc:>7} {:>7.4} {hits10:>8}", metrics.mrr)
+}
+
+/// Four decimals, or a dash for what means nothing.
+pub(crate) fn metric(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".into(), |value| format!("{value:.4}"))
+}
+
+/// The tables of a finished run.
+pub(crate) fn conclusion(report: &Report, folder: &Path) -> String {
+    let by_rule: Vec<(&str, &Evaluation)> =
+        report.test_by_rule.iter().map(|(rule, evaluation)| (rule.as_str(), evaluation)).collect();
+    let mut lines = metric_table(&report.name, &by_rule, &report.floors);
+    lines.push(format!(
+        "best epoch {}, {:.0} s, {} MB; report in {}",
+        report.best_epoch.unwrap_or(0),
+        report.seconds,
+        report.peak_memory_bytes >> 20,
+        folder.join("report.json").display()
+    ));
+    lines.join("\n")
+}
