@@ -24,19 +24,59 @@ pub(crate) fn introduction(report: &Report) -> String {
     )
 }
 
-/// The table of an evaluation: the model's rows, those of the baselines, and what the negatives are.
-pub(crate) fn metric_table(model: &str, by_rule: &[(&str, &Evaluation)], floors: &[Baseline]) -> Vec<String> {
-    let mut lines = vec![metric_title()];
-    for (rule, evaluation) in by_rule {
-        lines.push(metric_row(&format!("{model} ({rule})"), &evaluation.all));
-        lines.extend(
-            evaluation.new_nodes.iter().map(|new| metric_row(&format!("  {} new-node events", new.count), new)),
-        );
-        let own = floors.iter().filter(|floor| floor.negatives == **rule);
-        lines.extend(own.map(|floor| metric_row(&format!("{} ({rule})", floor.name), &floor.test)));
-        lines.extend(negative_notes(rule, evaluation));
+/// A table of metrics under construction: rows of numbers, and notes between them.
+#[derive(Default)]
+pub(crate) struct MetricTable<'a> {
+    lines: Vec<Line<'a>>,
+}
+
+enum Line<'a> {
+    Metrics(String, &'a LinkMetrics),
+    Note(String),
+}
+
+impl<'a> MetricTable<'a> {
+    pub fn row(&mut self, name: impl Into<String>, metrics: &'a LinkMetrics) {
+        self.lines.push(Line::Metrics(name.into(), metrics));
     }
-    lines
+
+    pub fn notes(&mut self, notes: Vec<String>) {
+        self.lines.extend(notes.into_iter().map(Line::Note));
+    }
+
+    /// The lines of the table. The first column is as wide as its longest name.
+    pub fn lines(&self) -> Vec<String> {
+        let names = self.lines.iter().filter_map(|line| match line {
+            Line::Metrics(name, _) => Some(name.chars().count()),
+            Line::Note(_) => None,
+        });
+        let width = names.max().unwrap_or(0).max(28);
+        let title = format!("{:<width$} {:>7} {:>7} {:>7} {:>8}", "test", "AP", "AUC", "MRR", "Hits@10");
+        let lines = self.lines.iter().map(|line| match line {
+            Line::Metrics(name, metrics) => {
+                let [ap, auc, hits10] = [metrics.ap, metrics.auc, metrics.hits10].map(metric);
+                format!("{name:<width$} {ap:>7} {auc:>7} {:>7.4} {hits10:>8}", metrics.mrr)
+            }
+            Line::Note(note) => note.clone(),
+        });
+        [title].into_iter().chain(lines).collect()
+    }
+}
+
+/// The table of an evaluation: the model's rows, those of the baselines, and what the negatives are.
+pub(crate) fn metric_table(model: &str, by_rule: &[(&str, &Evaluation)], baselines: &[Baseline]) -> Vec<String> {
+    let mut table = MetricTable::default();
+    for (rule, evaluation) in by_rule {
+        table.row(format!("{model} ({rule})"), &evaluation.all);
+        if let Some(new) = &evaluation.new_nodes {
+            table.row(format!("  {} new-node events", new.count), new);
+        }
+        for baseline in baselines.iter().filter(|baseline| baseline.negatives == **rule) {
+            table.row(format!("{} ({rule})", baseline.name), &baseline.test);
+        }
+        table.notes(negative_notes(rule, evaluation));
+    }
+    table.lines()
 }
 
 /// What a reader has to know of the negatives: true ones, others than the rule's, few.
@@ -62,15 +102,6 @@ pub(crate) fn negative_notes(rule: &str, evaluation: &Evaluation) -> Vec<String>
     }
     notes.extend(evaluation.undefined.iter().map(|(metric, why)| format!("  no {metric} ({rule}): {why}")));
     notes
-}
-
-pub(crate) fn metric_title() -> String {
-    format!("{:<28} {:>7} {:>7} {:>7} {:>8}", "test", "AP", "AUC", "MRR", "Hits@10")
-}
-
-pub(crate) fn metric_row(name: &str, metrics: &LinkMetrics) -> String {
-    let [ap, auc, hits10] = [metrics.ap, metrics.auc, metrics.hits10].map(metric);
-    format!("{name:<28} {ap:>7} {auc:>7} {:>7.4} {hits10:>8}", metrics.mrr)
 }
 
 /// Four decimals, or a dash for what means nothing.

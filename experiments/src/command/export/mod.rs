@@ -15,7 +15,7 @@ use crate::setup::model::model_with;
 use crate::setup::runs::Run;
 use crate::terminal::interrupt::{Interrupted, stop_on_signal};
 use crate::terminal::print::{note, print, quoted};
-use crate::terminal::tables::{metric_row, metric_title, negative_notes};
+use crate::terminal::tables::{MetricTable, negative_notes};
 
 /// Export a trained run: its weights and its history.
 #[derive(Args, Debug)]
@@ -84,10 +84,12 @@ fn granularity(run: &Run, stop: &AtomicBool) -> Result<String> {
             evaluate(&mut best.model, &mut history, &training_data.dataset.log, &asked, stop, &mut |_| ())?;
         evaluation.ok_or_else(|| Interrupted("stopped before the end".into()).into())
     };
-    let rows = [(format!("by {batch}, as trained"), examine(batch)?), ("one by one, as served".into(), examine(1)?)];
-    let notes = negative_notes(&name, &rows[0].1);
-    let rows = rows.iter().map(|(name, found)| metric_row(name, &found.all));
-    Ok([metric_title()].into_iter().chain(rows).chain(notes).collect::<Vec<_>>().join("\n"))
+    let (trained, served) = (examine(batch)?, examine(1)?);
+    let mut table = MetricTable::default();
+    table.row(format!("by {batch}, as trained"), &trained.all);
+    table.row("one by one, as served", &served.all);
+    table.notes(negative_notes(&name, &trained));
+    Ok(table.lines().join("\n"))
 }
 
 /// Writes the artifact of a run. Gives the number of events its history has observed.
