@@ -219,9 +219,8 @@ fn the_top_level_holds_the_rooms_and_the_papers_and_nothing_else() {
 }
 
 /// The folders of each crate from the lowest layer up. A file may name its own folder and folders before it, and no
-/// other. `.` is the files next to `lib.rs`. The operations, programs and executors of `models` still use each other,
-/// so its folders have no order yet.
-const FLOORS: [(&str, &[&str]); 5] = [
+/// other. `.` is the files next to `lib.rs`.
+const FLOORS: [(&str, &[&str]); 6] = [
     (
         "kernels",
         &[
@@ -265,6 +264,34 @@ const FLOORS: [(&str, &[&str]); 5] = [
             "metrics",
             "negatives/pickle",
             "negatives",
+        ],
+    ),
+    (
+        "models",
+        &[
+            ".",
+            "settings",
+            "operation",
+            "ops/tables",
+            "ops/tables/centres",
+            "ops/tables/rows",
+            "ops/pairs/common",
+            "ops/pairs/decoder",
+            "ops/pairs/head",
+            "ops/pairs",
+            "ops/layers/attention",
+            "ops/layers/mixer",
+            "ops/layers/projection",
+            "ops/layers",
+            "ops/memory",
+            "ops/mailbox",
+            "ops",
+            "static_memory",
+            "program",
+            "executor",
+            "executor/device",
+            "kinds",
+            "registry",
         ],
     ),
     (
@@ -484,7 +511,7 @@ fn arrows_between_the_folders_of_a_crate_run_one_way() {
 
 #[test]
 fn no_folder_holds_more_than_a_dozen() {
-    for room in FLOORS.iter().map(|(room, _)| *room).chain(["models"]) {
+    for room in FLOORS.iter().map(|(room, _)| *room) {
         let src = root().join(room).join("src");
         let mut folders = vec![src.clone()];
         while let Some(folder) = folders.pop() {

@@ -26,7 +26,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 mod executor;
-mod facts;
 mod heuristics;
 mod kinds;
 mod operation;
@@ -35,12 +34,10 @@ mod program;
 mod registry;
 mod settings;
 mod static_memory;
-mod walks;
 
 #[cfg(feature = "cube")]
 pub use executor::DeviceProgram;
-pub use executor::{ProgramModule, SliceProgram, SliceWork, TensorContext};
-pub use facts::{DatasetStats, IdleStats};
+pub use executor::{ProgramModule, SliceProgram, SliceWork};
 pub use heuristics::Heuristic;
 pub use kinds::apan::ApanSpec;
 pub use kinds::dyrep::DyrepSpec;
@@ -50,24 +47,33 @@ pub use kinds::static_only::StaticOnlySpec;
 pub use kinds::tgat::TgatSpec;
 pub use kinds::tgn::{Embedding, TgnSpec};
 pub use kinds::tncn::TncnSpec;
-pub use operation::{Context, Operation, Stage, TableGradients, Tables};
-pub use ops::{
-    AnyTimeEncoding, AttentionLayer, AttentionSettings, Centres, CommonNeighbours, EndColumns, FixedTimeEncoding, Head,
-    IdleNormalisation, LinkDecoder, MailPayload, MailRows, MailboxAttention, MailboxSettings, MeanOver, MemoryUpdate,
-    MemoryUpdateSettings, MixerSettings, NeighbourSum, NodeRows, Op, PairFeatures, RowHead, RowMap, RowNorm,
-    TimeEncoding, TimeProjection, TimeProjectionSettings, TokenMixer, WindowMean,
+pub use operation::{
+    Axis, Builder, Context, Declarations, FeatureWidths, Gradients, HopSizes, Inputs, Map, NeighbourSettings,
+    Operation, Param, ParameterLayout, Products, Shape, Stage, Step, StepSizes, TableGradients, Tables, TensorContext,
+    Value, Weights,
 };
-pub use program::{
-    Axis, Builder, Declarations, FeatureWidths, Gradients, HopSizes, Inputs, Map, NeighbourSettings, Outputs, Param,
-    ParameterLayout, Products, Program, Shape, Step, StepCost, StepSizes, Value, Weights,
-};
-pub use registry::{Kind, ModelKind, ModelSpec, Registry};
+pub use ops::layers::attention::{AttentionLayer, AttentionSettings};
+pub use ops::layers::mixer::{MixerSettings, TokenMixer};
+pub use ops::layers::projection::{IdleNormalisation, TimeProjection, TimeProjectionSettings};
+pub use ops::layers::sum::NeighbourSum;
+pub use ops::layers::window::{MeanOver, WindowMean};
+pub use ops::mailbox::{MailboxAttention, MailboxSettings};
+pub use ops::memory::{MemoryUpdate, MemoryUpdateSettings};
+pub use ops::pairs::common::{CommonNeighbours, EndColumns};
+pub use ops::pairs::decoder::{LinkDecoder, PairFeatures};
+pub use ops::pairs::head::{Head, RowHead};
+pub use ops::tables::centres::Centres;
+pub use ops::tables::map::RowMap;
+pub use ops::tables::norm::RowNorm;
+pub use ops::tables::rows::NodeRows;
+pub use ops::tables::time::{AnyTimeEncoding, FixedTimeEncoding, TimeEncoding};
+pub use program::{MailPayload, MailRows, ModelKind, ModelSpec, Outputs, Program, StepCost};
+pub use registry::{Kind, Registry};
 pub use settings::{
-    AttentionForm, AttentionScores, EmptyNeighbourhood, Frequencies, MailDelivery, Message, Precision, TimeInit,
-    Updater,
+    AttentionForm, AttentionScores, DatasetStats, EmptyNeighbourhood, Frequencies, IdleStats, MailDelivery, Message,
+    Precision, PretrainSpec, StaticMemoryMode, StaticSpec, TimeInit, Updater, WalkSpec,
 };
-pub use static_memory::{PretrainSpec, StaticMemoryMode, StaticMemoryTrainer, StaticSpec};
-pub use walks::WalkSpec;
+pub use static_memory::StaticMemoryTrainer;
 
 /// What custom operations are written with.
 pub use tempograph_kernels::{

@@ -180,7 +180,7 @@ fn rows(program: &Program) -> Vec<Row> {
             let cost = program.step_cost(step, &sizes);
             Row {
                 name: step.name.clone(),
-                what: step.op.operation().describe(),
+                what: step.op.describe(),
                 reads: step.reads.iter().map(|&value| shape(value)).collect(),
                 gives: shape(step.gives),
                 params: declared.params().skip(step.params.start).take(step.params.len()).map(param).collect(),

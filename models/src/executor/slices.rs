@@ -6,10 +6,10 @@ use tempograph_framework::{ForwardOutput, Needs, Pair, Parameters, Queries, Slic
 use tempograph_kernels::cpu::{PaddedRows, add};
 
 use crate::executor::update::{write_mail, write_memories};
-use crate::operation::{Context, Stage, TableGradients, Tables};
-use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, Head, RowStage, ShownPairs};
-use crate::program::{Gradients, Program, Step, Value, Weights};
-use crate::registry::ModelSpec;
+use crate::operation::{Context, Gradients, Stage, Step, TableGradients, Tables, Value, Weights};
+use crate::ops::pairs::decoder::{DecoderGradients, DecoderInputs, DecoderStage, ShownPairs};
+use crate::ops::pairs::head::{Head, RowStage};
+use crate::program::{ModelSpec, Program};
 
 /// A program with its parameters on slices of host memory. It records no tape and allocates no memory once it is warm.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ fn no_dropout_steps(program: &Program) -> Vec<NoDropoutStep> {
     for (i, step) in program.steps.iter().enumerate().filter(|(_, step)| step.updates && step.has_dropout) {
         let reads = step.reads.iter().map(|&value| no_dropout_value(program, &clean, value)).collect();
         let gives = Value::new(program.shapes.len() + clean.len());
-        clean.push(NoDropoutStep { stage: step.op.operation().stage(), step: i, reads, gives });
+        clean.push(NoDropoutStep { stage: step.op.stage(), step: i, reads, gives });
     }
     clean
 }
@@ -83,7 +83,7 @@ impl SliceWork {
         let clean = no_dropout_steps(program);
         *self = SliceWork {
             program: Some(program.clone()),
-            stages: program.steps.iter().map(|step| step.op.operation().stage()).collect(),
+            stages: program.steps.iter().map(|step| step.op.stage()).collect(),
             tables: vec![PaddedRows::default(); program.shapes.len() + clean.len()],
             gradients: program.shapes.iter().map(|_| PaddedRows::default()).collect(),
             reached: vec![false; program.shapes.len()],

@@ -2,7 +2,7 @@
 
 use tempograph_framework::{Queries, Update, View};
 
-use crate::ops::{MailPayload, MailRows};
+use crate::program::{MailPayload, MailRows};
 
 /// Writes the payload of each end's mail. `row` returns a row of the roots' table.
 pub(super) fn write_mail<'a>(

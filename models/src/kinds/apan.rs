@@ -27,14 +27,11 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Combine, Lookup, MailContent, MailRule, OtherMemory, Receivers};
 
-use crate::facts::DatasetStats;
-use crate::ops::{MailPayload, MailRows, MailboxSettings};
-use crate::program::{Builder, Outputs};
-use crate::registry::ModelKind;
+use crate::operation::Builder;
+use crate::ops::mailbox::MailboxSettings;
+use crate::program::{MailPayload, MailRows, ModelKind, Outputs};
 use crate::settings;
-use crate::settings::{Precision, TimeInit};
-use crate::walks;
-use crate::walks::WalkSpec;
+use crate::settings::{DatasetStats, Precision, TimeInit, WalkSpec, walks};
 
 /// Settings of an APAN. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

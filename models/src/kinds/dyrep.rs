@@ -19,15 +19,15 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Delta, Lookup, MailContent, MailRule, Sampler};
 
-use crate::facts::DatasetStats;
-use crate::ops::{AttentionSettings, MailPayload, MailRows, MemoryUpdateSettings};
-use crate::program::{Builder, NeighbourSettings, Outputs};
-use crate::registry::ModelKind;
+use crate::operation::{Builder, NeighbourSettings};
+use crate::ops::layers::attention::AttentionSettings;
+use crate::ops::memory::MemoryUpdateSettings;
+use crate::program::{MailPayload, MailRows, ModelKind, Outputs};
 use crate::settings;
-use crate::settings::{AttentionForm, AttentionScores, EmptyNeighbourhood, Message, Precision, TimeInit, Updater};
-use crate::static_memory::StaticSpec;
-use crate::walks;
-use crate::walks::WalkSpec;
+use crate::settings::{
+    AttentionForm, AttentionScores, DatasetStats, EmptyNeighbourhood, Message, Precision, StaticSpec, TimeInit,
+    Updater, WalkSpec, walks,
+};
 
 /// Settings of a DyRep. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -27,13 +27,12 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Delta, Lookup, Sampler, WindowSpec};
 
-use crate::facts::DatasetStats;
-use crate::ops::{MeanOver, MixerSettings};
-use crate::program::{Builder, NeighbourSettings, Outputs};
-use crate::registry::ModelKind;
+use crate::operation::{Builder, NeighbourSettings};
+use crate::ops::layers::mixer::MixerSettings;
+use crate::ops::layers::window::MeanOver;
+use crate::program::{ModelKind, Outputs};
 use crate::settings;
-use crate::settings::{Frequencies, Precision};
-use crate::static_memory::StaticSpec;
+use crate::settings::{DatasetStats, Frequencies, Precision, StaticSpec};
 
 /// Settings of a GraphMixer. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

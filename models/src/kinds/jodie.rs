@@ -20,15 +20,12 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::MailRule;
 
-use crate::facts::DatasetStats;
-use crate::ops::{IdleNormalisation, MemoryUpdateSettings, TimeProjectionSettings};
-use crate::program::{Builder, Outputs};
-use crate::registry::ModelKind;
+use crate::operation::Builder;
+use crate::ops::layers::projection::{IdleNormalisation, TimeProjectionSettings};
+use crate::ops::memory::MemoryUpdateSettings;
+use crate::program::{ModelKind, Outputs};
 use crate::settings;
-use crate::settings::{Message, Precision, TimeInit, Updater};
-use crate::static_memory::StaticSpec;
-use crate::walks;
-use crate::walks::WalkSpec;
+use crate::settings::{DatasetStats, Message, Precision, StaticSpec, TimeInit, Updater, WalkSpec, walks};
 
 /// Settings of a JODIE. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

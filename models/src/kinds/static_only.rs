@@ -14,12 +14,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::DatasetStats;
-use crate::program::{Builder, Outputs};
-use crate::registry::ModelKind;
+use crate::operation::Builder;
+use crate::program::{ModelKind, Outputs};
 use crate::settings;
-use crate::settings::Precision;
-use crate::static_memory::{StaticMemoryMode, StaticSpec};
+use crate::settings::{DatasetStats, Precision, StaticMemoryMode, StaticSpec};
 
 /// Settings of a model of static memory. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -22,15 +22,13 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Delta, Lookup, Sampler};
 
-use crate::facts::DatasetStats;
-use crate::ops::AttentionSettings;
-use crate::program::{Builder, NeighbourSettings, Outputs};
-use crate::registry::ModelKind;
+use crate::operation::{Builder, NeighbourSettings};
+use crate::ops::layers::attention::AttentionSettings;
+use crate::program::{ModelKind, Outputs};
 use crate::settings;
-use crate::settings::{AttentionForm, AttentionScores, EmptyNeighbourhood, Precision, TimeInit};
-use crate::static_memory::StaticSpec;
-use crate::walks;
-use crate::walks::WalkSpec;
+use crate::settings::{
+    AttentionForm, AttentionScores, DatasetStats, EmptyNeighbourhood, Precision, StaticSpec, TimeInit, WalkSpec, walks,
+};
 
 /// Settings of a TGAT. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

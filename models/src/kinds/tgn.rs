@@ -26,17 +26,16 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Combine, Delta, Lookup, MailRule, OtherMemory, Sampler};
 
-use crate::facts::DatasetStats;
-use crate::ops::{AttentionSettings, IdleNormalisation, MemoryUpdateSettings, TimeProjectionSettings};
-use crate::program::{Builder, NeighbourSettings, Outputs};
-use crate::registry::ModelKind;
+use crate::operation::{Builder, NeighbourSettings};
+use crate::ops::layers::attention::AttentionSettings;
+use crate::ops::layers::projection::{IdleNormalisation, TimeProjectionSettings};
+use crate::ops::memory::MemoryUpdateSettings;
+use crate::program::{ModelKind, Outputs};
 use crate::settings;
 use crate::settings::{
-    AttentionForm, AttentionScores, EmptyNeighbourhood, MailDelivery, Message, Precision, TimeInit, Updater,
+    AttentionForm, AttentionScores, DatasetStats, EmptyNeighbourhood, MailDelivery, Message, Precision,
+    StaticMemoryMode, StaticSpec, TimeInit, Updater, WalkSpec, walks,
 };
-use crate::static_memory::{StaticMemoryMode, StaticSpec};
-use crate::walks;
-use crate::walks::WalkSpec;
 
 /// Settings of a TGN. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -24,13 +24,15 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Combine, Delta, Lookup, MailRule, OtherMemory, Sampler};
 
-use crate::facts::DatasetStats;
-use crate::ops::{AttentionSettings, EndColumns, MemoryUpdateSettings};
-use crate::program::{Builder, NeighbourSettings, Outputs};
-use crate::registry::ModelKind;
+use crate::operation::{Builder, NeighbourSettings};
+use crate::ops::layers::attention::AttentionSettings;
+use crate::ops::memory::MemoryUpdateSettings;
+use crate::ops::pairs::common::EndColumns;
+use crate::program::{ModelKind, Outputs};
 use crate::settings;
-use crate::settings::{AttentionForm, AttentionScores, EmptyNeighbourhood, Message, Precision, TimeInit, Updater};
-use crate::static_memory::StaticSpec;
+use crate::settings::{
+    AttentionForm, AttentionScores, DatasetStats, EmptyNeighbourhood, Message, Precision, StaticSpec, TimeInit, Updater,
+};
 
 /// Settings of a TNCN. A missing key has the default in parentheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,10 +7,9 @@ use super::*;
 use crate::executor::SliceProgram;
 use crate::kinds::graphmixer::GraphMixerSpec;
 use crate::kinds::tgn::{Embedding, TgnSpec};
-use crate::program::FeatureWidths;
-use crate::registry::ModelSpec;
-use crate::settings::{AttentionForm, Message, Updater};
-use crate::static_memory::{StaticMemoryMode, StaticSpec};
+use crate::operation::{FeatureWidths, HopSizes};
+use crate::program::ModelSpec;
+use crate::settings::{AttentionForm, Message, StaticMemoryMode, StaticSpec, Updater};
 
 /// Cost of a step with these settings.
 fn step_cost(spec: &TgnSpec, features: FeatureWidths, sizes: &StepSizes) -> StepCost {
@@ -253,7 +252,7 @@ fn rows_of_pairs_cost_their_map_once_for_each_pair() {
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Rows {}
 
-impl crate::registry::ModelKind for Rows {
+impl crate::program::ModelKind for Rows {
     const KIND: &'static str = "rows";
     const ABOUT: &'static str = "";
     const PAPER: &'static str = "";
@@ -263,7 +262,7 @@ impl crate::registry::ModelKind for Rows {
         Ok(())
     }
 
-    fn build(&self, g: &mut crate::program::Builder) -> crate::program::Outputs {
+    fn build(&self, g: &mut crate::operation::Builder) -> crate::program::Outputs {
         let rows = g.rows_without_memory(8, &StaticSpec::default());
         let embedding = g.centres(rows);
         crate::program::Outputs { memory: None, embedding, decoder: g.row_head(8, 4, 3), mail_payload: None }

@@ -4,8 +4,10 @@ use tempograph_framework::{Draw, NodeId, Parameters, Purpose};
 use tempograph_kernels::AdamStep;
 use tempograph_kernels::cpu::{PaddedRows, Precision, adam_step};
 
-use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, LinkDecoder, PairFeatures, ShownPairs};
-use crate::program::{Declarations, Gradients, ParameterLayout, Weights};
+use crate::operation::{Declarations, Gradients, ParameterLayout, Weights};
+use crate::ops::pairs::decoder::{
+    DecoderGradients, DecoderInputs, DecoderStage, LinkDecoder, PairFeatures, ShownPairs,
+};
 
 /// Initial vectors are uniform in ± this bound. It is small compared with learned vectors, so a node that was trained
 /// once is nearly unknown.

@@ -88,7 +88,7 @@ impl ModelKind for OnPairs {
         let roots = g.centres(memory);
         let pairs = g.common_neighbours("common", if self.how == 2 { roots } else { memory }, None);
         let axis = if self.how == 3 { Axis::Centres(0) } else { Axis::Pairs };
-        let weighed = g.custom("weighed", Weighed, &[pairs, roots], Shape { axis, width: g.width(pairs) });
+        let weighed = g.push("weighed", Weighed, &[pairs, roots], Shape { axis, width: g.width(pairs) });
         let link = |g: &mut Builder, rows: Value| {
             let decoder = g.link_decoder(8, 7, false);
             g.link_decoder_with_pair_rows(decoder, rows)

@@ -44,7 +44,7 @@ impl ModelKind for Fading {
         let rate = g.parameters.values("embedding.rate", &[self.memory], rates);
         let fade = Fade { rate, unit: self.unit.unwrap_or(1.0) as f32 };
         g.require_idle_times();
-        let embedding = g.custom("embedding", fade, &[roots], g.shape(roots));
+        let embedding = g.push("embedding", fade, &[roots], g.shape(roots));
         let decoder = g.link_decoder(self.memory, self.memory, false);
         Outputs { memory: Some(memory), embedding, decoder, mail_payload: None }
     }

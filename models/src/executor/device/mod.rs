@@ -3,9 +3,7 @@
 //!
 //! Differs: with the history on the device, roots are not first gathered into distinct centres, so dropout hits other
 //! slots than on the host.
-mod layout_builder;
 mod pass;
-mod stage;
 
 use std::sync::Arc;
 
@@ -17,10 +15,9 @@ use tempograph_kernels::AdamStep;
 use tempograph_kernels::cube::{DeviceView, MAX_UNREAD_STEPS, NodeRows, TimeBlock, TimeEncoding, Weights};
 use tempograph_kernels::tensor::CubeRuntime;
 
-pub(crate) use layout_builder::{LayoutBuilder, TimeSlot};
-pub(crate) use stage::{BackwardFn, DeviceContext, DeviceStage, TimeGradients, linear_backward};
-
-use crate::ops::DeviceDecoder;
+use crate::executor::dispatch::device_stage;
+use crate::operation::{DeviceContext, DeviceStage, LayoutBuilder};
+use crate::ops::pairs::decoder::DeviceDecoder;
 use crate::program::Program;
 use pass::Pass;
 
@@ -49,7 +46,7 @@ struct CompiledProgram<R: CubeRuntime> {
 impl Program {
     /// Columns of the features and of the static memory of nodes.
     fn node_columns(&self) -> [usize; 2] {
-        self.steps.iter().find_map(|step| step.op.node_columns()).unwrap_or_default()
+        self.node_rows().map(|rows| rows.columns()).unwrap_or_default()
     }
 }
 
@@ -71,8 +68,8 @@ impl<R: CubeRuntime, P: DeviceViewSource<R>> DeviceProgram<R, P> {
         let (parameters, columns) = (program.declarations.initial_parameters(seed), program.node_columns());
         let past = P::new(device, history, log, columns, room);
         let node_rows = past.node_rows(device, history, columns);
-        let mut layout_builder = LayoutBuilder::new(&program);
-        let stages = program.steps.iter().map(|step| step.op.device_stage(&step.reads, &mut layout_builder)).collect();
+        let mut layout_builder = LayoutBuilder::new(&program.declarations, &program.layout);
+        let stages = program.steps.iter().map(|step| device_stage(step, &mut layout_builder)).collect();
         let decoder = DeviceDecoder::allocate(program.links()?, &mut layout_builder);
         let (layout, times) = layout_builder.finish();
         let mut weights = Weights::new(device, layout);

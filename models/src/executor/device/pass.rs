@@ -5,8 +5,8 @@ use tempograph_kernels::PairPlan;
 use tempograph_kernels::cube::{Matrix, mail_rows};
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::executor::device::{BackwardFn, CompiledProgram, DeviceContext, TimeGradients};
-use crate::program::Value;
+use crate::executor::device::CompiledProgram;
+use crate::operation::{BackwardFn, DeviceContext, TimeGradients, Value};
 
 /// The operations of a program with some weights, whose gradients it writes.
 pub(super) struct Pass<'a, R: CubeRuntime> {

@@ -11,13 +11,14 @@ use tempograph_kernels::{
     AttentionPlan, ScoreActivation, TemporalOps, gather_rows, product, rectify, temporal_attention,
 };
 
-use crate::executor::TensorContext;
-use crate::operation::{Context, MIN_PARALLEL_ROWS, Operation, Stage, TableGradients, Tables};
+use crate::operation::{
+    Axis, Builder, Context, Gradients, HopSizes, MIN_PARALLEL_ROWS, Map, Operation, Products, Shape, Stage, StepSizes,
+    TableGradients, Tables, TensorContext, Value,
+};
 use crate::ops::layers::attention::{
     Parts, Projections, attended_table, gather_with_zero_time, scatter, zero_time_backward,
 };
-use crate::ops::{Op, TimeEncoding};
-use crate::program::{Axis, Builder, Gradients, HopSizes, Map, Products, Shape, StepSizes, Value};
+use crate::ops::tables::time::TimeEncoding;
 
 /// A layer that sums over the neighbours of a hop's centres.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ impl Builder {
         let neighbour = self.parameters.linear(&format!("{name}.neighbour"), input + edge + time.width, width, true);
         let merge = self.parameters.linear(&format!("{name}.merge"), width + input + time.width, width, true);
         let op = NeighbourSum { neighbour, merge, time, hop, input };
-        self.push(name, Op::Sum(Arc::new(op)), &[table], Shape { axis: Axis::Centres(hop), width })
+        self.push(name, op, &[table], Shape { axis: Axis::Centres(hop), width })
     }
 }
 

@@ -6,8 +6,6 @@
 //! A node counts once per event. A root that is shown no event has its own row only.
 //! A node counts as often as it was met. A root that is shown no event has its own row.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use tempograph_framework::WindowSpec;
 use tempograph_kernels::TemporalOps;
@@ -15,11 +13,11 @@ use tempograph_kernels::cpu::{PaddedRows, WindowMeans, WindowRows};
 use tempograph_kernels::product;
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
-use crate::executor::TensorContext;
-use crate::operation::{Context, Operation, Stage, TableGradients, Tables};
-use crate::ops::Op;
+use crate::operation::{
+    Axis, Builder, Context, Gradients, Operation, Products, Shape, Stage, StepSizes, TableGradients, Tables,
+    TensorContext, Value,
+};
 use crate::ops::tables::centres::{centre_nodes, centre_nodes_into};
-use crate::program::{Axis, Builder, Gradients, Products, Shape, StepSizes, Value};
 
 /// What the sum of rows is divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +47,7 @@ impl Builder {
         self.needs.window = Some(look);
         self.require_hop(0);
         let op = WindowMean { look, over };
-        self.push(name, Op::Window(Arc::new(op)), &[table], Shape { axis: Axis::Centres(0), width })
+        self.push(name, op, &[table], Shape { axis: Axis::Centres(0), width })
     }
 }
 

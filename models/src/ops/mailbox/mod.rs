@@ -18,11 +18,9 @@ use tempograph_framework::{Combine, MailRule, MailView, Queries, View};
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{Dropout, Neighbours, Rows, ScoreActivation};
 
-use crate::executor::TensorContext;
-use crate::operation::{Operation, Stage};
+use crate::operation::{Axis, Builder, Map, Operation, Param, Products, Shape, Stage, StepSizes, TensorContext, Value};
 use crate::ops::tables::dropout;
-use crate::ops::{Op, TimeEncoding};
-use crate::program::{Axis, Builder, Map, Param, Products, Shape, StepSizes, Value};
+use crate::ops::tables::time::TimeEncoding;
 
 /// Slope below zero of the score activation.
 const SLOPE: f32 = 0.2;
@@ -84,7 +82,7 @@ impl Builder {
         let last = map("last", width);
         let norm = self.parameters.norm(&format!("{name}.norm"), width);
         let op = MailboxAttention { settings, slots, said, edge, query, key, value, norm, last, time };
-        self.push(name, Op::Mailbox(Arc::new(op)), &[], Shape { axis: Axis::Centres(0), width })
+        self.push(name, op, &[], Shape { axis: Axis::Centres(0), width })
     }
 }
 

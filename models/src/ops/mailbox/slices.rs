@@ -7,11 +7,10 @@ use tempograph_kernels::cpu::{
     ProjectionGradients, ProjectionWeights, add, head_stride, relu_backward,
 };
 
-use crate::operation::{Context, MIN_PARALLEL_ROWS, Stage, TableGradients, Tables};
+use crate::operation::{Context, Gradients, MIN_PARALLEL_ROWS, Stage, TableGradients, Tables};
 use crate::ops::layers::attention::{Parts, Projections, attended_table};
 use crate::ops::mailbox::{FeaturesOrZeros, MailboxAttention, MailboxSlots};
 use crate::ops::tables::dropout::drop_from;
-use crate::program::Gradients;
 
 #[derive(Debug)]
 pub(super) struct MailboxStage {

@@ -6,7 +6,7 @@ use tempograph_framework::MailView;
 use tempograph_kernels::tensor::Tensor;
 use tempograph_kernels::{AttentionPlan, Rows, TemporalOps, gather_rows, product, rectify, temporal_attention};
 
-use crate::executor::TensorContext;
+use crate::operation::TensorContext;
 use crate::ops::layers::attention::{join_heads, split_heads};
 use crate::ops::mailbox::{FeaturesOrZeros, MailboxAttention, MailboxSlots};
 use crate::ops::tables::dropout::drop_on_tensors;

@@ -3,7 +3,7 @@
 use tempograph_kernels::cube::{CellBlocks, CellOffsets, DeviceCell, Matrix};
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::executor::{BackwardFn, DeviceContext, DeviceStage, LayoutBuilder, TimeGradients, TimeSlot};
+use crate::operation::{BackwardFn, DeviceContext, DeviceStage, LayoutBuilder, TimeGradients, TimeSlot};
 use crate::ops::memory::MemoryUpdate;
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl MemoryUpdate {
         let (memory, time) = (self.settings.width, self.time.width);
         let widths = [memory + self.settings.rule.width(memory) + self.edge + time, time, memory];
         let blocks = CellBlocks::allocate(&mut layout_builder.layout, self.cell(), widths, &from);
-        Box::new(CellStage { blocks, time: layout_builder.time(&self.time) })
+        Box::new(CellStage { blocks, time: self.time.device_slot(layout_builder) })
     }
 }
 

@@ -13,16 +13,12 @@ mod slices;
 mod stepwise;
 mod tensors;
 
-use std::sync::Arc;
-
 use tempograph_framework::{Combine, MailRule};
 use tempograph_kernels::Cell;
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
-use crate::executor::TensorContext;
-use crate::operation::{Operation, Stage};
-use crate::ops::{Op, TimeEncoding};
-use crate::program::{Axis, Builder, Map, Param, Products, Shape, StepSizes, Value};
+use crate::operation::{Axis, Builder, Map, Operation, Param, Products, Shape, Stage, StepSizes, TensorContext, Value};
+use crate::ops::tables::time::TimeEncoding;
 use crate::settings::{Message, Updater};
 
 /// Settings of a memory update.
@@ -90,7 +86,7 @@ impl Builder {
             part("bias_hh", &[gates]),
         ];
         let op = MemoryUpdate { settings, time, edge, message, cell };
-        self.push(name, Op::Memory(Arc::new(op)), &[], Shape { axis: Axis::Nodes, width })
+        self.push(name, op, &[], Shape { axis: Axis::Nodes, width })
     }
 }
 

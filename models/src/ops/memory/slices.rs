@@ -4,9 +4,8 @@ use tempograph_framework::{MailView, View};
 use tempograph_kernels::MailPlan;
 use tempograph_kernels::cpu::{self, CellGradients, CellWeights, PaddedRows};
 
-use crate::operation::{Context, Stage, TableGradients, Tables};
+use crate::operation::{Context, Gradients, Stage, TableGradients, Tables, Weights};
 use crate::ops::memory::MemoryUpdate;
-use crate::program::{Gradients, Weights};
 
 #[derive(Debug)]
 pub(super) struct FusedStage {

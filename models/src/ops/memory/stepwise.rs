@@ -6,9 +6,8 @@ use tempograph_kernels::cpu::{
     relu_backward, sin_row,
 };
 
-use crate::operation::{Context, Stage, TableGradients, Tables};
+use crate::operation::{Context, Gradients, Stage, TableGradients, Tables};
 use crate::ops::memory::MemoryUpdate;
-use crate::program::Gradients;
 
 #[derive(Debug)]
 pub(super) struct StepwiseStage {

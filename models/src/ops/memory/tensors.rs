@@ -7,7 +7,7 @@ use tempograph_kernels::{
     MailPlan, TemporalOps, gather_rows, memory_update_gru, memory_update_rnn, product, rectify, reference,
 };
 
-use crate::executor::TensorContext;
+use crate::operation::TensorContext;
 use crate::ops::memory::MemoryUpdate;
 use crate::settings::Updater;
 

@@ -4,7 +4,7 @@ use tempograph_kernels::cpu::PaddedRows;
 use tempograph_kernels::tensor::Tensor;
 use tempograph_kernels::{Dropout, TemporalOps};
 
-use crate::executor::TensorContext;
+use crate::operation::TensorContext;
 
 /// Keeps these dropout streams apart from those of attention weights, which are also offsets of a step's seed.
 const OF_ROWS: u64 = 1 << 32;

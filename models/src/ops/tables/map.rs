@@ -1,15 +1,13 @@
 //! A linear map of concatenated tables: `y = W [x_1 | x_2 | …] + b`, row by row.
 
-use std::sync::Arc;
-
 use tempograph_kernels::TemporalOps;
 use tempograph_kernels::cpu::{Activation, InputGradient, Linear, PaddedRows};
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
-use crate::executor::TensorContext;
-use crate::operation::{Context, Operation, Stage, TableGradients, Tables};
-use crate::ops::Op;
-use crate::program::{Axis, Builder, Gradients, Map, Products, Shape, StepSizes, Value};
+use crate::operation::{
+    Axis, Builder, Context, Gradients, Map, Operation, Products, Shape, Stage, StepSizes, TableGradients, Tables,
+    TensorContext, Value,
+};
 
 /// Maps rows.
 #[derive(Clone, Debug)]
@@ -29,7 +27,7 @@ impl Builder {
         }
         let inputs = tables.iter().map(|&table| self.width(table)).sum();
         let op = RowMap { map: self.parameters.linear(name, inputs, width, true), axis };
-        self.push(name, Op::Map(Arc::new(op)), tables, Shape { axis, width })
+        self.push(name, op, tables, Shape { axis, width })
     }
 }
 

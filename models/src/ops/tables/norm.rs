@@ -1,15 +1,13 @@
 //! Layer norm: rows of mean 0 and variance 1, then scaled and shifted by column.
 
-use std::sync::Arc;
-
 use tempograph_kernels::TemporalOps;
 use tempograph_kernels::cpu::{LayerNorm, PaddedRows};
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
-use crate::executor::TensorContext;
-use crate::operation::{Context, Operation, Stage, TableGradients, Tables};
-use crate::ops::Op;
-use crate::program::{Builder, Gradients, Param, Products, Shape, StepSizes, Value};
+use crate::operation::{
+    Builder, Context, Gradients, Operation, Param, Products, Shape, Stage, StepSizes, TableGradients, Tables,
+    TensorContext, Value,
+};
 
 /// Applies a layer norm to rows.
 #[derive(Clone, Debug)]
@@ -22,7 +20,7 @@ impl Builder {
     pub fn norm(&mut self, name: &str, table: Value) -> Value {
         let shape = Shape { axis: self.axis(table), width: self.width(table) };
         let op = RowNorm { parameters: self.parameters.norm(name, shape.width) };
-        self.push(name, Op::Norm(Arc::new(op)), &[table], shape)
+        self.push(name, op, &[table], shape)
     }
 }
 

@@ -6,8 +6,9 @@ use tempograph_kernels::TemporalOps;
 use tempograph_kernels::cpu::{TimeWeights, cos_row};
 use tempograph_kernels::tensor::Tensor;
 
-use crate::executor::TensorContext;
-use crate::program::{Builder, Param, Weights};
+use crate::operation::{Builder, Param, TensorContext, Weights};
+#[cfg(feature = "cube")]
+use crate::operation::{LayoutBuilder, TimeSlot};
 use crate::settings::{Frequencies, TimeInit};
 
 /// Frequencies and phases of the time encoding.
@@ -139,6 +140,12 @@ impl AnyTimeEncoding {
 }
 
 impl TimeEncoding {
+    /// Its slot on a device.
+    #[cfg(feature = "cube")]
+    pub(crate) fn device_slot(&self, layout_builder: &mut LayoutBuilder<'_>) -> TimeSlot {
+        layout_builder.time([self.freq, self.phase], self.width)
+    }
+
     /// Its parameters on slices.
     pub fn weights<'a>(&self, weights: Weights<'a>) -> TimeWeights<'a> {
         TimeWeights { freq: weights.values(self.freq), phase: weights.values(self.phase) }
@@ -153,8 +160,7 @@ impl TimeEncoding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Op;
-    use crate::{FeatureWidths, GraphMixerSpec, ModelSpec};
+    use crate::{FeatureWidths, GraphMixerSpec, ModelSpec, TokenMixer};
 
     /// The frequencies of a token mixer, and whether its program has parameters for them.
     fn found(frequencies: Frequencies) -> (Vec<f32>, bool) {
@@ -162,7 +168,8 @@ mod tests {
         let program = spec.program(FeatureWidths { edge: 3, node: 0 }).expect("a program");
         let declared = program.declarations();
         let learned = declared.params().any(|param| declared.describe(param).0.starts_with("embedding.time."));
-        let Some(Op::Mixer(mixer)) = program.steps().iter().map(|step| &step.op).next() else { panic!("no mixer") };
+        let first: &dyn std::any::Any = &*program.steps()[0].op;
+        let mixer: &TokenMixer = first.downcast_ref().expect("a mixer");
         let freq = if let AnyTimeEncoding::Fixed(time) = &mixer.time { time.freq.to_vec() } else { Vec::new() };
         (freq, learned)
     }

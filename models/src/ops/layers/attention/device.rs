@@ -8,7 +8,7 @@ use tempograph_kernels::cube::{
 use tempograph_kernels::tensor::CubeRuntime;
 use tempograph_kernels::{Dropout, ScoreActivation};
 
-use crate::executor::{
+use crate::operation::{
     BackwardFn, DeviceContext, DeviceStage, LayoutBuilder, TimeGradients, TimeSlot, linear_backward,
 };
 use crate::ops::layers::attention::{AttentionLayer, Maps};
@@ -140,7 +140,7 @@ impl AttentionLayer {
                 Form::Residual(Residual { query, key, value, out, norm, fc1, fc2, heads, inner, merge_width, seen })
             }
         };
-        Box::new(LayerStage { op: self.clone(), form, time: layout_builder.time(&self.time) })
+        Box::new(LayerStage { op: self.clone(), form, time: self.time.device_slot(layout_builder) })
     }
 }
 

@@ -16,7 +16,7 @@
 #[cfg(feature = "cube")]
 mod device;
 #[cfg(test)]
-mod paper_golden;
+mod paper_tests;
 mod residual;
 mod slices;
 mod tensors;
@@ -24,15 +24,13 @@ mod tensors;
 pub(crate) use slices::{Parts, Projections, attended_table, gather_with_zero_time, scatter, zero_time_backward};
 pub(crate) use tensors::{join_heads, split_heads};
 
-use std::sync::Arc;
-
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{Dropout, ScoreActivation};
 
-use crate::executor::TensorContext;
-use crate::operation::{Operation, Stage};
-use crate::ops::{Op, TimeEncoding};
-use crate::program::{Axis, Builder, HopSizes, Map, Param, Products, Shape, StepSizes, Value};
+use crate::operation::{
+    Axis, Builder, HopSizes, Map, Operation, Param, Products, Shape, Stage, StepSizes, TensorContext, Value,
+};
+use crate::ops::tables::time::TimeEncoding;
 use crate::settings::{AttentionForm, AttentionScores, EmptyNeighbourhood};
 
 /// Slope below zero of [`AttentionScores::LeakyRelu`].
@@ -152,7 +150,7 @@ impl Builder {
         };
         let op = AttentionLayer { settings, maps, time, hop, depth, input, edge, inner, merge_width };
         let reads = if other { &[table, merge_rows][..] } else { &[table] };
-        self.push(name, Op::Attention(Arc::new(op)), reads, Shape { axis: Axis::Centres(hop), width })
+        self.push(name, op, reads, Shape { axis: Axis::Centres(hop), width })
     }
 }
 
@@ -197,6 +195,10 @@ impl Operation for AttentionLayer {
             AttentionForm::Residual => "residual",
         };
         format!("attention layer, {form}, {} heads", self.settings.heads)
+    }
+
+    fn attention_heads(&self) -> Option<usize> {
+        Some(self.settings.heads)
     }
 
     fn stage(&self) -> Box<dyn Stage> {

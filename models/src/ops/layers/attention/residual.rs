@@ -5,12 +5,11 @@ use tempograph_kernels::cpu::{
     Activation, InputGradient, LayerNorm, Linear, PaddedRows, add, add_time_gradient, cos_row, relu_backward, sin_row,
 };
 
-use crate::operation::{Context, Stage, TableGradients, Tables};
+use crate::operation::{Context, Gradients, Map, Stage, TableGradients, Tables};
 use crate::ops::layers::attention::slices::{Work, gather_with_zero_time, scatter, zero_time_backward};
 use crate::ops::layers::attention::{AttentionLayer, Maps};
 use crate::ops::tables::centres::centre_nodes_into;
 use crate::ops::tables::dropout::drop_from;
-use crate::program::{Gradients, Map};
 
 /// A layer and its working memory. Rows are those of the centres. If the layer appends padding, the last row is that of
 /// a centre of zeros.

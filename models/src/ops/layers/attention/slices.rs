@@ -6,10 +6,9 @@ use tempograph_kernels::cpu::{
     ProjectionGradients, ProjectionWeights, Version, add, cos_row, head_stride, join_if, relu_backward, sin_row,
 };
 
-use crate::operation::{Context, MIN_PARALLEL_ROWS, Stage, TableGradients, Tables};
-use crate::ops::TimeEncoding;
+use crate::operation::{Context, Gradients, MIN_PARALLEL_ROWS, Map, Param, Stage, TableGradients, Tables, Weights};
 use crate::ops::layers::attention::{AttentionLayer, Maps};
-use crate::program::{Gradients, Map, Param, Weights};
+use crate::ops::tables::time::TimeEncoding;
 
 /// Working memory of a layer.
 #[derive(Debug, Default)]

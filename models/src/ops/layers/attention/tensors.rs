@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tempograph_kernels::tensor::{Backend, Tensor};
 use tempograph_kernels::{AttentionPlan, TemporalOps, gather_rows, product, rectify, temporal_attention};
 
-use crate::executor::TensorContext;
+use crate::operation::TensorContext;
 use crate::ops::layers::attention::{AttentionLayer, Maps};
 use crate::ops::tables::centres::centre_nodes;
 use crate::ops::tables::dropout::drop_on_tensors;
@@ -39,7 +39,7 @@ impl AttentionLayer {
                 cx.linear(fc2, rectify(cx.linear(fc1, Tensor::cat(vec![attended, centres], 1))))
             }
             Maps::Conv { query, key, value, edge, skip } => {
-                let with_edge = |map: &crate::program::Map| {
+                let with_edge = |map: &crate::operation::Map| {
                     let bias = map.bias.map(|bias| cx.vector(bias).unsqueeze_dim(1));
                     let parts = [Some(cx.matrix(map.weight)), Some(cx.matrix(edge.weight)), bias];
                     Tensor::cat(parts.into_iter().flatten().collect(), 1)

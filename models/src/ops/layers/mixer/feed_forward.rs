@@ -6,11 +6,9 @@ use tempograph_kernels::cpu::{
 use tempograph_kernels::tensor::Tensor;
 use tempograph_kernels::{Dropout, TemporalOps};
 
-use crate::executor::TensorContext;
-use crate::operation::Context;
+use crate::operation::{Context, Declarations, Gradients, Map, Param, Products, TensorContext};
 use crate::ops::tables::dropout::{drop_on_tensors, of_rows};
 use crate::ops::tables::norm::norm_on_tensors;
-use crate::program::{Declarations, Gradients, Map, Param, Products};
 
 /// Parameters and settings.
 #[derive(Clone, Debug)]

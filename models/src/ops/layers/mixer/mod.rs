@@ -15,16 +15,12 @@ mod feed_forward;
 mod slices;
 mod tensors;
 
-use std::sync::Arc;
-
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
 pub(crate) use feed_forward::{FeedForward, FeedForwardStage, Scratch};
 
-use crate::executor::TensorContext;
-use crate::operation::{Operation, Stage};
-use crate::ops::{AnyTimeEncoding, Op};
-use crate::program::{Axis, Builder, Map, Products, Shape, StepSizes, Value};
+use crate::operation::{Axis, Builder, Map, Operation, Products, Shape, Stage, StepSizes, TensorContext, Value};
+use crate::ops::tables::time::AnyTimeEncoding;
 
 /// Settings of a token mixer.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +89,7 @@ impl Builder {
             .collect();
         let op = TokenMixer { settings, tokens, edge, hop, time, input, layers };
         let shape = Shape { axis: Axis::Centres(hop), width: channels };
-        self.push(name, Op::Mixer(Arc::new(op)), &[], shape)
+        self.push(name, op, &[], shape)
     }
 }
 

@@ -5,9 +5,8 @@ use tempograph_kernels::cpu::{
     token_rows, transpose_groups,
 };
 
-use crate::operation::{Context, Stage, TableGradients, Tables};
+use crate::operation::{Context, Gradients, Stage, TableGradients, Tables};
 use crate::ops::layers::mixer::{FeedForwardStage, Scratch, TokenMixer};
-use crate::program::Gradients;
 
 #[derive(Debug)]
 pub(crate) struct MixerStage {

@@ -3,7 +3,7 @@
 use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::Tensor;
 
-use crate::executor::TensorContext;
+use crate::operation::TensorContext;
 use crate::ops::layers::mixer::TokenMixer;
 
 impl TokenMixer {

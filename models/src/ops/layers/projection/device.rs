@@ -3,7 +3,7 @@
 use tempograph_kernels::cube::{IdleUnits, Matrix, Projection, ProjectionBlock};
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::executor::{BackwardFn, DeviceContext, DeviceStage, LayoutBuilder, TimeGradients};
+use crate::operation::{BackwardFn, DeviceContext, DeviceStage, LayoutBuilder, TimeGradients};
 use crate::ops::layers::projection::TimeProjection;
 
 #[derive(Debug)]

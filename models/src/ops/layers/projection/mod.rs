@@ -2,18 +2,16 @@
 #[cfg(feature = "cube")]
 mod device;
 
-use std::sync::Arc;
-
 use tempograph_kernels::cpu::{PaddedRows, add};
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{Dropout, TemporalOps, gather_rows, product};
 
-use crate::executor::TensorContext;
-use crate::operation::{Context, Operation, Stage, TableGradients, Tables};
-use crate::ops::Op;
+use crate::operation::{
+    Axis, Builder, Context, Gradients, Operation, Param, Products, Shape, Stage, StepSizes, TableGradients, Tables,
+    TensorContext, Value,
+};
 use crate::ops::tables::centres::{centre_nodes, centre_nodes_into};
 use crate::ops::tables::dropout::{drop_from, drop_on_tensors, of_rows};
-use crate::program::{Axis, Builder, Gradients, Param, Products, Shape, StepSizes, Value};
 
 /// Normalisation of idle times: `(ticks - shift) / scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,7 +58,7 @@ impl Builder {
         let units: Vec<[f32; 2]> = settings.units.iter().map(|unit| [unit.shift as f32, unit.scale as f32]).collect();
         let shape = Shape { axis: Axis::Centres(0), width: width * units.len() };
         let op = TimeProjection { drift, bias, units, dropout: settings.dropout };
-        self.push(name, Op::Projection(Arc::new(op)), &[table], shape)
+        self.push(name, op, &[table], shape)
     }
 }
 

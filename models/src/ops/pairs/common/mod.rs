@@ -13,14 +13,9 @@
 mod slices;
 mod tensors;
 
-use std::sync::Arc;
-
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
-use crate::executor::TensorContext;
-use crate::operation::{Operation, Stage};
-use crate::ops::Op;
-use crate::program::{Axis, Builder, Products, Shape, StepSizes, Value};
+use crate::operation::{Axis, Builder, Operation, Products, Shape, Stage, StepSizes, TensorContext, Value};
 
 /// Makes rows of pairs of their common neighbours.
 #[derive(Clone, Debug)]
@@ -56,7 +51,7 @@ impl Builder {
         let ends = ends.map(|(embedding, columns)| (self.width(embedding), columns));
         let op = CommonNeighbours { width: self.width(nodes), ends };
         let shape = Shape { axis: Axis::Pairs, width: op.column() + op.width + 1 };
-        self.push(name, Op::Common(Arc::new(op)), &reads, shape)
+        self.push(name, op, &reads, shape)
     }
 }
 
@@ -94,7 +89,7 @@ mod tests {
 
     use super::*;
     use crate::operation::{Context, Tables};
-    use crate::program::{Declarations, Weights};
+    use crate::operation::{Declarations, Weights};
 
     /// A table whose row `i` is `row(i)`.
     fn table(rows: usize, row: impl Fn(usize) -> Vec<f32>) -> PaddedRows {

@@ -2,10 +2,9 @@
 
 use tempograph_kernels::cpu::{CommonRows, PaddedRows, PairEnds, PairRows};
 
-use crate::operation::{Context, Stage, TableGradients, Tables};
+use crate::operation::{Context, Gradients, Stage, TableGradients, Tables};
 use crate::ops::pairs::common::{CommonNeighbours, EndColumns};
 use crate::ops::tables::centres::centre_nodes_into;
-use crate::program::Gradients;
 
 #[derive(Debug)]
 pub(crate) struct CommonStage {

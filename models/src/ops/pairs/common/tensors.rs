@@ -3,7 +3,7 @@
 use tempograph_kernels::tensor::Tensor;
 use tempograph_kernels::{TemporalOps, gather_rows};
 
-use crate::executor::TensorContext;
+use crate::operation::TensorContext;
 use crate::ops::pairs::common::{CommonNeighbours, EndColumns};
 use crate::ops::tables::centres::centre_nodes;
 

@@ -7,7 +7,7 @@ use tempograph_kernels::cube::{
 };
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::executor::LayoutBuilder;
+use crate::operation::LayoutBuilder;
 use crate::ops::pairs::decoder::LinkDecoder;
 use crate::ops::pairs::decoder::facts::{PAIR_COLUMNS, pair_row};
 

@@ -7,12 +7,11 @@ use tempograph_kernels::cpu::{
     Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, join_if, relu_backward,
 };
 
-use crate::operation::MIN_PARALLEL_ROWS;
+use crate::operation::{Gradients, MIN_PARALLEL_ROWS, Map, Weights};
 use crate::ops::pairs::decoder::facts::pair_row;
 use crate::ops::pairs::decoder::walks::walk_row;
 use crate::ops::pairs::decoder::{LinkDecoder, PairFeatures};
 use crate::ops::tables::rows::take_columns;
-use crate::program::{Gradients, Map, Weights};
 
 /// A decoder on slices: its working memory.
 #[derive(Debug, Default)]

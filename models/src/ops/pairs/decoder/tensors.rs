@@ -4,10 +4,9 @@ use tempograph_framework::{Pair, WalkRule};
 use tempograph_kernels::tensor::Tensor;
 use tempograph_kernels::{PairPlan, TemporalOps, gather_rows, pair_scores, rectify};
 
-use crate::executor::TensorContext;
+use crate::operation::{Map, TensorContext};
 use crate::ops::pairs::decoder::facts::pair_columns;
 use crate::ops::pairs::decoder::{LinkDecoder, PAIR_COLUMNS};
-use crate::program::Map;
 
 impl LinkDecoder {
     /// Logits of the pairs, `[P]`, from the embeddings of the roots' table, `[C, O]`, and the rows of pairs, `[P, W]`,

@@ -5,13 +5,14 @@
 //! ```
 //!
 //! The loss defines the meaning of the numbers: logits of classes or of a distribution, or predicted numbers.
+mod builder;
 mod slices;
 mod tensors;
 
 pub(crate) use slices::RowStage;
 
-use crate::ops::LinkDecoder;
-use crate::program::{Builder, HopSizes, Map, Products, StepSizes, Value};
+use crate::operation::{HopSizes, Map, Products, StepSizes, Value};
+use crate::ops::pairs::decoder::LinkDecoder;
 
 /// The last stage of a program.
 #[derive(Clone, Copy, Debug)]
@@ -102,18 +103,5 @@ impl Head {
             Head::Links(decoder) => decoder.cost(sizes, products),
             Head::Rows(head) => head.cost(sizes, products),
         }
-    }
-}
-
-impl Builder {
-    /// A head that gives `outputs` numbers for each root, from embeddings of `input` columns, `width` wide inside.
-    /// Parameters are called `decoder.lin_node…` and `decoder.lin_final…`.
-    pub fn row_head(&mut self, input: usize, width: usize, outputs: usize) -> Head {
-        self.check(width > 0, || "a row head is 0 wide inside; it must be at least 1".into());
-        self.check(outputs > 0, || "a row head has 0 outputs; it must have at least 1".into());
-        let maps = [("lin_node", input, width), ("lin_final", width, outputs)]
-            .map(|(part, inputs, outputs)| self.parameters.linear(&format!("decoder.{part}"), inputs, outputs, true));
-        self.take_declared();
-        Head::Rows(RowHead { maps })
     }
 }

@@ -2,8 +2,8 @@
 
 use tempograph_kernels::cpu::{Activation, InputGradient, Linear, PaddedRows, add, relu_backward};
 
+use crate::operation::{Gradients, Weights};
 use crate::ops::pairs::head::RowHead;
-use crate::program::{Gradients, Weights};
 
 /// A row head on slices: its working memory.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use tempograph_kernels::tensor::Tensor;
 use tempograph_kernels::{TemporalOps, gather_rows, rectify};
 
-use crate::executor::TensorContext;
+use crate::operation::TensorContext;
 use crate::ops::pairs::head::RowHead;
 
 impl RowHead {

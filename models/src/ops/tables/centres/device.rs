@@ -3,7 +3,7 @@
 use tempograph_kernels::cube::{Hop, Matrix, at_centres, at_centres_backward};
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::executor::{BackwardFn, DeviceContext, DeviceStage, TimeGradients};
+use crate::operation::{BackwardFn, DeviceContext, DeviceStage, TimeGradients};
 use crate::ops::tables::centres::Centres;
 
 /// Gathers the rows of a table of nodes at the centres of the last of some hops, the farthest hop first.

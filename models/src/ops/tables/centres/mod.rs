@@ -5,17 +5,15 @@ mod device;
 #[cfg(feature = "cube")]
 pub(crate) use device::{gather_centre_rows, gather_centre_rows_backward};
 
-use std::sync::Arc;
-
 use tempograph_framework::View;
 use tempograph_kernels::cpu::{PaddedRows, add};
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{TemporalOps, gather_rows};
 
-use crate::executor::TensorContext;
-use crate::operation::{Context, Operation, Stage, TableGradients, Tables};
-use crate::ops::Op;
-use crate::program::{Axis, Builder, Gradients, Products, Shape, StepSizes, Value};
+use crate::operation::{
+    Axis, Builder, Context, Gradients, Operation, Products, Shape, Stage, StepSizes, TableGradients, Tables,
+    TensorContext, Value,
+};
 
 /// Gathers the rows of the roots. If a program shows roots no neighbours, all rows are the roots'.
 #[derive(Clone, Debug)]
@@ -25,7 +23,7 @@ impl Builder {
     /// The rows of the roots.
     pub fn centres(&mut self, table: Value) -> Value {
         let width = self.width(table);
-        self.push("centres", Op::Centres(Arc::new(Centres)), &[table], Shape { axis: Axis::Centres(0), width })
+        self.push("centres", Centres, &[table], Shape { axis: Axis::Centres(0), width })
     }
 }
 

@@ -4,7 +4,7 @@ use tempograph_framework::{Draw, Purpose};
 use tempograph_kernels::cube::{Matrix, NodeInputBlocks, NodeInputOffsets, NodeInputWidths, NodeInputs, VectorDropout};
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::executor::{BackwardFn, DeviceContext, DeviceStage, LayoutBuilder, TimeGradients};
+use crate::operation::{BackwardFn, DeviceContext, DeviceStage, LayoutBuilder, TimeGradients};
 use crate::ops::tables::rows::NodeRows;
 
 #[derive(Debug)]

@@ -8,20 +8,16 @@
 //! A model without memory has zeros of its hidden width instead.
 #[cfg(feature = "cube")]
 mod device;
+mod mask;
 mod slices;
 mod tensors;
 
 pub(crate) use slices::take_columns;
 
-use std::sync::Arc;
-
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
-use crate::executor::TensorContext;
-use crate::operation::{Operation, Stage};
-use crate::ops::Op;
-use crate::program::{Axis, Builder, Map, Param, Products, Shape, StepSizes, Value};
-use crate::static_memory::{StaticMemoryMode, StaticSpec};
+use crate::operation::{Axis, Builder, Map, Operation, Param, Products, Shape, Stage, StepSizes, TensorContext, Value};
+use crate::settings::{StaticMemoryMode, StaticSpec};
 
 /// Where static memory enters, and which part of it is learned with the model.
 #[derive(Clone, Debug)]
@@ -81,7 +77,7 @@ impl Builder {
         let behind = vectors.as_ref().filter(|part| part.map.is_none()).map_or(0, |part| part.spec.width);
         let op = NodeRows { memory: width, width: width + behind, features, vectors };
         let shape = Shape { axis: Axis::Nodes, width: op.width };
-        self.push("node_rows", Op::Rows(Arc::new(op)), memory.as_slice(), shape)
+        self.push("node_rows", op, memory.as_slice(), shape)
     }
 }
 

@@ -5,10 +5,9 @@ use std::ops::Range;
 use tempograph_framework::NodeId;
 use tempograph_kernels::cpu::{self, Activation, InputGradient, PaddedRows, add};
 
-use crate::operation::{Context, Stage, TableGradients, Tables};
+use crate::operation::{Context, Gradients, Stage, TableGradients, Tables};
+use crate::ops::tables::rows::mask::StaticMemoryMask;
 use crate::ops::tables::rows::{NodeRows, StaticRows};
-use crate::program::Gradients;
-use crate::static_memory::StaticMemoryMask;
 
 #[derive(Debug)]
 pub(crate) struct RowsStage {

@@ -3,10 +3,9 @@
 use tempograph_kernels::tensor::Tensor;
 use tempograph_kernels::{TemporalOps, gather_rows};
 
-use crate::executor::TensorContext;
+use crate::operation::{Param, TensorContext};
+use crate::ops::tables::rows::mask::StaticMemoryMask;
 use crate::ops::tables::rows::{NodeRows, StaticRows};
-use crate::program::Param;
-use crate::static_memory::StaticMemoryMask;
 
 impl NodeRows {
     /// The rows of the view's nodes, `[U, W]`.

@@ -146,7 +146,7 @@ impl Declarations {
     }
 
     /// A name that two parameters share, if any.
-    pub(super) fn repeated(&self) -> Option<&str> {
+    pub(crate) fn repeated(&self) -> Option<&str> {
         let mut names: Vec<&str> = self.all.iter().map(|declared| declared.name.as_str()).collect();
         names.sort_unstable();
         names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])

@@ -13,13 +13,11 @@
 //! - the decoder maps them like facts about pairs, by two maps with a ReLU between; if it reads both, the same maps
 //!   read both;
 //! - `d` is a setting; the authors use `10 log(2 E)` for a log of `E` events.
-//! - `d` is a setting; the authors take `10 log(2 E)` of a log of `E` events.
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::WalkRule;
 
-use crate::facts::DatasetStats;
-use crate::program::Builder;
+use crate::settings::DatasetStats;
 
 /// The default decay: the share of its weight that a step of a walk loses in the mean time between two events of a
 /// source. It is about the authors' 1e-7 a second if sources act daily.
@@ -85,12 +83,4 @@ pub(crate) fn check(walks: Option<&WalkSpec>) -> Result<(), String> {
 /// Fills in missing settings, if there are any settings.
 pub(crate) fn complete(walks: Option<&mut WalkSpec>, facts: &DatasetStats) {
     walks.into_iter().for_each(|walks| walks.complete(facts));
-}
-
-impl Builder {
-    /// Makes the link decoder read walk features of each pair. Call it before the decoder is recorded. Without settings
-    /// it does nothing.
-    pub fn walks(&mut self, walks: Option<&WalkSpec>) {
-        self.needs.walks = walks.map(WalkSpec::rule);
-    }
 }

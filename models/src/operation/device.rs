@@ -7,7 +7,7 @@ use tempograph_kernels::cube::{
 };
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::executor::device::TimeSlot;
+use crate::operation::TimeSlot;
 
 /// What a stage reads besides tables.
 pub(crate) struct DeviceContext<'a, R: CubeRuntime> {

@@ -1,28 +1,52 @@
-//! The trait of operations. An operation is a whole stage of a model.
+//! What operations are written with: their trait, the tables between them, parameters, contexts, and the builder that
+//! records them. An operation is a whole stage of a model.
+mod builder;
+#[cfg(feature = "cube")]
+mod device;
+#[cfg(feature = "cube")]
+mod device_layout;
+mod sizes;
+mod table;
+mod tensors;
+mod weights;
 
+use std::any::Any;
 use std::fmt::Debug;
 
 use tempograph_framework::{Queries, View};
 use tempograph_kernels::cpu::PaddedRows;
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
-use crate::executor::TensorContext;
-use crate::program::{Gradients, Products, StepSizes, Value, Weights};
+pub use builder::{Builder, FeatureWidths, Inputs, NeighbourSettings, Step};
+#[cfg(feature = "cube")]
+pub(crate) use device::{BackwardFn, DeviceContext, DeviceStage, TimeGradients, linear_backward};
+#[cfg(feature = "cube")]
+pub(crate) use device_layout::{LayoutBuilder, TimeSlot};
+pub use sizes::{HopSizes, Products, StepSizes};
+pub use table::{Axis, Shape, Value};
+pub use tensors::TensorContext;
+pub(crate) use tensors::{Slot, TensorParameters};
+pub use weights::{Declarations, Gradients, Map, Param, ParameterLayout, Weights};
 
 /// With fewer rows than this, independent parts run one after the other: a server's single event enters no thread pool.
 pub(crate) const MIN_PARALLEL_ROWS: usize = 64;
 
 /// A whole stage of a model: a memory update, an attention layer, a sum of neighbours.
 ///
-/// It reads tables and gives one. Its parameters were declared with the [`Builder`](crate::program::Builder). Its
+/// It reads tables and gives one. Its parameters were declared with the [`Builder`]. Its
 /// [`Stage`] computes it on slices of host memory, and [`on_tape`](Self::on_tape) computes it on tensors. `on_tape` is
 /// the slow twin: tests compare the stage with it.
-pub trait Operation: Debug + Send + Sync + 'static {
+pub trait Operation: Any + Debug + Send + Sync {
     /// A short description: its name and settings.
     fn describe(&self) -> String;
 
     /// Working memory and passes on slices. Each caller has its own stage, which keeps its memory from call to call.
     fn stage(&self) -> Box<dyn Stage>;
+
+    /// Heads of its attention to neighbours, whose weights can explain answers. `None` if it does not attend.
+    fn attention_heads(&self) -> Option<usize> {
+        None
+    }
 
     /// Whether its table differs between a training step with dropout (or hidden static memory) and a step without.
     fn has_dropout(&self) -> bool {

@@ -1,4 +1,11 @@
 //! Settings that several kinds of models have.
+mod facts;
+mod static_memory;
+pub(crate) mod walks;
+
+pub use facts::{DatasetStats, IdleStats};
+pub use static_memory::{PretrainSpec, StaticMemoryMode, StaticSpec};
+pub use walks::WalkSpec;
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Receivers, Sampler};

@@ -1,15 +1,12 @@
 //! Records programs and checks that axes and widths agree.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use tempograph_framework::{Delta, Lookup, MailContent, Needs, Sampler};
+use tempograph_framework::{Delta, Lookup, Needs, Sampler};
 
-use crate::operation::Operation;
-use crate::ops::{Head, MailPayload, Op};
-use crate::program::weights::Declarations;
-use crate::program::{Axis, Program, Shape, Step, Value};
-use crate::registry::ModelSpec;
-use crate::settings::Precision;
+use crate::operation::{Axis, Declarations, Operation, Shape, Value};
+use crate::settings::{Precision, WalkSpec};
 
 /// Widths of the constant features a model reads; 0 if a data set has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -40,18 +37,36 @@ pub struct NeighbourSettings {
     pub delta: Delta,
 }
 
-/// The outputs of a program.
+/// One operation of a program.
 #[derive(Clone, Debug)]
-pub struct Outputs {
-    /// New memories, `[U, D]`, or `[C, D]` if a node's new memory is its row at its last event; `None` for a model
-    /// without memory.
-    pub memory: Option<Value>,
-    /// Embeddings of the roots, `[C, O]`.
-    pub embedding: Value,
-    /// Scores pairs of embeddings, or gives numbers for each embedding.
-    pub decoder: Head,
-    /// What mail carries if the model makes it; `None` if mail carries memories.
-    pub mail_payload: Option<MailPayload>,
+pub struct Step {
+    /// The purpose of the operation; the names of its parameters begin with it.
+    pub name: String,
+    /// The operation.
+    pub op: Arc<dyn Operation>,
+    /// The tables it reads.
+    pub reads: Vec<Value>,
+    /// The table it gives.
+    pub gives: Value,
+    /// Its parameters, in the order of declaration.
+    pub params: Range<usize>,
+    /// Whether memories or mail depend on it.
+    pub updates: bool,
+    /// Whether memories of nodes depend on it. An update contains the memories of all nodes of a view, whatever the
+    /// queries are.
+    pub updates_nodes: bool,
+    /// Whether embeddings or the decoder depend on it.
+    pub embeds: bool,
+    /// Whether its table differs between a training step with dropout and one without. A step that an update depends on
+    /// is then computed a second time without dropout.
+    pub has_dropout: bool,
+}
+
+impl Step {
+    /// Whether an update needs it. `ends` says whether the batch's ends are among the roots.
+    pub(crate) fn updates_with(&self, ends: bool) -> bool {
+        self.updates_nodes || self.updates && ends
+    }
 }
 
 /// Records a program: operations in order, the tables between them and their parameters.
@@ -59,24 +74,24 @@ pub struct Outputs {
 /// The first mismatch is the error of `finish`. Whatever is recorded after it is ignored.
 #[derive(Debug)]
 pub struct Builder {
-    inputs: Inputs,
-    steps: Vec<Step>,
-    shapes: Vec<Shape>,
+    pub(crate) inputs: Inputs,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) shapes: Vec<Shape>,
     /// Index of the first parameter of the current operation.
     declared: usize,
     /// What the operations need from a history.
     pub(crate) needs: Needs,
-    precision: Precision,
+    pub(crate) precision: Precision,
     past: Option<NeighbourSettings>,
     /// Columns of the time encoding.
     pub(crate) time: usize,
-    error: Option<String>,
+    pub(crate) error: Option<String>,
     /// The parameters declared so far.
     pub parameters: Declarations,
 }
 
 impl Builder {
-    pub(super) fn new(inputs: Inputs) -> Builder {
+    pub(crate) fn new(inputs: Inputs) -> Builder {
         Builder {
             inputs,
             steps: Vec::new(),
@@ -167,19 +182,13 @@ impl Builder {
         self.require_hop(0);
     }
 
-    /// Appends a custom operation, whose table has shape `gives`. Its parameters are those declared since the last
-    /// operation.
-    pub fn custom(&mut self, name: &str, op: impl Operation, reads: &[Value], gives: Shape) -> Value {
-        self.push(name, Op::Custom(Arc::new(op)), reads, gives)
-    }
-
     /// The shape of a table.
     pub fn shape(&self, value: Value) -> Shape {
         self.shapes[value.index()]
     }
 
-    /// Appends an operation. Its parameters are those declared since the last operation.
-    pub fn push(&mut self, name: &str, op: Op, reads: &[Value], gives: Shape) -> Value {
+    /// Appends an operation, whose table has shape `gives`. Its parameters are those declared since the last operation.
+    pub fn push(&mut self, name: &str, op: impl Operation, reads: &[Value], gives: Shape) -> Value {
         let of_pairs = reads.iter().any(|&read| self.axis(read) == Axis::Pairs);
         self.check(!of_pairs || gives.axis == Axis::Pairs, || {
             format!(
@@ -187,25 +196,25 @@ impl Builder {
                 gives.axis
             )
         });
-        let value = Value(self.shapes.len() as u32);
+        let value = Value::new(self.shapes.len());
         self.shapes.push(gives);
         let params = self.take_declared();
         let noisy = |read: &Value| self.steps.iter().any(|step| step.gives == *read && step.has_dropout);
-        let has_dropout = op.operation().has_dropout() || reads.iter().any(noisy);
-        let (name, reads) = (name.into(), reads.to_vec());
+        let has_dropout = op.has_dropout() || reads.iter().any(noisy);
+        let (name, op, reads) = (name.into(), Arc::new(op), reads.to_vec());
         let [updates, updates_nodes, embeds] = [false; 3];
         self.steps.push(Step { name, op, reads, gives: value, params, updates, updates_nodes, embeds, has_dropout });
         value
     }
 
     /// The parameters declared since the last call.
-    pub(crate) fn take_declared(&mut self) -> std::ops::Range<usize> {
+    pub(crate) fn take_declared(&mut self) -> Range<usize> {
         let begin = std::mem::replace(&mut self.declared, self.parameters.len());
         begin..self.declared
     }
 
     /// Marks the operations that these tables depend on.
-    fn mark(&mut self, tables: impl IntoIterator<Item = Value>, mark: fn(&mut Step) -> &mut bool) {
+    pub(crate) fn mark(&mut self, tables: impl IntoIterator<Item = Value>, mark: fn(&mut Step) -> &mut bool) {
         let mut wanted: Vec<Value> = tables.into_iter().collect();
         while let Some(value) = wanted.pop() {
             for step in self.steps.iter_mut().filter(|step| step.gives == value) {
@@ -216,66 +225,9 @@ impl Builder {
         }
     }
 
-    pub(super) fn finish(mut self, spec: ModelSpec, outputs: Outputs) -> Result<Program, String> {
-        let Outputs { memory, embedding, decoder: head, mail_payload: says } = outputs;
-        let top = self.shapes[embedding.index()];
-        self.check(top.axis == Axis::Centres(0), || format!("embeddings are rows of the roots, not of {}", top.axis));
-        if let Some(input) = head.input() {
-            self.check(input == top.width, || {
-                format!("the decoder reads {input} columns of embeddings of {}", top.width)
-            });
-        }
-        if let Some(axis) = head.pairs().map(|pairs| self.axis(pairs)) {
-            self.check(axis == Axis::Pairs, || {
-                format!("the decoder reads rows of pairs, and was given rows of {axis}")
-            });
-        }
-        if let Some(axis) = memory.map(|memory| self.axis(memory)) {
-            let fits = matches!(axis, Axis::Nodes | Axis::Centres(0));
-            self.check(fits, || format!("memories are rows of nodes or of the roots, not of {axis}"));
-        }
-        let given = says.map(|says| (self.shapes[says.value.index()], says));
-        if let Some((Shape { axis, .. }, _)) = given {
-            self.check(axis == Axis::Centres(0), || format!("mail says rows of the roots, not of {axis}"));
-        }
-        let features = |says: MailPayload| if says.features { self.inputs.features.edge } else { 0 };
-        let said = given.map(|(Shape { width, .. }, says)| says.rows.columns(width) + features(says));
-        let kept = if let MailContent::Given(width) = self.needs.mail.says { Some(width) } else { None };
-        self.check(self.needs.memory == 0 || said == kept, || match (said, kept) {
-            (Some(said), Some(kept)) => format!("the model gives mail {said} columns to say, and mail has {kept}"),
-            (Some(said), None) => format!("the model gives mail {said} columns to say, and mail says memories"),
-            _ => "mail says what the model gives, and the model gives nothing".into(),
-        });
-        let walks = head.links().and_then(|decoder| decoder.pair_features.walks);
-        self.check(walks == self.needs.walks, || {
-            "the program has walks, and its decoder was recorded before them (Builder::walks)".into()
-        });
-        if let Some(name) = self.parameters.repeated() {
-            let sentence = format!("two parameters are called {name}");
-            self.fail(sentence);
-        }
-        if let Some(error) = self.error {
-            return Err(error);
-        }
-        let of_nodes = memory.filter(|memory| self.shapes[memory.index()].axis == Axis::Nodes);
-        self.needs.ends = says.is_some() || memory != of_nodes;
-        self.mark(memory.into_iter().chain(says.map(|says| says.value)), |step| &mut step.updates);
-        self.mark(of_nodes, |step| &mut step.updates_nodes);
-        self.mark([embedding].into_iter().chain(head.pairs()), |step| &mut step.embeds);
-        Ok(Program {
-            spec,
-            time: self.time,
-            layout: self.parameters.layout(),
-            steps: self.steps,
-            shapes: self.shapes,
-            head,
-            memory,
-            embedding,
-            mail_payload: says,
-            needs: self.needs,
-            precision: self.precision,
-            inputs: self.inputs,
-            declarations: self.parameters,
-        })
+    /// Makes the link decoder read walk features of each pair. Call it before the decoder is recorded. Without settings
+    /// it does nothing.
+    pub fn walks(&mut self, walks: Option<&WalkSpec>) {
+        self.needs.walks = walks.map(WalkSpec::rule);
     }
 }

@@ -10,12 +10,13 @@ use tempograph_kernels::Neighbours;
 use tempograph_kernels::cpu::{PaddedRows, Precision};
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor, TensorData};
 
+use std::sync::Arc;
+
 use crate::executor::ProgramModule;
 use crate::kinds::static_only::StaticOnlySpec;
-use crate::operation::{Context, TableGradients, Tables};
+use crate::operation::{Context, Declarations, FeatureWidths, Gradients, TableGradients, Tables, Weights};
 use crate::ops::layers::attention::*;
-use crate::program::{Declarations, FeatureWidths, Gradients, Program, Weights};
-use crate::registry::ModelSpec;
+use crate::program::{ModelSpec, Program};
 
 const ROOTS: usize = 7;
 const SLOTS: usize = 4;
@@ -207,7 +208,7 @@ fn the_paper_layer_on_tensors_agrees_with_torch_forward_and_backward() {
     };
     let table = tensor(golden.rows(), ROWS).require_grad();
 
-    let output = layer.on_tape(&TensorContext::new(&module, &queries, &view), std::slice::from_ref(&table));
+    let output = layer.on_tape(&module.context(&queries, &view, None), std::slice::from_ref(&table));
     golden.assert_close("output", &values(output.clone()));
 
     let tape = (output * tensor(golden.floats("upstream"), ROOTS)).sum().backward();

@@ -2,8 +2,7 @@
 
 use tempograph_kernels::cube::{Block, TimeBlock, WeightLayout, with_one};
 
-use crate::ops::TimeEncoding;
-use crate::program::{Map, Param, Program};
+use crate::operation::{Declarations, Map, Param, ParameterLayout};
 
 /// Index of a time encoding of a program.
 #[derive(Clone, Copy, Debug)]
@@ -11,7 +10,8 @@ pub(crate) struct TimeSlot(pub usize);
 
 /// Lays out the blocks of a program's operations, one operation after the other.
 pub(crate) struct LayoutBuilder<'a> {
-    program: &'a Program,
+    declarations: &'a Declarations,
+    parameters: &'a ParameterLayout,
     pub layout: WeightLayout,
     times: Vec<(Param, TimeBlock)>,
     /// Whether a parameter is assigned, in the order of declaration.
@@ -19,20 +19,20 @@ pub(crate) struct LayoutBuilder<'a> {
 }
 
 impl<'a> LayoutBuilder<'a> {
-    pub fn new(program: &'a Program) -> LayoutBuilder<'a> {
-        let laid = vec![false; program.declarations.len()];
-        LayoutBuilder { program, layout: WeightLayout::default(), times: Vec::new(), laid }
+    pub fn new(declarations: &'a Declarations, parameters: &'a ParameterLayout) -> LayoutBuilder<'a> {
+        let laid = vec![false; declarations.len()];
+        LayoutBuilder { declarations, parameters, layout: WeightLayout::default(), times: Vec::new(), laid }
     }
 
     /// The offset of a parameter among the numbers of all. The caller has to assign it.
     pub fn offset(&mut self, param: Param) -> usize {
         self.laid[param.index()] = true;
-        self.program.layout.of(param).start
+        self.parameters.of(param).start
     }
 
     /// Numbers of a parameter.
     pub fn len(&self, param: Param) -> usize {
-        self.program.layout.of(param).len()
+        self.parameters.of(param).len()
     }
 
     /// The offsets of weight and bias of a map.
@@ -61,22 +61,22 @@ impl<'a> LayoutBuilder<'a> {
         }
     }
 
-    /// The slot of a time encoding, which operations share.
-    pub fn time(&mut self, time: &TimeEncoding) -> TimeSlot {
-        if let Some(i) = self.times.iter().position(|(freq, _)| *freq == time.freq) {
+    /// The slot of a time encoding of `width` columns, which operations share.
+    pub fn time(&mut self, [freq, phase]: [Param; 2], width: usize) -> TimeSlot {
+        if let Some(i) = self.times.iter().position(|(known, _)| *known == freq) {
             return TimeSlot(i);
         }
-        let from = [time.freq, time.phase].map(|param| self.offset(param));
-        let block = TimeBlock::allocate(&mut self.layout, time.width, from);
-        self.times.push((time.freq, block));
+        let from = [freq, phase].map(|param| self.offset(param));
+        let block = TimeBlock::allocate(&mut self.layout, width, from);
+        self.times.push((freq, block));
         TimeSlot(self.times.len() - 1)
     }
 
     /// The layout and the time encodings. Parameters that no operation reads come last.
     pub fn finish(mut self) -> (WeightLayout, Vec<TimeBlock>) {
-        let unread: Vec<Param> = self.program.declarations.params().filter(|param| !self.laid[param.index()]).collect();
+        let unread: Vec<Param> = self.declarations.params().filter(|param| !self.laid[param.index()]).collect();
         for param in unread {
-            let place = self.program.layout.of(param);
+            let place = self.parameters.of(param);
             let block = self.layout.block(1, place.len());
             self.layout.assign(block, [0, 0], [1, place.len()], place.start);
         }
