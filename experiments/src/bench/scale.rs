@@ -10,7 +10,7 @@ use tempograph_models::StepSizes;
 use crate::bench::measure;
 use crate::bench::measure::Measurement;
 use crate::bench::numbers::plot;
-use crate::bench::numbers::plot::Line;
+use crate::bench::numbers::plot::{Line, Plot, Scale};
 use crate::bench::roofline::mean_sizes;
 use crate::bench::{BenchArgs, table};
 use crate::setup::data;
@@ -201,7 +201,7 @@ fn drawn(title: &str, unit: &str, points: &[Point], number: fn(&Point) -> f64) -
             .map(|point| (point.events as f64, number(point)))
             .collect(),
     });
-    plot::svg(title, ["events so far", unit], &lines)
+    plot::svg(&Plot { title, axes: ["events so far", unit], lines: &lines, scale: Scale::LogX, legend: true })
 }
 
 fn write(args: &BenchArgs, spec: &RunSpec, points: &[Point], folder: &Path) -> Result<()> {

@@ -6,6 +6,7 @@ pub mod new;
 pub mod plan;
 pub mod prepare;
 pub mod pretrain;
+pub mod report;
 pub mod serve;
 mod shell;
 pub mod train;
@@ -50,6 +51,7 @@ enum Command {
     Pretrain(pretrain::PretrainArgs),
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
+    Report(report::ReportArgs),
     Export(export::ExportArgs),
     Serve(serve::ServeArgs),
     Load(load::LoadArgs),
@@ -81,6 +83,7 @@ pub fn run(registry: Registry) -> ExitCode {
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Load(args) => load::run(&args),

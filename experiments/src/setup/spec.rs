@@ -198,9 +198,7 @@ impl RunSpec {
             }
         }
         let text = toml::to_string(&Sizes { model: &self.model, pretrain: &self.pretrain }).unwrap_or_default();
-        let mut sizes = BTreeMap::new();
-        flatten("", &text.parse().unwrap_or_default(), &mut sizes);
-        for (key, value) in sizes {
+        for (key, value) in flat(&text.parse().unwrap_or_default()) {
             // A window is a time.
             match value {
                 toml::Value::Integer(size) if size > MOST && !key.ends_with("window") => {
@@ -246,11 +244,7 @@ impl std::fmt::Display for Difference {
 /// # Errors
 /// Text that is no TOML.
 pub(crate) fn differences(before: &str, now: &str) -> Result<Vec<Difference>> {
-    let keys = |text: &str| -> Result<BTreeMap<String, toml::Value>> {
-        let mut keys = BTreeMap::new();
-        flatten("", &text.parse().map_err(reported)?, &mut keys);
-        Ok(keys)
-    };
+    let keys = |text: &str| anyhow::Ok(flat(&text.parse().map_err(reported)?));
     let (was, is) = (keys(before)?, keys(now)?);
     let value = |keys: &BTreeMap<String, toml::Value>, key: &str| {
         keys.get(key).map_or("left out".into(), |value| value.to_string())
@@ -260,13 +254,17 @@ pub(crate) fn differences(before: &str, now: &str) -> Result<Vec<Difference>> {
 }
 
 /// The keys of a table and of those in it, dotted.
-fn flatten(before: &str, table: &toml::Table, keys: &mut BTreeMap<String, toml::Value>) {
+pub(crate) fn flat(table: &toml::Table) -> BTreeMap<String, toml::Value> {
+    let mut keys = BTreeMap::new();
     for (key, value) in table {
         match value {
-            toml::Value::Table(table) => flatten(&format!("{before}{key}."), table, keys),
-            value => _ = keys.insert(format!("{before}{key}"), value.clone()),
+            toml::Value::Table(inner) => {
+                keys.extend(flat(inner).into_iter().map(|(rest, value)| (format!("{key}.{rest}"), value)));
+            }
+            value => _ = keys.insert(key.clone(), value.clone()),
         }
     }
+    keys
 }
 
 impl DataSpec {
