@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use tempograph_framework::{Dataset, Draw, History, LaneBatch, NodeId, Purpose, Queries, Scorer};
 use tempograph_models::{FeatureWidths, SliceProgram};
-use tempograph_serving::{Engine, Export, Granularity, NewEvent};
+use tempograph_serving::{Engine, Export, ExternalId, Granularity, NewEvent};
 use tempograph_tests::{features, on_slices, slices, stream, variants};
 use tempograph_trainers::{StepSettings, warm_up};
 
@@ -58,8 +58,8 @@ fn new_event(set: &Dataset, event: usize) -> NewEvent {
     let features = log.features().map(|rows| rows.row(event as u64).to_vec());
     let time = log.time()[event].0.into();
     NewEvent {
-        src: ids.external_id(log.src()[event]),
-        dst: ids.external_id(log.dst()[event]),
+        src: ExternalId::of(ids, log.src()[event]),
+        dst: ExternalId::of(ids, log.dst()[event]),
         time,
         label: log.label()[event],
         features,

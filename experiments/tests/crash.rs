@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempograph_framework::{Dataset, Draw, Features, History, Purpose, RandomNumbers, SliceModel};
 use tempograph_models::{FeatureWidths, ModelSpec, TgnSpec};
-use tempograph_serving::{Engine, EngineSpec, Export, Granularity, NewEvent, RequestError, Retraction};
+use tempograph_serving::{Engine, EngineSpec, Export, ExternalId, Granularity, NewEvent, RequestError, Retraction};
 
 /// Longest life of a server.
 const LONGEST: Duration = Duration::from_millis(1500);
@@ -65,8 +65,8 @@ impl World {
     fn told(&self, range: Range<usize>) -> Vec<NewEvent> {
         let Dataset { log, ids, time_unit, .. } = &self.set;
         let tell = |i: usize| NewEvent {
-            src: ids.external_id(log.src()[i]),
-            dst: ids.external_id(log.dst()[i]),
+            src: ExternalId::of(ids, log.src()[i]),
+            dst: ExternalId::of(ids, log.dst()[i]),
             time: serde_json::from_str(&time_unit.from_ticks(log.time()[i]).to_string()).unwrap(),
             label: log.label()[i],
             features: log.features().map(|rows| rows.row(i as u64).to_vec()),
@@ -109,7 +109,7 @@ impl World {
 
     /// Takes events back: at once, or where a node of one is forgotten, of which nothing is left then, each by itself.
     fn take_back(&self, engine: &Engine, events: &[usize]) {
-        let own = |node| self.set.ids.external_id(node);
+        let own = |node| ExternalId::of(&self.set.ids, node);
         let named = |&event: &usize| Retraction {
             seq: event as u64,
             src: own(self.set.log.src()[event]),

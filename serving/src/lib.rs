@@ -37,8 +37,8 @@
 //! Export { model: &model, history: &history, dataset: &dataset, batch: 50, replace: true }.write(&folder)?;
 //!
 //! let engine = Engine::open(&folder)?;
-//! engine.observe(&[NewEvent { src: 1, dst: 2, time: 30.into(), label: 0.0, features: None, id: None }], Granularity::Event)?;
-//! let scores = engine.score(&[PairQuery { src: 1, dst: 2, time: None }], &[])?;
+//! engine.observe(&[NewEvent { src: 1.into(), dst: 2.into(), time: 30.into(), label: 0.0, features: None, id: None }], Granularity::Event)?;
+//! let scores = engine.score(&[PairQuery { src: 1.into(), dst: 2.into(), time: None }], &[])?;
 //! assert!(scores.answer[0].is_finite() && scores.position.log_seq == 1);
 //! # std::fs::remove_dir_all(&folder)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -69,6 +69,7 @@ pub use interface::listen::tls::TlsSpec;
 pub use log::KafkaLog;
 pub use log::{EmbeddedLog, Entry, Log, LogError, LogKind, LogOrigin, LogSpec, MemoryLog, Mutation, ReplayError};
 pub use observe::trace::{LogFormat, LoggingSpec, TracesSpec};
+pub use request::id::{ExternalId, LONGEST_NODE_ID};
 pub use request::{AtPosition, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
 pub use schedule::{
     Answer, AnswerBody, Arrival, ArrivalPattern, Arrivals, CostStatus, Machine, Policy, ReadError, ReadKind,

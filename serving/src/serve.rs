@@ -282,7 +282,11 @@ impl StartupReporter {
             LogKind::Kafka => format!("events are kept in {}", log.address()),
         };
         let request = match engine.example() {
-            Some(src) => format!("curl -s {url}/v1/rank -d '{{\"src\": {src}, \"k\": 5}}'"),
+            Some(src) => {
+                // A quote would end the shell's word.
+                let src = serde_json::json!(src).to_string().replace('\'', "\\u0027");
+                format!("curl -s {url}/v1/rank -d '{{\"src\": {src}, \"k\": 5}}'")
+            }
             None => format!("curl -s {url}/v1/model"),
         };
         let ready = format!("ready after {took:.2} s, with {replayed} events of the log replayed");

@@ -20,9 +20,9 @@ fn stream(world: &World, count: usize, new_pairs: bool) -> Vec<(NewEvent, PairQu
         let tick = i.min(WARM) / 2 + i.saturating_sub(WARM) / 5;
         let mut submitted = NewEvent { time: (newest + 1 + tick as i64).into(), ..known[i * 7 % known.len()].clone() };
         if new_pairs && i.is_multiple_of(2) {
-            submitted.dst = i as u64;
+            submitted.dst = (i as u64).into();
         }
-        let asked = PairQuery { src: submitted.src, dst: known[i * 5 % known.len()].dst, time: None };
+        let asked = PairQuery { src: submitted.src.clone(), dst: known[i * 5 % known.len()].dst.clone(), time: None };
         (submitted, asked)
     };
     (0..count).map(event_of).collect()

@@ -172,8 +172,8 @@ fn a_snapshot_that_was_not_finished_is_none() {
 /// Entries of one event each, with `features` features.
 fn entries(range: std::ops::Range<u64>, features: usize) -> Vec<Entry> {
     let event = |seq: u64| NewEvent {
-        src: seq,
-        dst: seq + 1,
+        src: seq.into(),
+        dst: (seq + 1).into(),
         time: seq.into(),
         label: 0.0,
         features: Some(vec![seq as f32 + 0.5; features]),

@@ -76,15 +76,21 @@ fn events_are_told_while_more_destinations_are_ranked_than_one_request_may_name(
     let world = World::new(&spec, 0);
     let engine = world.engine();
     let newest = engine.newest().unwrap().as_i64().unwrap();
-    let event =
-        |src: u64, dst: u64, time: i64| NewEvent { id: None, src, dst, time: time.into(), label: 0.0, features: None };
+    let event = |src: u64, dst: u64, time: i64| NewEvent {
+        id: None,
+        src: src.into(),
+        dst: dst.into(),
+        time: time.into(),
+        label: 0.0,
+        features: None,
+    };
     let met: Vec<NewEvent> = (0..DESTINATIONS).map(|i| event(1 + i % 7, 1000 + i, newest + i as i64 / 16)).collect();
     met.chunks(8192).for_each(|part| _ = engine.observe(part, Granularity::Event).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let before = engine.save(&folder.path().join("was")).unwrap().log_position;
     let later = newest + DESTINATIONS as i64;
     let (ranked, submitted) = std::thread::scope(|scope| {
-        let ranking = scope.spawn(|| engine.top_k(3, 500, Some(&later.into())).unwrap());
+        let ranking = scope.spawn(|| engine.top_k(&3.into(), 500, Some(&later.into())).unwrap());
         let mut submitted = 0;
         while !ranking.is_finished() {
             engine
@@ -108,5 +114,5 @@ fn events_are_told_while_more_destinations_are_ranked_than_one_request_may_name(
     (0..seen).for_each(|i| {
         _ = was.observe(&[event(1 + i % 9, 1000 + (i * 7919) % DESTINATIONS, later)], Granularity::Event).unwrap()
     });
-    assert!(was.top_k(3, 500, Some(&later.into())).unwrap() == ranked);
+    assert!(was.top_k(&3.into(), 500, Some(&later.into())).unwrap() == ranked);
 }

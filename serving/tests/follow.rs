@@ -68,7 +68,11 @@ fn who_follows_has_the_state_of_who_writes_and_takes_over_where_it_ended() {
     ingest(&early, &events[100..]).unwrap();
     late.wait_for(EVENTS as u64, soon()).unwrap();
     engine.observe(&events[..40], Granularity::Event).unwrap();
-    let taken = [3, 30].map(|i: usize| Retraction { seq: (SEEN + i) as u64, src: events[i].src, dst: events[i].dst });
+    let taken = [3, 30].map(|i: usize| Retraction {
+        seq: (SEEN + i) as u64,
+        src: events[i].src.clone(),
+        dst: events[i].dst.clone(),
+    });
     engine.retract(&taken).unwrap();
     engine.observe(&events[40..], Granularity::Event).unwrap();
     for follower in [&early, &late] {

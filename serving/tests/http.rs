@@ -12,7 +12,7 @@ use tempograph_models::{TgnSpec, WalkSpec};
 use tempograph_serving::{NewEvent, PairQuery, ServeSpec};
 
 fn now(src: u64, dst: u64) -> PairQuery {
-    PairQuery { src, dst, time: None }
+    PairQuery { src: src.into(), dst: dst.into(), time: None }
 }
 
 fn newest(world: &World) -> i64 {
@@ -179,7 +179,7 @@ fn a_time_left_out_is_just_after_the_newest_event() {
     let at = |time: i64| PairQuery { time: Some(time.into()), ..now(1, 2) };
     let t = newest(&world);
     assert_eq!(server.scores(&[now(1, 2)], &[]), server.scores(&[at(t + 1)], &[]));
-    let shown = NewEvent { src: 1, dst: 2, time: (t + 50).into(), label: 0.0, features: None, id: None };
+    let shown = NewEvent { src: 1.into(), dst: 2.into(), time: (t + 50).into(), label: 0.0, features: None, id: None };
     assert_eq!(server.scores(&[now(1, 2)], std::slice::from_ref(&shown)), server.scores(&[at(t + 51)], &[shown]));
 }
 
@@ -191,8 +191,8 @@ fn a_new_node_appears_with_its_first_event() {
     // 500 is new on both sides, which makes two nodes; it is unknown before.
     assert_eq!(server.post("/v1/score", &json!({ "queries": [now(500, 500)] })).0, 404);
     let event = NewEvent {
-        src: 500,
-        dst: 500,
+        src: 500.into(),
+        dst: 500.into(),
         time: newest(&world).into(),
         label: 0.0,
         features: Some(vec![0.5, -0.5]),

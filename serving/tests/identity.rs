@@ -243,7 +243,7 @@ fn an_answer_that_is_not_finite_is_an_error_and_counted() {
         world.history = fresh.history.clone();
     }
     let server = Running::start(&world);
-    let PairQuery { src, dst, .. } = world.queries(SEEN - 1..SEEN)[0];
+    let PairQuery { src, dst, .. } = &world.queries(SEEN - 1..SEEN)[0];
     let asked = json!({ "queries": [{ "src": src, "dst": dst }] });
     let (status, answer) = server.post("/v1/score", &asked);
     assert_eq!((status, answer["code"].as_str()), (500, Some("internal")), "{answer}");

@@ -12,7 +12,7 @@ use tempograph_models::{
     AttentionForm, AttentionScores, Embedding, Message, ModelSpec, Registry, StaticMemoryMode, StaticSpec, TgnSpec,
     TncnSpec, WalkSpec,
 };
-use tempograph_serving::{Granularity, NewEvent, PairQuery, RankQuery};
+use tempograph_serving::{ExternalId, Granularity, NewEvent, PairQuery, RankQuery};
 
 /// Static memory fine-tuned for some of the nodes.
 fn tuned() -> StaticSpec {
@@ -142,10 +142,10 @@ fn a_node_that_comes_up_in_service_has_no_static_memory() {
     let mut world = World::new(&TgnSpec { static_memory: tuned(), ..small() }, 0);
     let engine = world.engine();
     let (stranger, dst, time) = (NodeId(world.set.nodes as u32), world.set.log.dst()[SEEN], world.set.log.time()[SEEN]);
-    let event = NewEvent { src: 99_999, ..world.new_events(SEEN..SEEN + 1).remove(0) };
+    let event = NewEvent { src: 99_999.into(), ..world.new_events(SEEN..SEEN + 1).remove(0) };
     engine.observe(std::slice::from_ref(&event), Granularity::Event).unwrap();
     let later = Timestamp(time.0 + 5000);
-    let asked = PairQuery { src: 99_999, dst: event.dst, time: Some(later.0.into()) };
+    let asked = PairQuery { src: 99_999.into(), dst: event.dst, time: Some(later.0.into()) };
     let found = engine.score(&[asked], &[]).unwrap();
 
     world.history.grow(world.set.nodes + 1);
@@ -199,15 +199,15 @@ fn a_ranking_by_rows_of_pairs_is_that_of_one_view_with_all_pairs() {
         let world = World::new(&spec, 3);
         let (engine, log) = (world.engine(), &world.set.log);
         // Each destination of the log once, as external id and as node.
-        let mut names: Vec<(u64, NodeId)> =
-            world.new_events(0..EVENTS).iter().map(|event| event.dst).zip(log.dst().iter().copied()).collect();
+        let mut names: Vec<(ExternalId, NodeId)> =
+            world.new_events(0..EVENTS).iter().map(|event| event.dst.clone()).zip(log.dst().iter().copied()).collect();
         names.sort_unstable();
         names.dedup();
-        let (ids, nodes): (Vec<u64>, Vec<NodeId>) = names.into_iter().unzip();
-        let src = world.new_events(SEEN..SEEN + 1)[0].src;
+        let (ids, nodes): (Vec<ExternalId>, Vec<NodeId>) = names.into_iter().unzip();
+        let src = world.new_events(SEEN..SEEN + 1)[0].src.clone();
         let query = RankQuery { src, candidates: Some(ids.clone()), time: Some(world.time(SEEN)), k: ids.len() };
         let ranked = engine.rank(&query).unwrap().answer;
-        let score = |id: &u64| ranked.iter().find(|one| one.dst == *id).unwrap().score;
+        let score = |id: &ExternalId| ranked.iter().find(|one| one.dst == *id).unwrap().score;
         let found: Vec<f32> = ids.iter().map(score).collect();
         let queries = Queries::of_candidates(log.src()[SEEN], &nodes, log.time()[SEEN]);
         let view = world.history.view(&queries, None, Draw::new(0).of(Purpose::Sampling));

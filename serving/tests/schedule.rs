@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use common::service::{in_memory, ingest, open};
 use common::{EVENTS, SEEN, World, small};
 use tempograph_serving::{
-    Ack, AnswerBody, Granularity, IngestRequest, PairQuery, Policy, RankQuery, ReadError, ReadOptions, ReadRequest,
-    RequestError, Scheduler, SchedulerSpec, Service,
+    Ack, AnswerBody, ExternalId, Granularity, IngestRequest, PairQuery, Policy, RankQuery, ReadError, ReadOptions,
+    ReadRequest, RequestError, Scheduler, SchedulerSpec, Service,
 };
 use tokio::runtime::Runtime;
 
@@ -64,7 +64,7 @@ fn reads_asked_at_once_are_answered_as_each_would_be_by_itself() {
             assert_eq!(answer.body, AnswerBody::Scores(engine.score(part, &[]).unwrap().answer));
             assert_eq!((answer.position, &*answer.model), (engine.position(), &*engine.manifest().model_version()));
         }
-        let rank = RankQuery { src: 1, candidates: None, time: None, k: 5 };
+        let rank = RankQuery { src: 1.into(), candidates: None, time: None, k: 5 };
         assert_eq!(
             setting.read(ReadRequest::Rank(rank.clone()), within(20_000)).unwrap().body,
             AnswerBody::Ranked(engine.rank(&rank).unwrap().answer)
@@ -75,8 +75,8 @@ fn reads_asked_at_once_are_answered_as_each_would_be_by_itself() {
 #[test]
 fn a_read_that_will_not_do_is_told_so_and_its_company_is_answered() {
     let setting = setting(&SchedulerSpec::default());
-    let good = PairQuery { src: 1, dst: 2, time: None };
-    let bad = PairQuery { src: 99, dst: 2, time: None };
+    let good = PairQuery { src: 1.into(), dst: 2.into(), time: None };
+    let bad = PairQuery { src: 99.into(), dst: 2.into(), time: None };
     let asked: Vec<_> = (0..40)
         .map(|i| (i % 7 == 3, if i % 7 == 3 { vec![good.clone(), bad.clone()] } else { vec![good.clone()] }))
         .map(|(is_bad, queries)| (is_bad, setting.submit(score(&queries), within(20_000))))
@@ -95,7 +95,7 @@ fn a_read_that_will_not_do_is_told_so_and_its_company_is_answered() {
 #[test]
 fn a_rank_in_chunks_is_the_rank_in_one() {
     let setting = setting(&SchedulerSpec { chunk: 1, ..SchedulerSpec::default() });
-    let rank = RankQuery { src: 3, candidates: None, time: None, k: 12 };
+    let rank = RankQuery { src: 3.into(), candidates: None, time: None, k: 12 };
     let answer = setting.read(ReadRequest::Rank(rank.clone()), within(20_000)).unwrap();
     assert_eq!(answer.body, AnswerBody::Ranked(setting.service.engine().rank(&rank).unwrap().answer));
 }
@@ -104,11 +104,11 @@ fn a_rank_in_chunks_is_the_rank_in_one() {
 fn reads_with_tighter_deadlines_are_answered_while_a_long_rank_is_under_way() {
     // There is one thread, and each candidate is a chunk, so the rank takes far longer than a score.
     let setting = setting(&SchedulerSpec { chunk: 1, workers: 1, ..SchedulerSpec::default() });
-    let known: Vec<u64> = setting.world.queries(SEEN..EVENTS).iter().map(|pair| pair.dst).collect();
-    let candidates: Vec<u64> = known.into_iter().cycle().take(20_000).collect();
+    let known: Vec<ExternalId> = setting.world.queries(SEEN..EVENTS).iter().map(|pair| pair.dst.clone()).collect();
+    let candidates: Vec<ExternalId> = known.into_iter().cycle().take(20_000).collect();
     let (query, rank) = (
-        [PairQuery { src: 1, dst: 2, time: None }],
-        RankQuery { src: 1, candidates: Some(candidates), time: None, k: 5 },
+        [PairQuery { src: 1.into(), dst: 2.into(), time: None }],
+        RankQuery { src: 1.into(), candidates: Some(candidates), time: None, k: 5 },
     );
     let expected = AnswerBody::Ranked(setting.service.engine().rank(&rank).unwrap().answer);
     let (mut rounds, mut between) = (0, 0);
@@ -131,7 +131,7 @@ fn reads_with_tighter_deadlines_are_answered_while_a_long_rank_is_under_way() {
 #[test]
 fn what_cannot_be_in_time_is_refused_before_it_is_computed() {
     let setting = setting(&SchedulerSpec::default());
-    let query = [PairQuery { src: 1, dst: 2, time: None }];
+    let query = [PairQuery { src: 1.into(), dst: 2.into(), time: None }];
     for _ in 0..40 {
         setting.read(score(&query), within(20_000)).unwrap();
     }
@@ -146,7 +146,7 @@ fn what_cannot_be_in_time_is_refused_before_it_is_computed() {
 #[test]
 fn an_answer_has_seen_what_it_was_asked_to_see_or_is_refused() {
     let setting = setting(&SchedulerSpec::default());
-    let query = [PairQuery { src: 1, dst: 2, time: None }];
+    let query = [PairQuery { src: 1.into(), dst: 2.into(), time: None }];
     let own_write = ReadOptions { min_seq: Some(SEEN as u64 + 1), ..within(20_000) };
     let waiting = setting.submit(score(&query), own_write);
     std::thread::sleep(Duration::from_millis(20));
@@ -162,7 +162,7 @@ fn an_answer_has_seen_what_it_was_asked_to_see_or_is_refused() {
 #[test]
 fn an_answer_is_no_older_than_its_bound() {
     let setting = setting(&SchedulerSpec::default());
-    let query = [PairQuery { src: 1, dst: 2, time: None }];
+    let query = [PairQuery { src: 1.into(), dst: 2.into(), time: None }];
     let bound = Duration::from_millis(30);
     // How many events had been submitted at some times.
     let mut taken = Vec::new();
@@ -188,7 +188,7 @@ fn an_answer_is_no_older_than_its_bound() {
 fn reads_that_wait_when_a_scheduler_ends_are_told() {
     let setting = setting(&SchedulerSpec::default());
     let Setting { world: _world, service: _service, scheduler, runtime } = setting;
-    let query = [PairQuery { src: 1, dst: 2, time: None }];
+    let query = [PairQuery { src: 1.into(), dst: 2.into(), time: None }];
     let asked: Vec<_> = (0..50)
         .map(|_| {
             let (scheduler, read) = (scheduler.clone(), score(&query));
@@ -207,7 +207,7 @@ fn reads_that_wait_when_a_scheduler_ends_are_told() {
 #[test]
 fn reads_without_a_name_and_those_of_tenants_are_told_apart_in_the_status() {
     let setting = setting(&SchedulerSpec::default());
-    let query = [PairQuery { src: 1, dst: 2, time: None }];
+    let query = [PairQuery { src: 1.into(), dst: 2.into(), time: None }];
     setting.read(score(&query), ReadOptions { tenant: "shop".into(), ..within(20_000) }).unwrap();
     setting.read(score(&query), within(20_000)).unwrap();
     let status = setting.scheduler.status();

@@ -262,7 +262,9 @@ fn a_retraction_of_a_failed_write_that_is_found_in_the_log_happens_and_lateness_
     assert!(matches!(ingest_with_retry(&service, &[late]), Err(IngestError::Refused(RequestError::Late { .. }))));
     ingest_with_retry(&service, &events[20..]).unwrap();
     engine.observe(&events[..20], Granularity::Event).unwrap();
-    engine.retract(&[Retraction { seq: SEEN as u64 + 19, src: events[19].src, dst: events[19].dst }]).unwrap();
+    engine
+        .retract(&[Retraction { seq: SEEN as u64 + 19, src: events[19].src.clone(), dst: events[19].dst.clone() }])
+        .unwrap();
     engine.observe(&events[20..], Granularity::Event).unwrap();
     assert_eq!((service.readiness(), saved(&service.engine())), (Readiness::Ready, saved(&engine)));
 }
@@ -338,7 +340,11 @@ fn what_is_taken_back_stays_so_after_a_restart_with_and_without_a_snapshot() {
     let error = service.retract(&["event-3".into(), "nobody".into()]).unwrap_err().to_string();
     assert_eq!(error, "ids[1] is `nobody`, and the log of record remembers no event under that id");
     engine.observe(&events[..40], Granularity::Event).unwrap();
-    let taken = [3usize, 17, 39].map(|i| Retraction { seq: (SEEN + i) as u64, src: events[i].src, dst: events[i].dst });
+    let taken = [3usize, 17, 39].map(|i| Retraction {
+        seq: (SEEN + i) as u64,
+        src: events[i].src.clone(),
+        dst: events[i].dst.clone(),
+    });
     assert!(engine.retract(&taken).unwrap().answer > 0);
     engine.observe(&events[40..], Granularity::Event).unwrap();
     assert_eq!(saved(&service.engine()), saved(&engine));

@@ -71,13 +71,19 @@ fn requests(seed: u64, ordered: bool) -> Vec<Request> {
             3..6 => {
                 let later = now + i64::from(draw.below(2)) * 30;
                 let queries = (0..1 + draw.below(5)).map(|_| known(&mut draw, &context));
-                let queries: Vec<_> =
-                    queries.map(|(src, dst)| PairQuery { src, dst, time: Some(later.into()) }).collect();
+                let queries: Vec<_> = queries
+                    .map(|(src, dst)| PairQuery { src: src.into(), dst: dst.into(), time: Some(later.into()) })
+                    .collect();
                 let shown = if draw.below(3) == 0 && !ordered { 1 } else { 0 };
                 let during = (0..shown).map(|_| known(&mut draw, &context)).collect::<Vec<_>>();
                 Request::Score(queries, during.into_iter().map(|(src, dst)| event(src, dst, now, &mut draw)).collect())
             }
-            6 => Request::Rank(RankQuery { src: known(&mut draw, &context).0, candidates: None, time: None, k: 5 }),
+            6 => Request::Rank(RankQuery {
+                src: known(&mut draw, &context).0.into(),
+                candidates: None,
+                time: None,
+                k: 5,
+            }),
             _ => Request::Embed(known(&mut draw, &context).1, Side::Destination),
         };
         all.push(request);
@@ -87,7 +93,7 @@ fn requests(seed: u64, ordered: bool) -> Vec<Request> {
 
 fn event(src: u64, dst: u64, time: i64, draw: &mut RandomNumbers) -> NewEvent {
     let features = (0..WIDTHS.edge).map(|_| draw.below(100) as f32 / 50.0 - 1.0).collect();
-    NewEvent { id: None, src, dst, time: time.into(), label: 0.0, features: Some(features) }
+    NewEvent { id: None, src: src.into(), dst: dst.into(), time: time.into(), label: 0.0, features: Some(features) }
 }
 
 /// An answer: the bits of its numbers, and its position.
@@ -104,12 +110,15 @@ fn serve(folder: &Path, spec: &EngineSpec, requests: &[Request]) -> (Vec<Found>,
         }
         Request::Rank(query) => {
             let found = engine.rank(query).unwrap();
-            let context: Vec<_> =
-                found.answer.iter().flat_map(|ranked| [ranked.dst as u32, ranked.score.to_bits()]).collect();
+            let context: Vec<_> = found
+                .answer
+                .iter()
+                .flat_map(|ranked| [ranked.dst.number().unwrap() as u32, ranked.score.to_bits()])
+                .collect();
             (context, found.position)
         }
         Request::Embed(node, side) => {
-            let found = engine.embedding(*node, Some(*side), None).unwrap();
+            let found = engine.embedding(&(*node).into(), Some(*side), None).unwrap();
             (bits(&found.answer), found.position)
         }
     });
@@ -159,18 +168,22 @@ fn ask(engine: &Engine, question: usize, later: i64) -> Found {
     let bits = |numbers: Vec<f32>| numbers.into_iter().map(f32::to_bits).collect();
     match question % 3 {
         0 => {
-            let pair = |dst| PairQuery { src, dst, time: Some(later.into()) };
+            let pair = |dst: u64| PairQuery { src: src.into(), dst: dst.into(), time: Some(later.into()) };
             let found = engine.score(&[pair(dst), pair((dst + 1) % 5)], &[]).unwrap();
             (bits(found.answer), found.position)
         }
         1 => {
-            let found = engine.embedding(dst, Some(Side::Destination), Some(&later.into())).unwrap();
+            let found = engine.embedding(&dst.into(), Some(Side::Destination), Some(&later.into())).unwrap();
             (bits(found.answer), found.position)
         }
         _ => {
-            let found = engine.top_k(src, 3, Some(&later.into())).unwrap();
+            let found = engine.top_k(&src.into(), 3, Some(&later.into())).unwrap();
             (
-                found.answer.iter().flat_map(|ranked| [ranked.dst as u32, ranked.score.to_bits()]).collect(),
+                found
+                    .answer
+                    .iter()
+                    .flat_map(|ranked| [ranked.dst.number().unwrap() as u32, ranked.score.to_bits()])
+                    .collect(),
                 found.position,
             )
         }
@@ -190,7 +203,7 @@ fn an_event_taken_back_is_as_if_it_had_never_come_but_for_what_was_made_of_it() 
         let mut draw = Draw::new(3).of(Purpose::Negatives).at(0, 0);
         let events: Vec<_> = (0..40).map(|i| event(i % 9, i % 7, 1000 + i as i64, &mut draw)).collect();
         let (taken, after) = (event(3, 5, 2000, &mut draw), event(8, 6, 2010, &mut draw));
-        let retraction = Retraction { seq: 40, src: 3, dst: 5 };
+        let retraction = Retraction { seq: 40, src: 3.into(), dst: 5.into() };
         for settled in [false, true] {
             let [plain, context] = [0, 1].map(|_| Engine::open(&at).unwrap());
             for engine in [&plain, &context] {
@@ -205,10 +218,10 @@ fn an_event_taken_back_is_as_if_it_had_never_come_but_for_what_was_made_of_it() 
             let differs =
                 |a: &Engine, b: &Engine| (0..21).any(|question| ask(a, question, 3000).0 != ask(b, question, 3000).0);
             assert!(differs(&plain, &context), "{name}: the event shows");
-            assert_eq!(context.retract(&[retraction]).unwrap().answer, 1, "{name}, {settled}");
+            assert_eq!(context.retract(std::slice::from_ref(&retraction)).unwrap().answer, 1, "{name}, {settled}");
             assert!(!differs(&plain, &context), "{name}, settled {settled}: the event still shows");
             let before = context.position();
-            assert_eq!(context.retract(&[retraction]).unwrap().answer, 0, "{name}: twice is once");
+            assert_eq!(context.retract(std::slice::from_ref(&retraction)).unwrap().answer, 0, "{name}: twice is once");
             assert_eq!(
                 (context.position(), context.newest()),
                 (before, Some((if settled { 2010 } else { 2000 }).into())),
@@ -231,7 +244,7 @@ fn an_event_taken_back_is_as_if_it_had_never_come_but_for_what_was_made_of_it() 
         }
         let context = Engine::open(&at).unwrap();
         context.observe(&events, Granularity::Event).unwrap();
-        let unknown = Retraction { dst: 99, ..retraction };
+        let unknown = Retraction { dst: 99.into(), ..retraction.clone() };
         assert_eq!(
             context.retract(&[unknown]).unwrap_err().to_string(),
             "retractions[0].dst: no destination has the id 99"
@@ -249,16 +262,17 @@ fn an_explanation_names_the_newest_neighbours_with_weights_that_sum_to_one() {
         let mut draw = Draw::new(3).of(Purpose::Negatives).at(0, 0);
         let events: Vec<_> = (0..40).map(|i| event(i % 4, i % 3, 1000 + i as i64, &mut draw)).collect();
         engine.observe(&events, Granularity::Event).unwrap();
-        let query = PairQuery { src: 2, dst: 1, time: None };
+        let query = PairQuery { src: 2.into(), dst: 1.into(), time: None };
         let explained = engine.explain(&query).unwrap();
         assert_eq!(vec![explained.answer.score], engine.score(&[query], &[]).unwrap().answer, "{name}");
         let of_src: Vec<_> =
             events.iter().enumerate().rev().filter(|(_, event)| event.src == 2).take(spec.neighbours).collect();
         let found = &explained.answer.src;
-        let context: Vec<_> = found.iter().map(|one| (one.seq as usize, one.node, one.time.clone().unwrap())).collect();
+        let context: Vec<_> =
+            found.iter().map(|one| (one.seq as usize, one.node.clone(), one.time.clone().unwrap())).collect();
         assert_eq!(
             context,
-            of_src.iter().map(|(at, event)| (*at, event.dst, event.time.clone())).collect::<Vec<_>>(),
+            of_src.iter().map(|(at, event)| (*at, event.dst.clone(), event.time.clone())).collect::<Vec<_>>(),
             "{name}"
         );
         for layer in 0..spec.layers {
@@ -290,8 +304,8 @@ fn a_node_forgotten_is_a_new_one_and_its_room_is_given_to_the_next() {
         engine.observe(&early, Granularity::Event).unwrap();
         engine.observe(&late, Granularity::Event).unwrap();
         let neighbours = |engine: &Engine| {
-            let explained = engine.explain(&PairQuery { src: 1, dst: 1, time: None }).unwrap().answer;
-            explained.dst.iter().map(|one| one.node).collect::<Vec<_>>()
+            let explained = engine.explain(&PairQuery { src: 1.into(), dst: 1.into(), time: None }).unwrap().answer;
+            explained.dst.iter().map(|one| one.node.number().unwrap()).collect::<Vec<_>>()
         };
         ask(&engine, 3, 3000);
         assert!(neighbours(&engine).iter().any(|&node| node >= 100), "{strategy:?}");
@@ -315,7 +329,7 @@ fn a_node_forgotten_is_a_new_one_and_its_room_is_given_to_the_next() {
             "{strategy:?}: what was forgotten stays so in an artifact"
         );
         assert_eq!(engine.nodes() - nodes, if node > 0 { 1 } else { 0 }, "{strategy:?}: 101 and 300 are new");
-        let explained = engine.explain(&PairQuery { src: 101, dst: 2, time: None }).unwrap().answer;
+        let explained = engine.explain(&PairQuery { src: 101.into(), dst: 2.into(), time: None }).unwrap().answer;
         assert_eq!(
             explained.src.iter().map(|one| one.seq).collect::<Vec<_>>(),
             [20],
@@ -347,8 +361,14 @@ fn memory_of_many_nodes_that_all_have_met_somebody() {
     let engine = Engine::open(&at).unwrap();
     let before = resident();
     let begun = std::time::Instant::now();
-    let tell =
-        |i: u64| NewEvent { id: None, src: 100 + i, dst: 100 + i, time: (1000 + i).into(), label: 0.0, features: None };
+    let tell = |i: u64| NewEvent {
+        id: None,
+        src: (100 + i).into(),
+        dst: (100 + i).into(),
+        time: (1000 + i).into(),
+        label: 0.0,
+        features: None,
+    };
     let mut times = Vec::new();
     for first in (0..nodes as u64 / 2).step_by(4096) {
         let events: Vec<NewEvent> = (first..(first + 4096).min(nodes as u64 / 2)).map(tell).collect();
@@ -363,7 +383,7 @@ fn memory_of_many_nodes_that_all_have_met_somebody() {
         "4096 events with new nodes at a time: {median:.1} ms, at most {most:.1} ms, of which reads were kept out for at most {alone:.1} ms"
     );
     let (seconds, taken, held) = (begun.elapsed().as_secs_f64(), resident() - before, engine.nodes());
-    let first = engine.score(&[PairQuery { src: 100, dst: 100, time: None }], &[]).unwrap();
+    let first = engine.score(&[PairQuery { src: 100.into(), dst: 100.into(), time: None }], &[]).unwrap();
     println!(
         "{held} nodes of width {width}: {} MB more, {} bytes a node; told in {seconds:.0} s",
         taken >> 20,

@@ -123,14 +123,18 @@ fn hold_to_one_by_one(
 /// A query about a pair that may not be known yet, and now and then about all destinations.
 fn ask_of_newcomers(engine: &Engine, question: usize, pairs: u64, later: i64) -> Result<Found, RequestError> {
     if question.is_multiple_of(40) {
-        let found = engine.top_k(0, 5, Some(&later.into()))?;
+        let found = engine.top_k(&0.into(), 5, Some(&later.into()))?;
         return Ok((
-            found.answer.iter().flat_map(|ranked| [ranked.dst as u32, ranked.score.to_bits()]).collect(),
+            found
+                .answer
+                .iter()
+                .flat_map(|ranked| [ranked.dst.number().unwrap() as u32, ranked.score.to_bits()])
+                .collect(),
             found.position,
         ));
     }
     let pair = (question as u64).wrapping_mul(7919) % pairs;
-    let query = |src, dst| PairQuery { src, dst, time: Some(later.into()) };
+    let query = |src: u64, dst: u64| PairQuery { src: src.into(), dst: dst.into(), time: Some(later.into()) };
     let found = engine.score(&[query(pair, pair), query(pair, 0), query(0, pair)], &[])?;
     Ok((found.answer.into_iter().map(f32::to_bits).collect(), found.position))
 }
@@ -164,6 +168,7 @@ fn readers_are_answered_while_nodes_come_by_the_thousand_and_know_each_from_its_
                 Ok(found) => Some(found),
                 Err(RequestError::UnknownNode { id, .. }) => {
                     // As a source a node is named by the event of its number, as a destination by that event or never.
+                    let id = id.number().unwrap();
                     assert!(id >= before || id % 3 == 2, "{id} is not known after {before} events");
                     unknown.fetch_add(1, Ordering::SeqCst);
                     None

@@ -11,7 +11,7 @@ use serde_json::json;
 use tempograph_framework::{Dataset, Features, History, SliceModel};
 use tempograph_models::FeatureWidths;
 use tempograph_serving::{
-    Ack, Export, Granularity, IngestRequest, NewEvent, Readiness, Service, ServiceSpec, SnapshotSpec,
+    Ack, Export, ExternalId, Granularity, IngestRequest, NewEvent, Readiness, Service, ServiceSpec, SnapshotSpec,
 };
 
 use crate::bench::numbers::stats::quantile;
@@ -138,8 +138,8 @@ fn open(artifact: &Path, spec: &ServiceSpec) -> Result<Arc<Service>> {
 fn ingest(service: &Service, set: &Dataset, range: std::ops::Range<usize>, granularity: Granularity) -> Result<()> {
     let (log, ids) = (&set.log, &set.ids);
     let tell = |i: usize| NewEvent {
-        src: ids.external_id(log.src()[i]),
-        dst: ids.external_id(log.dst()[i]),
+        src: ExternalId::of(ids, log.src()[i]),
+        dst: ExternalId::of(ids, log.dst()[i]),
         time: log.time()[i].0.into(),
         label: 0.0,
         features: None,

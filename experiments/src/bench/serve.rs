@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Number, json};
 use tempograph_framework::{Event, Scorer};
-use tempograph_serving::{Engine, Export, Granularity, NewEvent, PairQuery};
+use tempograph_serving::{Engine, Export, ExternalId, Granularity, NewEvent, PairQuery};
 use tempograph_trainers::{RunFiles, TrainSpec, TrainingData, TrainingObserver, TrainingRun, warm_up};
 
 use crate::bench::BenchArgs;
@@ -156,8 +156,8 @@ pub(super) fn request(training_data: &TrainingData, event: Event) -> Result<NewE
     };
     let features = training_data.features.edges.as_ref().map(|rows| rows.row(event.id.0).to_vec());
     Ok(NewEvent {
-        src: ids.external_id(event.src),
-        dst: ids.external_id(event.dst),
+        src: ExternalId::of(ids, event.src),
+        dst: ExternalId::of(ids, event.dst),
         time,
         label: event.label,
         features,
@@ -167,7 +167,7 @@ pub(super) fn request(training_data: &TrainingData, event: Event) -> Result<NewE
 
 fn query(training_data: &TrainingData, event: Event) -> PairQuery {
     let ids = &training_data.dataset.ids;
-    PairQuery { src: ids.external_id(event.src), dst: ids.external_id(event.dst), time: None }
+    PairQuery { src: ExternalId::of(ids, event.src), dst: ExternalId::of(ids, event.dst), time: None }
 }
 
 fn show(args: &BenchArgs, spec: &RunSpec, served: &[Served]) -> Result<()> {

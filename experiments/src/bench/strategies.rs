@@ -70,7 +70,7 @@ fn rank(folder: &Path, message: &[NewEvent], between: usize) -> Result<Value> {
     let (first, rest) = message.split_at(between.min(message.len()));
     for engine in &engines {
         engine.observe(first, Granularity::Event)?;
-        engine.top_k(first[0].src, 10, None)?;
+        engine.top_k(&first[0].src, 10, None)?;
     }
     let warm: Vec<_> = engines.iter().map(Engine::stats).collect();
     for request in rest.chunks(between).take(RANKINGS) {
@@ -80,7 +80,7 @@ fn rank(folder: &Path, message: &[NewEvent], between: usize) -> Result<Value> {
             engine.observe(request, Granularity::Event)?;
             tell_seconds[at].push(begun.elapsed().as_secs_f64());
             let begun = Instant::now();
-            answers.push(engine.top_k(request[0].src, 10, None)?.answer);
+            answers.push(engine.top_k(&request[0].src, 10, None)?.answer);
             seconds[at].push(begun.elapsed().as_secs_f64());
         }
         ensure!(answers.iter().all(|answer| *answer == answers[0]), "the strategies' rankings differ: {answers:?}");

@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::json;
-use tempograph_framework::{IdMap, Store};
+use tempograph_framework::{Dataset, IdMap, NodeId, Store, write_atomic};
 use tempograph_trainers::{BatchScores, Evaluation, EvaluationTask, Part, evaluate};
 
-use crate::command::export::write_text_ids;
 use crate::setup::baselines::evaluate_baselines;
 use crate::setup::data::{Questions, questions};
 use crate::setup::device;
@@ -24,7 +23,7 @@ use crate::terminal::tables::metric_table;
   tempograph eval runs/wikipedia
   tempograph eval runs/wikipedia --set 'eval.rules=[\"historical\", \"inductive\"]'
   tempograph eval runs/wikipedia --split val --set eval.negatives=99 --json
-  tempograph eval runs/wikipedia --scores scores.safetensors     every score of the first rule, to look into or to compare
+  tempograph eval runs/wikipedia --scores scores.csv             every score of the first rule, with your own ids
 
 The memory at the start of the split is that of the run: everything before it has been observed.")]
 pub struct EvalArgs {
@@ -37,9 +36,11 @@ pub struct EvalArgs {
     /// would change the model or its past is refused.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Write every scored pair under the first negative rule: `event`, `src`, `dst` (the user's own ids), `time`
-    /// (ticks), `positive` (0 or 1) and `score` (logit), `[P]` each, batch by batch.
-    #[arg(long, value_name = "FILE.safetensors")]
+    /// Write every scored pair under the first negative rule: `event`, `src`, `dst` (your own ids), `time` (ticks),
+    /// `positive` (0 or 1) and `score` (logit), batch by batch. FILE.csv has a row for each pair. FILE.safetensors has an
+    /// array for each column; arrays hold no text, so ids that are text are numbers there, and FILE.safetensors.ids.json
+    /// lists them.
+    #[arg(long, value_name = "FILE")]
     scores: Option<PathBuf>,
     /// Print the metrics as JSON.
     #[arg(long)]
@@ -50,38 +51,91 @@ pub struct EvalArgs {
 #[derive(Default)]
 struct Scores {
     event: Vec<u64>,
-    src: Vec<u64>,
-    dst: Vec<u64>,
+    src: Vec<NodeId>,
+    dst: Vec<NodeId>,
     time: Vec<i64>,
     positive: Vec<u32>,
     score: Vec<f32>,
 }
 
 impl Scores {
-    fn append(&mut self, answers: &BatchScores<'_>, ids: &IdMap) {
+    fn append(&mut self, answers: &BatchScores<'_>) {
         let queries = answers.queries;
         for (i, (pair, &score)) in queries.pairs().iter().zip(answers.scores).enumerate() {
-            let own = |root: u32| ids.external_id(queries.nodes()[root as usize]);
             self.event.push(queries.log_positions()[pair.src as usize].0);
-            self.src.push(own(pair.src));
-            self.dst.push(own(pair.dst));
+            self.src.push(queries.nodes()[pair.src as usize]);
+            self.dst.push(queries.nodes()[pair.dst as usize]);
             self.time.push(queries.times()[pair.src as usize].0);
             self.positive.push(u32::from(i < queries.positives()));
             self.score.push(score);
         }
     }
 
-    fn write(self, path: &Path) -> Result<()> {
+    /// Writes them in the form that the name of the file says.
+    fn write(self, path: &Path, dataset: &Dataset) -> Result<()> {
+        if path.extension().is_some_and(|extension| extension == "csv") {
+            return self.write_csv(path, &dataset.ids).with_context(|| format!("cannot write {}", path.display()));
+        }
+        self.write_arrays(path, &dataset.ids)?;
+        if let Some(ids) = write_text_ids(dataset, path)? {
+            note(format!(
+                "note: the ids of this set are text, and arrays hold no text: {} lists the id of each number; --scores FILE.csv has \
+                 the ids themselves",
+                ids.display()
+            ));
+        }
+        Ok(())
+    }
+
+    fn write_csv(&self, path: &Path, ids: &IdMap) -> Result<()> {
+        let mut file = csv::Writer::from_path(path)?;
+        file.write_record(["event", "src", "dst", "time", "positive", "score"])?;
+        for i in 0..self.score.len() {
+            let [event, time, positive, score] = [
+                self.event[i].to_string(),
+                self.time[i].to_string(),
+                self.positive[i].to_string(),
+                self.score[i].to_string(),
+            ];
+            file.write_record([
+                &*event,
+                &*ids.name(self.src[i]),
+                &*ids.name(self.dst[i]),
+                &*time,
+                &*positive,
+                &*score,
+            ])?;
+        }
+        Ok(file.flush()?)
+    }
+
+    fn write_arrays(self, path: &Path, ids: &IdMap) -> Result<()> {
+        let own = |nodes: &[NodeId]| nodes.iter().map(|&node| ids.external_id(node)).collect();
         let pairs = [self.score.len()];
         let mut store = Store::default();
         store.put("event", pairs, self.event);
-        store.put("src", pairs, self.src);
-        store.put("dst", pairs, self.dst);
+        store.put("src", pairs, own(&self.src));
+        store.put("dst", pairs, own(&self.dst));
         store.put("time", pairs, self.time);
         store.put("positive", pairs, self.positive);
         store.put("score", pairs, self.score);
         Ok(store.write(path)?)
     }
+}
+
+/// Writes the ids of a set, in the order of the numbers of its nodes, next to a file of numbers: a JSON list of text.
+/// Nothing where ids are numbers.
+fn write_text_ids(dataset: &Dataset, beside: &Path) -> Result<Option<PathBuf>> {
+    if !dataset.ids.is_text() {
+        return Ok(None);
+    }
+    let mut path = beside.as_os_str().to_owned();
+    path.push(".ids.json");
+    let path = PathBuf::from(path);
+    let ids: Vec<_> = (0..dataset.nodes as u32).map(|node| dataset.ids.name(NodeId(node))).collect();
+    write_atomic(&path, &serde_json::to_vec(&ids)?)
+        .with_context(|| format!("{}: the ids are not written", path.display()))?;
+    Ok(Some(path))
 }
 
 /// A split by name.
@@ -125,19 +179,13 @@ fn evaluate_run(args: &EvalArgs, run: &Run) -> Result<()> {
         let mut heard = |answers: &BatchScores<'_>| {
             bar.set_position((answers.first.index() - range.start) as u64);
             if let Some((_, scores)) = &mut scores {
-                scores.append(answers, &run.training_data.dataset.ids);
+                scores.append(answers);
             }
         };
         let evaluation = evaluate(&mut start.model, &mut history, log, &asked, &stop, &mut heard)?;
         bar.finish_and_clear();
         if let Some((path, scores)) = scores {
-            scores.write(path)?;
-            if let Some(ids) = write_text_ids(&run.training_data.dataset, path)? {
-                note(format!(
-                    "note: the ids of this set are text, and the scores name the numbers of its nodes: {} lists the id of each",
-                    ids.display()
-                ));
-            }
+            scores.write(path, &run.training_data.dataset)?;
         }
         match evaluation {
             Some(evaluation) => found.push((name, evaluation)),

@@ -1,9 +1,11 @@
 //! The load to send: the events of a prepared set, repeated, and pairs of its nodes.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use anyhow::{Result, bail};
 use tempograph_framework::{Dataset, RandomNumbers};
+use tempograph_serving::ExternalId;
 
 /// A set's events in the form of a server's API.
 #[derive(Debug)]
@@ -41,7 +43,8 @@ impl Workload {
         let log = &self.set.log;
         let (turns, i) = ((seq / log.len() as u64) as i64, (seq % log.len() as u64) as usize);
         let ticks = log.time()[i].0 + turns * self.turn;
-        let (src, dst) = (self.set.ids.external_id(log.src()[i]), self.set.ids.external_id(log.dst()[i]));
+        let [src, dst] = [log.src()[i], log.dst()[i]].map(|node| ExternalId::of(&self.set.ids, node));
+        let [src, dst] = [&src, &dst].map(id_as_json);
         // Writing to a string cannot fail.
         let _ = match self.set.time_unit.scale {
             1 => write!(out, r#"{{"src":{src},"dst":{dst},"time":{ticks}"#),
@@ -59,12 +62,20 @@ impl Workload {
 
     /// A pair of nodes that are both in the first `seen` events. In half of the cases they are the two ends of one
     /// event.
-    pub fn pair(&self, seen: u64, chance: &mut RandomNumbers) -> (u64, u64) {
+    pub fn pair(&self, seen: u64, chance: &mut RandomNumbers) -> (ExternalId, ExternalId) {
         let log = &self.set.log;
         let known = (log.len() as u64).min(seen).clamp(1, u64::from(u32::MAX)) as u32;
         let first = chance.below(known) as usize;
         let second = if chance.below(2) == 0 { first } else { chance.below(known) as usize };
-        (self.set.ids.external_id(log.src()[first]), self.set.ids.external_id(log.dst()[second]))
+        (ExternalId::of(&self.set.ids, log.src()[first]), ExternalId::of(&self.set.ids, log.dst()[second]))
+    }
+}
+
+/// An id as it stands in a request.
+pub(crate) fn id_as_json(id: &ExternalId) -> Cow<'_, str> {
+    match id {
+        ExternalId::Number(number) => number.to_string().into(),
+        ExternalId::Text(text) => serde_json::Value::from(&**text).to_string().into(),
     }
 }
 
@@ -98,7 +109,8 @@ mod tests {
     fn pairs_are_of_nodes_that_have_been_seen() {
         let (material, mut chance) = (material(), Draw::new(1).of(Purpose::Sampling).at(0, 0));
         let log = &material.set.log;
-        let seen: Vec<u64> = log.src()[..10].iter().map(|&node| material.set.ids.external_id(node)).collect();
+        let seen: Vec<ExternalId> =
+            log.src()[..10].iter().map(|&node| ExternalId::of(&material.set.ids, node)).collect();
         assert!((0..200).all(|_| seen.contains(&material.pair(10, &mut chance).0)));
     }
 

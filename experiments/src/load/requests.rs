@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tempograph_framework::{Draw, Purpose, RandomNumbers};
+use tempograph_serving::ExternalId;
 
 use crate::load::http::{Connection, Failure, Response};
+use crate::load::material::id_as_json;
 use crate::load::phase::{PATIENCE, PhaseState, ScheduledRead, ThreadResult};
 use crate::load::staleness::{ObservedPosition, SentEvents};
 
@@ -83,18 +85,24 @@ impl<'a> Reader<'a> {
 }
 
 /// Writes a request to `body`. Gives its path.
-fn question(body: &mut String, kind: Kind, pairs: usize, mut pair: impl FnMut() -> (u64, u64)) -> &'static str {
+fn question(
+    body: &mut String,
+    kind: Kind,
+    pairs: usize,
+    mut pair: impl FnMut() -> (ExternalId, ExternalId),
+) -> &'static str {
     body.clear();
     // Writing to a string cannot fail.
     match kind {
         Kind::Rank => {
-            let _ = write!(body, r#"{{"src":{},"k":10}}"#, pair().0);
+            let _ = write!(body, r#"{{"src":{},"k":10}}"#, id_as_json(&pair().0));
             "/v1/rank"
         }
         Kind::Score => {
             body.push_str("{\"queries\":[");
             for i in 0..pairs {
                 let (src, dst) = pair();
+                let (src, dst) = (id_as_json(&src), id_as_json(&dst));
                 let _ = write!(body, r#"{}{{"src":{src},"dst":{dst}}}"#, if i == 0 { "" } else { "," });
             }
             body.push_str("]}");
@@ -245,9 +253,9 @@ mod tests {
     #[test]
     fn questions_are_json() {
         let mut body = String::new();
-        assert_eq!(question(&mut body, Kind::Score, 2, || (3, 4)), "/v1/score");
+        assert_eq!(question(&mut body, Kind::Score, 2, || (3.into(), 4.into())), "/v1/score");
         assert_eq!(body, r#"{"queries":[{"src":3,"dst":4},{"src":3,"dst":4}]}"#);
-        assert_eq!(question(&mut body, Kind::Rank, 2, || (3, 4)), "/v1/rank");
+        assert_eq!(question(&mut body, Kind::Rank, 2, || (3.into(), 4.into())), "/v1/rank");
         assert_eq!(body, r#"{"src":3,"k":10}"#);
     }
 }

@@ -84,6 +84,12 @@ impl Server {
         Server::start(folder, train_small(folder))
     }
 
+    /// Kills it at once.
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
     /// Asks it to end, and waits until it has.
     pub fn end(&mut self) {
         let sent = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().unwrap();

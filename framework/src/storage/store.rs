@@ -41,6 +41,8 @@ pub enum Array {
     U64(Vec<u64>),
     /// Signed 64-bit integers.
     I64(Vec<i64>),
+    /// Bytes.
+    U8(Vec<u8>),
 }
 
 /// A kind of value a store holds.
@@ -65,7 +67,7 @@ macro_rules! element {
         }
     )* };
 }
-element!(f32 => F32, u32 => U32, u64 => U64, i64 => I64);
+element!(f32 => F32, u32 => U32, u64 => U64, i64 => I64, u8 => U8);
 
 /// Why a stored file is unusable.
 #[derive(Debug, thiserror::Error)]
@@ -316,6 +318,7 @@ impl Store {
                 Dtype::U32 => Array::U32(bytemuck::pod_collect_to_vec(data)),
                 Dtype::U64 => Array::U64(bytemuck::pod_collect_to_vec(data)),
                 Dtype::I64 => Array::I64(bytemuck::pod_collect_to_vec(data)),
+                Dtype::U8 => Array::U8(data.to_vec()),
                 other => {
                     return Err(StoreError::Kind { path: from.into(), name: name.into(), dtype: format!("{other:?}") });
                 }
@@ -342,6 +345,7 @@ impl Array {
             Array::U32(_) => Dtype::U32,
             Array::U64(_) => Dtype::U64,
             Array::I64(_) => Dtype::I64,
+            Array::U8(_) => Dtype::U8,
         }
     }
 
@@ -351,6 +355,7 @@ impl Array {
             Array::U32(values) => bytemuck::cast_slice(values),
             Array::U64(values) => bytemuck::cast_slice(values),
             Array::I64(values) => bytemuck::cast_slice(values),
+            Array::U8(values) => values,
         }
     }
 }

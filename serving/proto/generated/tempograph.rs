@@ -14,6 +14,10 @@ pub struct Event {
     /// As many as the model reads; none where it reads none.
     #[prost(float, repeated, tag = "7")]
     pub features: ::prost::alloc::vec::Vec<f32>,
+    #[prost(string, tag = "8")]
+    pub src_text: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub dst_text: ::prost::alloc::string::String,
     /// When, in the set's own unit: whole, or as a fraction where the set's times have fractions.
     #[prost(oneof = "event::When", tags = "4, 5")]
     pub when: ::core::option::Option<event::When>,
@@ -93,12 +97,16 @@ pub struct Terms {
     #[prost(uint64, optional, tag = "2")]
     pub max_staleness_ms: ::core::option::Option<u64>,
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Pair {
     #[prost(uint64, tag = "1")]
     pub src: u64,
     #[prost(uint64, tag = "2")]
     pub dst: u64,
+    #[prost(string, tag = "5")]
+    pub src_text: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub dst_text: ::prost::alloc::string::String,
     /// Left out: just after the newest event.
     #[prost(oneof = "pair::When", tags = "3, 4")]
     pub when: ::core::option::Option<pair::When>,
@@ -145,6 +153,11 @@ pub struct RankRequest {
     pub k: u32,
     #[prost(message, optional, tag = "6")]
     pub terms: ::core::option::Option<Terms>,
+    #[prost(string, tag = "7")]
+    pub src_text: ::prost::alloc::string::String,
+    /// Added to `candidates`.
+    #[prost(string, repeated, tag = "8")]
+    pub candidates_text: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(oneof = "rank_request::When", tags = "3, 4")]
     pub when: ::core::option::Option<rank_request::When>,
 }
@@ -158,7 +171,7 @@ pub mod rank_request {
         FractionalTime(f64),
     }
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Ranked {
     #[prost(uint64, tag = "1")]
     pub dst: u64,
@@ -166,6 +179,9 @@ pub struct Ranked {
     pub score: f32,
     #[prost(float, tag = "3")]
     pub probability: f32,
+    /// The id where ids are text; `dst` is 0 then.
+    #[prost(string, tag = "4")]
+    pub dst_text: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RankAnswer {
@@ -174,7 +190,7 @@ pub struct RankAnswer {
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EmbedRequest {
     #[prost(uint64, tag = "1")]
     pub node: u64,
@@ -182,6 +198,8 @@ pub struct EmbedRequest {
     pub side: i32,
     #[prost(message, optional, tag = "5")]
     pub terms: ::core::option::Option<Terms>,
+    #[prost(string, tag = "6")]
+    pub node_text: ::prost::alloc::string::String,
     #[prost(oneof = "embed_request::When", tags = "3, 4")]
     pub when: ::core::option::Option<embed_request::When>,
 }
@@ -202,7 +220,7 @@ pub struct EmbedAnswer {
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainRequest {
     #[prost(message, optional, tag = "1")]
     pub pair: ::core::option::Option<Pair>,

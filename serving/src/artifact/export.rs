@@ -129,6 +129,7 @@ impl Export<'_> {
             dataset: DatasetFacts { name: set.name.clone(), sha256: set.checksum.clone() },
             nodes: set.nodes,
             sides: set.sides,
+            text_ids: set.ids.is_text(),
             widths: self.widths(),
             files: BTreeMap::new(),
         }

@@ -55,6 +55,9 @@ pub struct Manifest {
     pub nodes: usize,
     /// One set of nodes, or the sources and destinations of the dataset.
     pub sides: Sides,
+    /// Whether the ids of the nodes are text. Where they are not, they are whole numbers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub text_ids: bool,
     /// Widths of the model.
     pub widths: Widths,
     /// Size and checksum of every other file of the folder.

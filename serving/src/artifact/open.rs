@@ -76,6 +76,10 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, ArtifactError> {
     let path = dir.join(IDS);
     let names = Names::from_store(Store::read(&path)?, manifest.sides != Sides::OneMode)
         .map_err(ArtifactError::array(&path))?;
+    if names.text() != manifest.text_ids {
+        let [found, said] = [names.text(), manifest.text_ids].map(|text| if text { "text" } else { "numbers" });
+        return Err(damaged(&path, format!("ids that are {found}, but the manifest says {said}")));
+    }
     if names.len() != manifest.nodes {
         return Err(damaged(&path, format!("ids of {} nodes, but the manifest says {}", names.len(), manifest.nodes)));
     }

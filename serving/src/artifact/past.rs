@@ -17,7 +17,7 @@ impl PastHash {
         let mut past = PastHash::default();
         let (src, dst, time) = (set.log.src(), set.log.dst(), set.log.time());
         for event in 0..seen.min(set.log.len()) {
-            past.push(set.ids.external_id(src[event]), set.ids.external_id(dst[event]), time[event].0);
+            past.push(set.ids.name(src[event]), set.ids.name(dst[event]), time[event].0);
         }
         past
     }

@@ -27,6 +27,7 @@ use crate::artifact::open::{Opened, open};
 use crate::artifact::past::PastHash;
 use crate::engine::state::pass::Pass;
 use crate::engine::workspace::Workspaces;
+use crate::request::id::ExternalId;
 use crate::request::{Position, RequestError, user_time};
 pub(crate) use embedding_cache::EmbeddingBatch;
 use embedding_cache::{EmbeddingCache, Part};
@@ -180,7 +181,7 @@ impl Engine {
     }
 
     /// The id of a source that can be queried, if there is one.
-    pub fn example(&self) -> Option<u64> {
+    pub fn example(&self) -> Option<ExternalId> {
         let state = self.state().ok()?;
         state.names.any_source().filter(|_| state.history.newest().is_some())
     }

@@ -12,6 +12,7 @@ use crate::engine::state::State;
 use crate::engine::state::pass::Pass;
 use crate::engine::workspace::{A_PASS, ViewBuffers, Workspace};
 use crate::engine::{Engine, Part, position, sampling};
+use crate::request::id::ExternalId;
 use crate::request::incoming::Incoming;
 use crate::request::{AtPosition, FieldPath, MAX_ITEMS, NewEvent, PairQuery, Position, RequestError};
 
@@ -99,8 +100,8 @@ impl Engine {
         pairs.clear();
         for (i, query) in queries.iter().enumerate() {
             let place = |field| FieldPath::of("queries", i, field);
-            let src = state.find(Side::Source, query.src, place("src"))?;
-            let dst = state.find(Side::Destination, query.dst, place("dst"))?;
+            let src = state.find(Side::Source, &query.src, place("src"))?;
+            let dst = state.find(Side::Destination, &query.dst, place("dst"))?;
             pairs.push((src, dst, state.read_time(&self.manifest, query.time.as_ref(), incoming, place("time"))?));
         }
         Ok(features)
@@ -183,7 +184,7 @@ impl Engine {
     /// [`RequestError`] naming the invalid field and the reason.
     pub fn embedding(
         &self,
-        node: u64,
+        node: &ExternalId,
         side: Option<Side>,
         time: Option<&Number>,
     ) -> Result<AtPosition<Vec<f32>>, RequestError> {
@@ -230,8 +231,8 @@ impl Engine {
         incoming.clear(first);
         state.rules(&self.manifest, true).validate("during", events, &mut incoming.time)?;
         for (i, event) in events.iter().enumerate() {
-            incoming.src.push(state.find(Side::Source, event.src, FieldPath::of("during", i, "src"))?);
-            incoming.dst.push(state.find(Side::Destination, event.dst, FieldPath::of("during", i, "dst"))?);
+            incoming.src.push(state.find(Side::Source, &event.src, FieldPath::of("during", i, "src"))?);
+            incoming.dst.push(state.find(Side::Destination, &event.dst, FieldPath::of("during", i, "dst"))?);
             incoming.label.push(event.label);
         }
         let Some(stored) = self.edges.as_ref().filter(|_| !events.is_empty()) else { return Ok(None) };

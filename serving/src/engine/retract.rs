@@ -4,18 +4,19 @@ use serde::{Deserialize, Serialize};
 use tempograph_framework::{EventId, NodeId, Side};
 
 use crate::engine::{Engine, position};
+use crate::request::id::ExternalId;
 use crate::request::{AtPosition, FieldPath, MAX_ITEMS, RequestError};
 
 /// An event to retract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retraction {
     /// Its number: how many events are before it in the log.
     pub seq: u64,
     /// Its source.
-    pub src: u64,
+    pub src: ExternalId,
     /// Its destination.
-    pub dst: u64,
+    pub dst: ExternalId,
 }
 
 impl Engine {
@@ -54,8 +55,8 @@ impl Engine {
     fn find_all(&self, events: &[Retraction]) -> Result<Vec<(EventId, NodeId, NodeId)>, RequestError> {
         let state = self.state()?;
         let find = |(i, event): (usize, &Retraction)| {
-            let src = state.find(Side::Source, event.src, FieldPath::of("retractions", i, "src"))?;
-            let dst = state.find(Side::Destination, event.dst, FieldPath::of("retractions", i, "dst"))?;
+            let src = state.find(Side::Source, &event.src, FieldPath::of("retractions", i, "src"))?;
+            let dst = state.find(Side::Destination, &event.dst, FieldPath::of("retractions", i, "dst"))?;
             Ok((EventId(event.seq), src, dst))
         };
         events.iter().enumerate().map(find).collect()

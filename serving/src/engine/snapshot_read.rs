@@ -10,6 +10,7 @@ use crate::engine::read::{DuringFeatures, copy_view};
 use crate::engine::state::State;
 use crate::engine::state::pass::Pass;
 use crate::engine::{Engine, position, sampling};
+use crate::request::id::ExternalId;
 use crate::request::{Position, RequestError};
 
 /// Old values for one long read: an undo log of the history and one of the names.
@@ -27,7 +28,7 @@ pub(super) struct NamesUndoLog {
     /// The earlier destinations, by index, where the entry has changed since.
     moved: FxHashMap<usize, NodeId>,
     /// The users' ids of nodes that were expired since.
-    own: FxHashMap<NodeId, u64>,
+    own: FxHashMap<NodeId, ExternalId>,
 }
 
 impl NamesUndoLog {
@@ -49,9 +50,9 @@ impl NamesUndoLog {
         }
     }
 
-    fn part(&self, names: &Names, places: Range<usize>) -> Vec<(NodeId, u64)> {
+    fn part(&self, names: &Names, places: Range<usize>) -> Vec<(NodeId, ExternalId)> {
         let node = |place| self.moved.get(&place).copied().unwrap_or_else(|| names.destinations()[place]);
-        let own = |node| self.own.get(&node).copied().unwrap_or_else(|| names.own(node));
+        let own = |node| self.own.get(&node).cloned().unwrap_or_else(|| names.own(node));
         places.map(node).map(|node| (node, own(node))).collect()
     }
 }
@@ -123,7 +124,7 @@ impl SnapshotRead<'_> {
     }
 
     /// Some of the destinations at that position, by index, with the users' ids.
-    pub fn destinations(&self, places: Range<usize>) -> Result<Vec<(NodeId, u64)>, RequestError> {
+    pub fn destinations(&self, places: Range<usize>) -> Result<Vec<(NodeId, ExternalId)>, RequestError> {
         let state = &*self.engine.state()?;
         Ok(self.with(|snapshot| snapshot.names.part(&state.names, places)))
     }

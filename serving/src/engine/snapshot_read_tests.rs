@@ -3,9 +3,9 @@
 use tempograph_framework::{Delta, Lookup, OtherMemory, Sampler, Side};
 use tempograph_models::{Embedding, TgnSpec, WalkSpec};
 
-use crate::RankQuery;
 use crate::engine::state::capture_tests::{RandomWorkload, engine_working};
 use crate::engine::{Engine, EngineSpec, Strategy};
+use crate::{ExternalId, RankQuery};
 
 /// Candidates of a part: few, so that many events are applied between parts.
 const AT_ONCE: usize = 4;
@@ -48,11 +48,11 @@ fn a_long_ranking_is_of_the_moment_it_began_at_whatever_happens_meanwhile() {
             let was =
                 Engine::open_with(&at, &EngineSpec { strategy: Strategy::Full, ..EngineSpec::default() }).unwrap();
             let state = was.state().unwrap();
-            let src = (0..6).find(|&id| state.names.find(Side::Source, id).is_some()).unwrap();
+            let src = (0..6u64).map(ExternalId::from).find(|id| state.names.find(Side::Source, id).is_some()).unwrap();
             drop(state);
-            let candidates =
-                (round == 2).then(|| was.rank(&RankQuery { src, candidates: None, time: None, k: 30 }).unwrap());
-            let candidates = candidates.map(|ranked| ranked.answer.iter().map(|one| one.dst).collect());
+            let candidates = (round == 2)
+                .then(|| was.rank(&RankQuery { src: src.clone(), candidates: None, time: None, k: 30 }).unwrap());
+            let candidates = candidates.map(|ranked| ranked.answer.iter().map(|one| one.dst.clone()).collect());
             let query = RankQuery { src, candidates, time: None, k: 400 };
             let expected = was.rank(&query).unwrap();
             let mut parts = 1;

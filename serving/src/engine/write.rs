@@ -49,7 +49,7 @@ impl Engine {
         }
         // A hash is replaced in one step, so ignoring poison is safe.
         if let Some(past) = &mut *self.past.lock().unwrap_or_else(PoisonError::into_inner) {
-            events.iter().zip(&incoming.time).for_each(|(event, time)| past.push(event.src, event.dst, time.0));
+            events.iter().zip(&incoming.time).for_each(|(event, time)| past.push(&event.src, &event.dst, time.0));
         }
         Ok(position(&self.state()?.history))
     }

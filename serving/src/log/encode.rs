@@ -1,11 +1,12 @@
 //! The binary form of entries, in which every log stores them.
 //!
 //! An entry is `form u8 = 1`, `kind u8` (0 events one by one, 1 events as a batch, 2 retractions, 3 an expiry among all
-//! nodes, 4 an expiry among some nodes), `first_seq u64`, `count varint`, and its content. A retraction is the event's
-//! number, `src` and `dst`, varints. An expiry is the time before which nodes were idle; among some nodes, then the
+//! nodes, 4 an expiry among some nodes, 5 retractions with ids that are text), `first_seq u64`, `count varint`, and its content. A retraction is the event's
+//! number, `src` and `dst`, varints; or its number and two texts. An expiry is the time before which nodes were idle; among some nodes, then the
 //! first of their numbers and the one after the last, varints. An event is `flags u8`, `src varint`, `dst varint`, a
 //! time, and depending on the flags a label `f32` (bit 0; else it is 0), features (bit 1: `count varint`, `f32` each),
-//! an id (bit 2: `bytes u8`, UTF-8) and the time with which it was submitted (bit 3: it was late). A time is
+//! an id (bit 2: `bytes u8`, UTF-8) and the time with which it was submitted (bit 3: it was late). With bit 4, `src` and
+//! `dst` are texts: `bytes varint`, UTF-8. A time is
 //! `0, zigzag varint`, `1, varint` or `2, f64`. Numbers of fixed width are little-endian; a varint has seven bits a
 //! byte, lowest first.
 
@@ -15,6 +16,7 @@ use serde_json::Number;
 
 use crate::Retraction;
 use crate::log::entry::{Entry, Mutation};
+use crate::request::id::{ExternalId, LONGEST_NODE_ID};
 use crate::request::{Granularity, NewEvent};
 
 /// The version of the form that is written and read.
@@ -25,6 +27,7 @@ const BATCH: u8 = 1;
 const RETRACT: u8 = 2;
 const EXPIRE: u8 = 3;
 const EXPIRE_SOME: u8 = 4;
+const RETRACT_TEXT: u8 = 5;
 
 /// The range of all node numbers.
 const ALL: Range<u32> = 0..u32::MAX;
@@ -33,6 +36,7 @@ const LABEL: u8 = 1;
 const FEATURES: u8 = 2;
 const ID: u8 = 4;
 const LATE: u8 = 8;
+const TEXT: u8 = 16;
 
 impl Entry {
     /// The entry as bytes.
@@ -40,6 +44,9 @@ impl Entry {
         let (kind, count) = match &self.mutation {
             Mutation::Events { events, granularity: Granularity::Event, .. } => (EVENTS, events.len()),
             Mutation::Events { events, granularity: Granularity::Batch, .. } => (BATCH, events.len()),
+            Mutation::Retract { events } if events.iter().any(|event| is_text([&event.src, &event.dst])) => {
+                (RETRACT_TEXT, events.len())
+            }
             Mutation::Retract { events } => (RETRACT, events.len()),
             Mutation::Expire { nodes, .. } if *nodes == ALL => (EXPIRE, 1),
             Mutation::Expire { .. } => (EXPIRE_SOME, 1),
@@ -63,10 +70,10 @@ impl Entry {
                 some.into_iter().flatten().for_each(|number| put_varint(&mut bytes, number.into()));
             }
             Mutation::Retract { events } => {
-                events
-                    .iter()
-                    .flat_map(|event| [event.seq, event.src, event.dst])
-                    .for_each(|number| put_varint(&mut bytes, number));
+                for event in events {
+                    put_varint(&mut bytes, event.seq);
+                    [&event.src, &event.dst].into_iter().for_each(|id| put_node(&mut bytes, id, kind == RETRACT_TEXT));
+                }
             }
         }
         bytes
@@ -88,7 +95,10 @@ impl Entry {
         let mutation = match kind {
             EVENTS => reader.events(count, Granularity::Event)?,
             BATCH => reader.events(count, Granularity::Batch)?,
-            RETRACT => Mutation::Retract { events: (0..count).map(|_| reader.retraction()).collect::<Result<_, _>>()? },
+            RETRACT | RETRACT_TEXT => {
+                let events = (0..count).map(|_| reader.retraction(kind == RETRACT_TEXT)).collect::<Result<_, _>>()?;
+                Mutation::Retract { events }
+            }
             EXPIRE if count == 1 => Mutation::Expire { before: reader.time()?, nodes: ALL },
             EXPIRE_SOME if count == 1 => {
                 Mutation::Expire { before: reader.time()?, nodes: reader.node()?..reader.node()? }
@@ -106,14 +116,15 @@ fn put_event(bytes: &mut Vec<u8>, event: &NewEvent, submitted_time: Option<&Numb
     let flag = |flag, set: bool| if set { flag } else { 0 };
     // The bits are compared, so that the label -0.0 is stored as well.
     let label = event.label.to_bits() != 0;
+    let text = is_text([&event.src, &event.dst]);
     bytes.push(
         flag(LABEL, label)
             | flag(FEATURES, event.features.is_some())
             | flag(ID, event.id.is_some())
-            | flag(LATE, submitted_time.is_some()),
+            | flag(LATE, submitted_time.is_some())
+            | flag(TEXT, text),
     );
-    put_varint(bytes, event.src);
-    put_varint(bytes, event.dst);
+    [&event.src, &event.dst].into_iter().for_each(|id| put_node(bytes, id, text));
     put_time(bytes, &event.time);
     if label {
         bytes.extend(event.label.to_le_bytes());
@@ -128,6 +139,22 @@ fn put_event(bytes: &mut Vec<u8>, event: &NewEvent, submitted_time: Option<&Numb
     }
     if let Some(submitted_time) = submitted_time {
         put_time(bytes, submitted_time);
+    }
+}
+
+/// Whether ids are stored as texts: one of them is no number.
+fn is_text(ids: [&ExternalId; 2]) -> bool {
+    ids.into_iter().any(|id| matches!(id, ExternalId::Text(_)))
+}
+
+fn put_node(bytes: &mut Vec<u8>, id: &ExternalId, text: bool) {
+    match id {
+        ExternalId::Number(number) if !text => put_varint(bytes, *number),
+        id => {
+            let text = id.to_string();
+            put_varint(bytes, text.len() as u64);
+            bytes.extend(text.as_bytes());
+        }
     }
 }
 
@@ -200,16 +227,17 @@ impl<'a> Reader<'a> {
         Ok(Mutation::Events { events, granularity, late })
     }
 
-    fn retraction(&mut self) -> Result<Retraction, String> {
-        Ok(Retraction { seq: self.varint()?, src: self.varint()?, dst: self.varint()? })
+    fn retraction(&mut self, text: bool) -> Result<Retraction, String> {
+        Ok(Retraction { seq: self.varint()?, src: self.external_id(text)?, dst: self.external_id(text)? })
     }
 
     fn event(&mut self) -> Result<(NewEvent, Option<Number>), String> {
         let flags = self.u8()?;
-        if flags > LABEL | FEATURES | ID | LATE {
+        if flags > LABEL | FEATURES | ID | LATE | TEXT {
             return Err(format!("an event has the flags {flags:#x}, which this program does not know"));
         }
-        let (src, dst, time) = (self.varint()?, self.varint()?, self.time()?);
+        let text = flags & TEXT != 0;
+        let (src, dst, time) = (self.external_id(text)?, self.external_id(text)?, self.time()?);
         let label = if flags & LABEL != 0 { f32::from_le_bytes(self.array()?) } else { 0.0 };
         let features = if flags & FEATURES != 0 { Some(self.row()?) } else { None };
         let id = if flags & ID != 0 { Some(self.id()?) } else { None };
@@ -237,6 +265,16 @@ impl<'a> Reader<'a> {
         Ok(bytes.chunks_exact(4).map(|value| f32::from_le_bytes([value[0], value[1], value[2], value[3]])).collect())
     }
 
+    fn external_id(&mut self, text: bool) -> Result<ExternalId, String> {
+        if !text {
+            return self.varint().map(ExternalId::Number);
+        }
+        let length = self.varint()?;
+        let length = usize::try_from(length).ok().filter(|&length| length <= LONGEST_NODE_ID);
+        let bytes = self.take(length.ok_or_else(|| format!("an id has more than {LONGEST_NODE_ID} bytes"))?)?;
+        std::str::from_utf8(bytes).map(ExternalId::from).map_err(|_| "an id is not UTF-8".into())
+    }
+
     fn id(&mut self) -> Result<String, String> {
         let bytes = usize::from(self.u8()?);
         String::from_utf8(self.take(bytes)?.to_vec()).map_err(|_| "an id is not UTF-8".into())
@@ -257,13 +295,13 @@ mod tests {
         ]
     }
 
+    /// Ids of one kind in an entry: what is stored as text is read as text.
+    fn node() -> impl Strategy<Value = ExternalId> {
+        any::<u64>().prop_map(ExternalId::from)
+    }
+
     fn event() -> impl Strategy<Value = (NewEvent, Option<Number>)> {
-        let values = (
-            any::<u64>(),
-            any::<u64>(),
-            number(),
-            prop_oneof![Just(0.0f32), any::<i32>().prop_map(|value| value as f32)],
-        );
+        let values = (node(), node(), number(), prop_oneof![Just(0.0f32), any::<i32>().prop_map(|value| value as f32)]);
         let row =
             proptest::option::of(proptest::collection::vec(any::<i32>().prop_map(|value| value as f32 / 7.0), 0..5));
         let id = proptest::option::of("\\PC{1,12}");
@@ -275,7 +313,7 @@ mod tests {
     }
 
     fn retraction() -> impl Strategy<Value = Entry> {
-        let event = (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(seq, src, dst)| Retraction { seq, src, dst });
+        let event = (any::<u64>(), node(), node()).prop_map(|(seq, src, dst)| Retraction { seq, src, dst });
         (any::<u64>(), proptest::collection::vec(event, 0..6))
             .prop_map(|(first_seq, events)| Entry { first_seq, mutation: Mutation::Retract { events } })
     }
@@ -332,7 +370,14 @@ mod tests {
 
     #[test]
     fn an_event_without_features_takes_a_few_bytes() {
-        let event = NewEvent { src: 812, dst: 9_000, time: 1_300_000.into(), label: 0.0, features: None, id: None };
+        let event = NewEvent {
+            src: 812.into(),
+            dst: 9_000.into(),
+            time: 1_300_000.into(),
+            label: 0.0,
+            features: None,
+            id: None,
+        };
         let entry = |count| Entry {
             first_seq: 0,
             mutation: Mutation::Events {

@@ -91,7 +91,7 @@ fn past_after(
                 let Ok(time) = ticks(&manifest.time_unit, &event.time, FieldPath::field("time")) else {
                     return Ok(None);
                 };
-                past.push(event.src, event.dst, time.0);
+                past.push(&event.src, &event.dst, time.0);
             }
             seq = Entry::next_seq(entry);
             if seq >= manifest.log_position {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde_json::Number;
 use tempograph_framework::{Batch, EventId, NodeId, TimeUnit, Timestamp};
 
+use crate::request::id::{ExternalId, LONGEST_NODE_ID};
 use crate::request::{FieldPath, MAX_ITEMS, NewEvent, RequestError, exact_ticks, ticks, user_text};
 
 /// Events with the numbers of their nodes. The events are numbered from `first`.
@@ -50,6 +51,8 @@ pub(crate) struct EventRules<'a> {
     /// Width `E` of the features that every event must have; 0 for none.
     pub edge_width: usize,
     pub newest: Option<Timestamp>,
+    /// Whether the ids of the set are text.
+    pub text_ids: bool,
     /// Whether a time that is no whole number of ticks is refused. One from the log was taken before, and is rounded.
     pub exact: bool,
 }
@@ -78,12 +81,32 @@ impl EventRules<'_> {
         if self.exact { exact_ticks(self.unit, time, place) } else { ticks(self.unit, time, place) }
     }
 
-    /// Checks label and features of event `i` of `list`.
+    /// Checks ids, label and features of event `i` of `list`.
     pub fn validate_values(&self, event: &NewEvent, list: &str, i: usize) -> Result<(), RequestError> {
+        self.validate_id(&event.src, FieldPath::of(list, i, "src"))?;
+        self.validate_id(&event.dst, FieldPath::of(list, i, "dst"))?;
         if !event.label.is_finite() {
             return Err(RequestError::invalid(FieldPath::of(list, i, "label"), "is not a finite 32-bit number"));
         }
         self.validate_features(event.features.as_deref(), FieldPath::of(list, i, "features"))
+    }
+
+    fn validate_id(&self, id: &ExternalId, place: FieldPath<'_>) -> Result<(), RequestError> {
+        let ExternalId::Text(text) = id else { return Ok(()) };
+        if text.is_empty() {
+            return Err(RequestError::invalid(place, "is empty; an id has at least one character"));
+        }
+        if text.len() > LONGEST_NODE_ID {
+            let problem = format!("is an id of {} bytes; {LONGEST_NODE_ID} are the most", text.len());
+            return Err(RequestError::invalid(place, problem));
+        }
+        if !self.text_ids && id.in_form(false).is_none() {
+            return Err(RequestError::invalid(
+                place,
+                format!("is `{text}`, and the ids of this set are whole numbers"),
+            ));
+        }
+        Ok(())
     }
 
     fn validate_features(&self, features: Option<&[f32]>, place: FieldPath<'_>) -> Result<(), RequestError> {

@@ -1,4 +1,5 @@
 //! Requests to an engine and their answers, in the user's own ids and times.
+pub(crate) mod id;
 pub(crate) mod incoming;
 
 use std::fmt;
@@ -6,6 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use tempograph_framework::{Side, TimeUnit, Timestamp};
+
+use crate::request::id::ExternalId;
 
 /// Most events, pairs or candidates of one request.
 pub(crate) const MAX_ITEMS: usize = 50_000;
@@ -16,9 +19,9 @@ pub(crate) const MAX_ITEMS: usize = 50_000;
 #[serde(deny_unknown_fields)]
 pub struct NewEvent {
     /// The source.
-    pub src: u64,
+    pub src: ExternalId,
     /// The destination.
-    pub dst: u64,
+    pub dst: ExternalId,
     /// The time, in the dataset's own unit.
     pub time: Number,
     /// The event's label; 0 where it is left out.
@@ -38,9 +41,9 @@ pub struct NewEvent {
 #[serde(deny_unknown_fields)]
 pub struct PairQuery {
     /// The source.
-    pub src: u64,
+    pub src: ExternalId,
     /// The destination.
-    pub dst: u64,
+    pub dst: ExternalId,
     /// The time; left out, just after the newest event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Number>,
@@ -51,10 +54,10 @@ pub struct PairQuery {
 #[serde(deny_unknown_fields)]
 pub struct RankQuery {
     /// The source.
-    pub src: u64,
+    pub src: ExternalId,
     /// The destinations to rank; left out, every destination of an event so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub candidates: Option<Vec<u64>>,
+    pub candidates: Option<Vec<ExternalId>>,
     /// The time; left out, just after the newest event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Number>,
@@ -79,10 +82,10 @@ pub enum Granularity {
 }
 
 /// One ranked candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ranked {
     /// The candidate.
-    pub dst: u64,
+    pub dst: ExternalId,
     /// Its logit.
     pub score: f32,
     /// The logit as a probability.
@@ -118,14 +121,14 @@ impl<T> AtPosition<T> {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RequestError {
     /// No node has this id.
-    #[error("{place}: no {what} has the id {id}")]
+    #[error("{place}: no {what} has the id {}", shown(id))]
     UnknownNode {
         /// The field of the request.
         place: String,
         /// `node`, or the side of a bipartite set.
         what: &'static str,
         /// The id.
-        id: u64,
+        id: ExternalId,
     },
     /// A time before the newest time so far.
     #[error("{place} is {time}, which is before {newest}, the newest time so far")]
@@ -162,6 +165,14 @@ pub enum RequestError {
     /// A write panicked before it was complete.
     #[error("the engine broke off in the middle of an event; restart it from its artifact")]
     Broken,
+}
+
+/// An id in a message: text is quoted.
+fn shown(id: &ExternalId) -> String {
+    match id {
+        ExternalId::Number(number) => number.to_string(),
+        ExternalId::Text(text) => format!("`{text}`"),
+    }
 }
 
 impl RequestError {

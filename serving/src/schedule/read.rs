@@ -7,6 +7,7 @@ use serde_json::Number;
 use tempograph_framework::Side;
 
 use crate::engine::answer::explain::Explanation;
+use crate::request::id::ExternalId;
 use crate::request::{NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
 
 /// A query of a history.
@@ -24,7 +25,7 @@ pub enum ReadRequest {
     /// The embedding of a node.
     Embedding {
         /// Its id.
-        node: u64,
+        node: ExternalId,
         /// Its side; may be left out where ids are not by side.
         side: Option<Side>,
         /// The time; left out, just after the newest event.

@@ -108,7 +108,7 @@ impl Shared {
                 engine.score(queries, during).map(|answered| answered.map(AnswerBody::Scores))
             }
             ReadRequest::Embedding { node, side, time } => {
-                engine.embedding(*node, *side, time.as_ref()).map(|answered| answered.map(AnswerBody::Embedding))
+                engine.embedding(node, *side, time.as_ref()).map(|answered| answered.map(AnswerBody::Embedding))
             }
             ReadRequest::Explain(query) => engine.explain(query).map(|answered| answered.map(AnswerBody::Explained)),
             ReadRequest::Rank(query) => {

@@ -20,14 +20,16 @@ pub(crate) struct EventSchema {
     unit: TimeUnit,
     edge_width: usize,
     one_mode: bool,
+    text_ids: bool,
 }
 
 impl fmt::Display for EventSchema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sides = if self.one_mode { "one set of nodes" } else { "sources and destinations" };
+        let ids = if self.text_ids { "text" } else { "numbers" };
         write!(
             f,
-            "of {sides}, {} features an event, times in 1/{} of `{}`",
+            "of {sides} with ids that are {ids}, {} features an event, times in 1/{} of `{}`",
             self.edge_width, self.unit.scale, self.unit.description
         )
     }
@@ -54,6 +56,7 @@ impl EventSchema {
             unit: manifest.time_unit.clone(),
             edge_width: manifest.widths.edge,
             one_mode: manifest.sides == Sides::OneMode,
+            text_ids: manifest.text_ids,
         }
     }
 
@@ -68,7 +71,13 @@ impl EventSchema {
         if events.len() > MAX_ITEMS {
             return Err(RequestError::TooMany { place: "events".into(), count: events.len() });
         }
-        let rules = EventRules { unit: &self.unit, edge_width: self.edge_width, newest: None, exact: true };
+        let rules = EventRules {
+            unit: &self.unit,
+            edge_width: self.edge_width,
+            newest: None,
+            text_ids: self.text_ids,
+            exact: true,
+        };
         let mut times = Vec::with_capacity(events.len());
         for (i, event) in events.iter().enumerate() {
             let place = |field| FieldPath::of("events", i, field);

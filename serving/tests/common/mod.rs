@@ -18,7 +18,9 @@ use tempograph_framework::{
 };
 use tempograph_kernels::Rows;
 use tempograph_models::{FeatureWidths, ModelSpec, SliceProgram, SliceWork, TgnSpec};
-use tempograph_serving::{Engine, Export, NewEvent, PairQuery, ServeError, ServeSpec, Service, ServiceError, run};
+use tempograph_serving::{
+    Engine, Export, ExternalId, NewEvent, PairQuery, ServeError, ServeSpec, Service, ServiceError, run,
+};
 
 pub const EVENTS: usize = 420;
 pub const SEEN: usize = 300;
@@ -123,8 +125,8 @@ impl World {
         let ids = &self.set.ids;
         let batch = self.set.log.batch(range.clone());
         let query = |i: usize, dst: NodeId| PairQuery {
-            src: ids.external_id(batch.src[i]),
-            dst: ids.external_id(dst),
+            src: ExternalId::of(ids, batch.src[i]),
+            dst: ExternalId::of(ids, dst),
             time: Some(self.time(range.start + i)),
         };
         let positives = (0..batch.len()).map(|i| query(i, batch.dst[i]));
@@ -136,8 +138,8 @@ impl World {
     pub fn new_events(&self, range: Range<usize>) -> Vec<NewEvent> {
         let (log, ids) = (&self.set.log, &self.set.ids);
         let new_event = |i: usize| NewEvent {
-            src: ids.external_id(log.src()[i]),
-            dst: ids.external_id(log.dst()[i]),
+            src: ExternalId::of(ids, log.src()[i]),
+            dst: ExternalId::of(ids, log.dst()[i]),
             time: self.time(i),
             label: log.label()[i],
             features: log.features().map(|rows| rows.row(i as u64).to_vec()),

@@ -16,11 +16,12 @@ use tonic::{Code, Request};
 fn message(event: &NewEvent) -> Event {
     Event {
         id: event.id.clone().unwrap_or_default(),
-        src: event.src,
-        dst: event.dst,
+        src: event.src.number().unwrap(),
+        dst: event.dst.number().unwrap(),
         when: Some(event::When::Time(event.time.as_i64().unwrap())),
         label: event.label,
         features: event.features.clone().unwrap_or_default(),
+        ..Event::default()
     }
 }
 
@@ -29,7 +30,7 @@ fn messages(world: &World, range: std::ops::Range<usize>) -> Vec<Event> {
 }
 
 fn pair_of(src: u64, dst: u64) -> Pair {
-    Pair { src, dst, when: None }
+    Pair { src, dst, ..Pair::default() }
 }
 
 #[test]

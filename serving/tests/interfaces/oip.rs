@@ -18,7 +18,8 @@ const SRC: [u64; 3] = [1, 3, 5];
 const DST: [u64; 3] = [2, 4, 6];
 
 fn scores(server: &Running) -> Vec<f32> {
-    let queries: Vec<_> = SRC.iter().zip(DST).map(|(&src, dst)| PairQuery { src, dst, time: None }).collect();
+    let queries: Vec<_> =
+        SRC.iter().zip(DST).map(|(&src, dst)| PairQuery { src: src.into(), dst: dst.into(), time: None }).collect();
     server.scores(&queries, &[])
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn entry_examples() -> Vec<Vec<u8>> {
     let acts = [
         Mutation::Events { events: new_events(0..3), granularity: Granularity::Event, late },
         Mutation::Events { events: new_events(3..4), granularity: Granularity::Batch, late: Vec::new() },
-        Mutation::Retract { events: vec![Retraction { seq: 900, src: 1, dst: u64::MAX }] },
+        Mutation::Retract { events: vec![Retraction { seq: 900, src: 1.into(), dst: u64::MAX }] },
         Mutation::Expire { before: 1_000_000.into(), nodes: 0..u32::MAX },
         Mutation::Expire { before: 1_000_000.into(), nodes: 8192..16384 },
     ];
@@ -63,7 +63,7 @@ pub fn artifact(bytes: &[u8]) {
     }
     let Ok(engine) = Engine::open(&spoilt) else { return };
     let _ = engine.observe(&new_events(30..60), Granularity::Event);
-    let _ = engine.score(&[PairQuery { src: 1, dst: 2, time: None }], &[]);
+    let _ = engine.score(&[PairQuery { src: 1.into(), dst: 2.into(), time: None }], &[]);
     let _ = engine.top_k(1, 3, None);
     let _ = engine.expire(&2_000_000_040.into());
     engine.save(&folder.path().join("saved")).expect("what was opened can be saved");

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use tempograph_framework::{Dataset, NodeId, write_atomic};
 use tempograph_serving::Export;
 use tempograph_trainers::{BestModel, Evaluation, EvaluationTask, Part, evaluate, warm_up};
 
@@ -14,7 +13,7 @@ use crate::setup::device;
 use crate::setup::model::model_with;
 use crate::setup::runs::Run;
 use crate::terminal::interrupt::{Interrupted, stop_on_signal};
-use crate::terminal::print::{note, print, quoted};
+use crate::terminal::print::{print, quoted};
 use crate::terminal::tables::{MetricTable, negative_notes};
 
 /// Export a trained run: its weights and its history.
@@ -111,26 +110,5 @@ pub(crate) fn write(run: &Run, until: Until, out: &Path, replace: bool, stop: &A
     }
     let model = model_with(&run.spec, training_data, weights)?;
     Export { model: &model, history: &history, dataset: &training_data.dataset, batch, replace }.write(out)?;
-    if let Some(ids) = write_text_ids(&training_data.dataset, out)? {
-        note(format!(
-            "note: the ids of this set are text, and a server speaks the numbers of its nodes: {} lists the id of each",
-            ids.display()
-        ));
-    }
     Ok(history.seen())
-}
-
-/// Writes the ids of a set, in the order of the numbers of its nodes, next to a file that speaks these numbers: a JSON list of text. Nothing
-/// where ids are numbers.
-pub(crate) fn write_text_ids(dataset: &Dataset, beside: &Path) -> Result<Option<PathBuf>> {
-    if !dataset.ids.is_text() {
-        return Ok(None);
-    }
-    let mut path = beside.as_os_str().to_owned();
-    path.push(".ids.json");
-    let path = PathBuf::from(path);
-    let ids: Vec<_> = (0..dataset.nodes as u32).map(|node| dataset.ids.name(NodeId(node))).collect();
-    write_atomic(&path, &serde_json::to_vec(&ids)?)
-        .with_context(|| format!("{}: the ids are not written", path.display()))?;
-    Ok(Some(path))
 }

@@ -8,6 +8,7 @@ use crate::engine::read::copy_view;
 use crate::engine::state::State;
 use crate::engine::state::pass::Pass;
 use crate::engine::{Engine, position};
+use crate::request::id::ExternalId;
 use crate::request::{AtPosition, FieldPath, PairQuery, RequestError, probability, user_time};
 
 /// A score and the neighbours that it depends on.
@@ -27,7 +28,7 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Neighbour {
     /// The other end.
-    pub node: u64,
+    pub node: ExternalId,
     /// The side of that node, in a bipartite set.
     #[serde(serialize_with = "side_name")]
     pub side: Side,
@@ -55,8 +56,8 @@ impl Engine {
             let ([src, dst], position) = {
                 let state = &*self.state()?;
                 let features = self.stage_during(state, &[], &mut space.incoming)?;
-                let src = state.find(Side::Source, query.src, FieldPath::field("src"))?;
-                let dst = state.find(Side::Destination, query.dst, FieldPath::field("dst"))?;
+                let src = state.find(Side::Source, &query.src, FieldPath::field("src"))?;
+                let dst = state.find(Side::Destination, &query.dst, FieldPath::field("dst"))?;
                 let time =
                     state.read_time(&self.manifest, query.time.as_ref(), &space.incoming, FieldPath::field("time"))?;
                 pass.queries.clear();

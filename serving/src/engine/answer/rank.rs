@@ -10,6 +10,7 @@ use crate::engine::snapshot_read::SnapshotRead;
 use crate::engine::state::State;
 use crate::engine::workspace::{A_PASS, Workspace};
 use crate::engine::{Engine, position};
+use crate::request::id::ExternalId;
 use crate::request::{AtPosition, FieldPath, MAX_ITEMS, Position, RankQuery, Ranked, RequestError, probability};
 
 impl Engine {
@@ -49,8 +50,13 @@ impl Engine {
     ///
     /// # Errors
     /// As [`rank`](Engine::rank).
-    pub fn top_k(&self, src: u64, k: usize, time: Option<&Number>) -> Result<AtPosition<Vec<Ranked>>, RequestError> {
-        self.rank(&RankQuery { src, candidates: None, time: time.cloned(), k })
+    pub fn top_k(
+        &self,
+        src: &ExternalId,
+        k: usize,
+        time: Option<&Number>,
+    ) -> Result<AtPosition<Vec<Ranked>>, RequestError> {
+        self.rank(&RankQuery { src: src.clone(), candidates: None, time: time.cloned(), k })
     }
 
     fn rank_in(
@@ -105,9 +111,12 @@ impl Engine {
 
     fn find_ranked(&self, state: &State, space: &mut Workspace, query: &RankQuery) -> Result<Ranking, RequestError> {
         self.stage_during(state, &[], &mut space.incoming)?;
-        let src = state.find(Side::Source, query.src, FieldPath::field("src"))?;
+        let src = state.find(Side::Source, &query.src, FieldPath::field("src"))?;
         let time = state.read_time(&self.manifest, query.time.as_ref(), &space.incoming, FieldPath::field("time"))?;
-        let find = |(i, &id)| Ok((state.find(Side::Destination, id, FieldPath::of("candidates", i, ""))?, id));
+        let find = |(i, id): (usize, &ExternalId)| {
+            let node = state.find(Side::Destination, id, FieldPath::of("candidates", i, ""))?;
+            Ok((node, state.names.own(node)))
+        };
         let named = query
             .candidates
             .as_ref()
@@ -117,7 +126,12 @@ impl Engine {
         Ok(Ranking { src, time, named, count })
     }
 
-    fn take_scores(&self, space: &mut Workspace, part: &[(NodeId, u64)], best: &mut Best) -> Result<(), RequestError> {
+    fn take_scores(
+        &self,
+        space: &mut Workspace,
+        part: &[(NodeId, ExternalId)],
+        best: &mut Best,
+    ) -> Result<(), RequestError> {
         let mut scores = std::mem::take(&mut space.scores);
         scores.clear();
         self.score_viewed(space, &mut scores)?;
@@ -133,13 +147,13 @@ struct Ranking {
     src: NodeId,
     time: Timestamp,
     /// Candidates with the users' ids; `None` for all destinations.
-    named: Option<Vec<(NodeId, u64)>>,
+    named: Option<Vec<(NodeId, ExternalId)>>,
     count: usize,
 }
 
 /// The input of a ranking: already viewed, or viewed part by part.
 enum RankInput<'a> {
-    Whole(Vec<(NodeId, u64)>, Position),
+    Whole(Vec<(NodeId, ExternalId)>, Position),
     InParts(SnapshotRead<'a>),
 }
 
@@ -148,17 +162,17 @@ impl Ranking {
     fn part(
         &self,
         places: Range<usize>,
-        destinations: impl FnOnce(Range<usize>) -> Result<Vec<(NodeId, u64)>, RequestError>,
-    ) -> Result<Vec<(NodeId, u64)>, RequestError> {
+        destinations: impl FnOnce(Range<usize>) -> Result<Vec<(NodeId, ExternalId)>, RequestError>,
+    ) -> Result<Vec<(NodeId, ExternalId)>, RequestError> {
         match &self.named {
             Some(named) => Ok(named[places].to_vec()),
             None => destinations(places),
         }
     }
 
-    fn push_pairs(&self, part: &[(NodeId, u64)], space: &mut Workspace) {
+    fn push_pairs(&self, part: &[(NodeId, ExternalId)], space: &mut Workspace) {
         space.pairs.clear();
-        space.pairs.extend(part.iter().map(|&(node, _)| (self.src, node, self.time)));
+        space.pairs.extend(part.iter().map(|(node, _)| (self.src, *node, self.time)));
     }
 }
 
@@ -166,7 +180,7 @@ impl Ranking {
 struct Best {
     k: usize,
     /// Score, index among all candidates, id.
-    entries: Vec<(f32, usize, u64)>,
+    entries: Vec<(f32, usize, ExternalId)>,
     seen: usize,
 }
 
@@ -175,8 +189,8 @@ impl Best {
         Best { k, entries: Vec::new(), seen: 0 }
     }
 
-    fn take(&mut self, part: &[(NodeId, u64)], scores: &[f32]) {
-        let new = part.iter().zip(scores).enumerate().map(|(i, (&(_, id), &score))| (score, self.seen + i, id));
+    fn take(&mut self, part: &[(NodeId, ExternalId)], scores: &[f32]) {
+        let new = part.iter().zip(scores).enumerate().map(|(i, ((_, id), &score))| (score, self.seen + i, id.clone()));
         self.entries.extend(new);
         self.seen += part.len();
         if self.entries.len() > self.k {
@@ -192,7 +206,7 @@ impl Best {
 }
 
 /// The higher score first; of equal scores, the lower index first.
-fn better(a: &(f32, usize, u64), b: &(f32, usize, u64)) -> Ordering {
+fn better(a: &(f32, usize, ExternalId), b: &(f32, usize, ExternalId)) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 
@@ -203,16 +217,16 @@ mod tests {
     #[test]
     fn the_best_of_parts_are_the_best_of_all_sorted() {
         let scores: Vec<f32> = (0..97).map(|i| ((i * 37) % 11) as f32).collect();
-        let ids: Vec<(NodeId, u64)> = (0..97).map(|i| (NodeId(i as u32), i * 3)).collect();
+        let ids: Vec<(NodeId, ExternalId)> = (0..97u64).map(|i| (NodeId(i as u32), (i * 3).into())).collect();
         let mut all: Vec<usize> = (0..97).collect();
         all.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
         for (k, part) in [(1, 97), (5, 10), (40, 7), (97, 20), (200, 50)] {
             let mut best = Best::of(k);
             ids.chunks(part).zip(scores.chunks(part)).for_each(|(ids, scores)| best.take(ids, scores));
-            let submitted_text: Vec<u64> = best.into_sorted().iter().map(|ranked| ranked.dst).collect();
+            let ranked: Vec<ExternalId> = best.into_sorted().into_iter().map(|ranked| ranked.dst).collect();
             assert_eq!(
-                submitted_text,
-                all.iter().take(k).map(|&at| ids[at].1).collect::<Vec<_>>(),
+                ranked,
+                all.iter().take(k).map(|&at| ids[at].1.clone()).collect::<Vec<_>>(),
                 "the {k} best in parts of {part}"
             );
         }

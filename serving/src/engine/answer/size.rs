@@ -4,6 +4,7 @@ use tempograph_framework::Side;
 
 use crate::engine::Engine;
 use crate::request::PairQuery;
+use crate::request::id::ExternalId;
 
 impl Engine {
     /// Number of neighbours that a view shows of the ends of pairs. Unknown ends have none.
@@ -12,8 +13,9 @@ impl Engine {
         let needs = state.history.needs();
         let looks = [needs.neighbours, needs.window_spec().map_or(0, |look| look.neighbours)].map(|most| most as u64);
         let shown = |degree: u64| looks.iter().map(|&most| degree.min(most)).sum::<u64>();
-        let of = |side, id| state.names.find(side, id).map_or(0, |node| shown(state.history.degree(node)));
-        queries.iter().map(|query| of(Side::Source, query.src) + of(Side::Destination, query.dst)).sum::<u64>() as usize
+        let of = |side, id: &ExternalId| state.names.find(side, id).map_or(0, |node| shown(state.history.degree(node)));
+        queries.iter().map(|query| of(Side::Source, &query.src) + of(Side::Destination, &query.dst)).sum::<u64>()
+            as usize
     }
 
     /// Number of destinations that are ranked where the query names no candidates.

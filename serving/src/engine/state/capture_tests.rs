@@ -71,8 +71,8 @@ impl RandomWorkload {
         engine.observe(&events, granularity).unwrap();
         self.observed.extend(events.iter().zip(first..).map(|(event, seq)| Retraction {
             seq,
-            src: event.src,
-            dst: event.dst,
+            src: event.src.clone(),
+            dst: event.dst.clone(),
         }));
     }
 
@@ -80,14 +80,14 @@ impl RandomWorkload {
     fn event(&mut self) -> NewEvent {
         self.now += i64::from(self.chance.below(3));
         let mut node =
-            |all: u32| if self.chance.below(2) == 0 { self.chance.below(6) } else { self.chance.below(all) }.into();
-        let (src, dst) = (node(260), node(130));
+            |all: u32| u64::from(if self.chance.below(2) == 0 { self.chance.below(6) } else { self.chance.below(all) });
+        let (src, dst) = (node(260).into(), node(130).into());
         NewEvent { src, dst, time: Number::from(self.now), label: 0.0, features: None, id: None }
     }
 
     fn retract(&mut self, engine: &Engine) {
         let taken: Vec<Retraction> =
-            (0..2).map(|_| self.observed[self.chance.below(self.observed.len() as u32) as usize]).collect();
+            (0..2).map(|_| self.observed[self.chance.below(self.observed.len() as u32) as usize].clone()).collect();
         // A node of these events may be expired by now, and is then unknown.
         let _ = engine.retract(&taken);
     }

@@ -11,6 +11,7 @@ use tempograph_framework::{Batch, History, NodeId, Side, Timestamp, Update};
 
 use crate::artifact::manifest::Manifest;
 use crate::artifact::names::{Names, NewNodes};
+use crate::request::id::ExternalId;
 use crate::request::incoming::{EventRules, Incoming, not_before};
 use crate::request::{FieldPath, Granularity, NewEvent, RequestError, exact_ticks};
 
@@ -25,12 +26,13 @@ impl State {
     /// What events to come are held against.
     pub fn rules<'a>(&self, manifest: &'a Manifest, exact: bool) -> EventRules<'a> {
         let (unit, edge_width, newest) = (&manifest.time_unit, manifest.widths.edge, self.history.newest());
-        EventRules { unit, edge_width, newest, exact }
+        EventRules { unit, edge_width, newest, text_ids: self.names.text(), exact }
     }
 
     /// The node with the user's `id`.
-    pub fn find(&self, side: Side, id: u64, place: FieldPath<'_>) -> Result<NodeId, RequestError> {
-        let unknown = || RequestError::UnknownNode { place: place.to_string(), what: self.names.what(side), id };
+    pub fn find(&self, side: Side, id: &ExternalId, place: FieldPath<'_>) -> Result<NodeId, RequestError> {
+        let unknown =
+            || RequestError::UnknownNode { place: place.to_string(), what: self.names.what(side), id: id.clone() };
         self.names.find(side, id).ok_or_else(unknown)
     }
 
@@ -48,11 +50,11 @@ impl State {
     pub fn number(&self, events: &[NewEvent], incoming: &mut Incoming, new_nodes: &mut NewNodes) {
         for (i, event) in events.iter().enumerate() {
             let event_id = incoming.first + i as u64;
-            let mut node = |side, id| {
+            let mut node = |side, id: &ExternalId| {
                 self.names.find(side, id).unwrap_or_else(|| new_nodes.number(&self.names, event_id, side, id))
             };
-            incoming.src.push(node(Side::Source, event.src));
-            incoming.dst.push(node(Side::Destination, event.dst));
+            incoming.src.push(node(Side::Source, &event.src));
+            incoming.dst.push(node(Side::Destination, &event.dst));
             incoming.label.push(event.label);
         }
     }

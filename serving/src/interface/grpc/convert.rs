@@ -6,6 +6,7 @@ use tempograph_framework::Side;
 use crate::access::error::{ApiError, ErrorKind};
 use crate::interface::grpc::proto::tempograph as message;
 use crate::interface::server::ReadConsistency;
+use crate::request::id::ExternalId;
 use crate::request::{Granularity, NewEvent, PairQuery, Position, RequestError};
 use crate::service::{Ack, IngestRequest, Receipt};
 
@@ -58,20 +59,30 @@ pub(crate) fn ingest_request(request: message::EventsRequest) -> Result<IngestRe
 /// 422 naming the first event without a time.
 pub(crate) fn events(list: &str, events: Vec<message::Event>) -> Result<Vec<NewEvent>, ApiError> {
     let own = |(i, event): (usize, message::Event)| {
-        let message::Event { id, src, dst, label, features, when } = event;
+        let message::Event { id, src, dst, src_text, dst_text, label, features, when } = event;
         let place = || format!("{list}[{i}].time");
         let time = time!(when, event, place())?.ok_or_else(|| RequestError::invalid(place(), "is missing"))?;
         let features = (!features.is_empty()).then_some(features);
+        let (src, dst) = (node(src, src_text), node(dst, dst_text));
         Ok(NewEvent { src, dst, time, label, features, id: (!id.is_empty()).then_some(id) })
     };
     events.into_iter().enumerate().map(own).collect()
 }
 
+/// An id: the text where there is one, else the number.
+pub(crate) fn node(number: u64, text: String) -> ExternalId {
+    if text.is_empty() { number.into() } else { text.as_str().into() }
+}
+
 /// # Errors
 /// 422 for a time that is not a number.
 pub(crate) fn pair(place: &str, pair: message::Pair) -> Result<PairQuery, ApiError> {
-    let message::Pair { src, dst, when } = pair;
-    Ok(PairQuery { src, dst, time: time!(when, pair, format!("{place}.time"))? })
+    let message::Pair { src, dst, src_text, dst_text, when } = pair;
+    Ok(PairQuery {
+        src: node(src, src_text),
+        dst: node(dst, dst_text),
+        time: time!(when, pair, format!("{place}.time"))?,
+    })
 }
 
 /// # Errors

@@ -163,6 +163,12 @@ fn of_contents(name: &str, datatype: &str, contents: message::InferTensorContent
         "UINT64" => Ok(Values::Unsigned(contents.uint64_contents)),
         "FP32" => Ok(Values::Float(contents.fp32_contents)),
         "FP64" => Ok(Values::Double(contents.fp64_contents)),
+        "BYTES" => {
+            let text = |(at, bytes): (usize, axum::body::Bytes)| {
+                String::from_utf8(bytes.to_vec()).map_err(|_| malformed(format!("{name}[{at}] is not UTF-8")))
+            };
+            contents.bytes_contents.into_iter().enumerate().map(text).collect::<Result<_, _>>().map(Values::Text)
+        }
         _ => Values::of_bytes(name, datatype, &[]),
     }
 }
@@ -174,5 +180,9 @@ fn contents(values: &Values) -> message::InferTensorContents {
         Values::Unsigned(values) => message::InferTensorContents { uint64_contents: values.clone(), ..none },
         Values::Float(values) => message::InferTensorContents { fp32_contents: values.clone(), ..none },
         Values::Double(values) => message::InferTensorContents { fp64_contents: values.clone(), ..none },
+        Values::Text(values) => message::InferTensorContents {
+            bytes_contents: values.iter().map(|value| value.clone().into_bytes().into()).collect(),
+            ..none
+        },
     }
 }

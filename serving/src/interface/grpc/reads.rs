@@ -8,6 +8,7 @@ use crate::interface::grpc::convert::time;
 use crate::interface::grpc::proto::tempograph as message;
 use crate::interface::grpc::proto::tempograph::reads_server::Reads;
 use crate::interface::grpc::{Calls, GrpcResult, call};
+use crate::request::id::ExternalId;
 use crate::request::{RankQuery, probability};
 use crate::schedule::{AnswerBody, ReadRequest};
 
@@ -31,21 +32,30 @@ impl Reads for Calls {
 
     async fn rank(&self, mut request: Request<message::RankRequest>) -> GrpcResult<message::RankAnswer> {
         let call = call(&mut request)?;
-        let message::RankRequest { src, candidates, k, terms, when } = request.into_inner();
+        let message::RankRequest { src, candidates, src_text, candidates_text, k, terms, when } = request.into_inner();
         let time = time!(when, rank_request, "time")?;
         let k = if k == 0 { 10 } else { k as usize };
-        let query = RankQuery { src, candidates: (!candidates.is_empty()).then_some(candidates), time, k };
+        let numbers = candidates.into_iter().map(ExternalId::from);
+        let candidates: Vec<ExternalId> = numbers.chain(candidates_text.iter().map(|id| (&**id).into())).collect();
+        let candidates = (!candidates.is_empty()).then_some(candidates);
+        let query = RankQuery { src: convert::node(src, src_text), candidates, time, k };
         let answer = self.0.query(&call, ReadRequest::Rank(query), convert::consistency(terms)).await?;
         let AnswerBody::Ranked(ranked) = &answer.body else { return Err(ApiError::broken().into()) };
-        let encoded =
-            |one: &crate::Ranked| message::Ranked { dst: one.dst, score: one.score, probability: one.probability };
+        let encoded = |one: &crate::Ranked| {
+            let (dst, dst_text) = match &one.dst {
+                ExternalId::Number(number) => (*number, String::new()),
+                ExternalId::Text(text) => (0, text.to_string()),
+            };
+            message::Ranked { dst, dst_text, score: one.score, probability: one.probability }
+        };
         let ranked = ranked.iter().map(encoded).collect();
         Ok(Response::new(message::RankAnswer { ranked, position: convert::position(answer.position, &*answer.model) }))
     }
 
     async fn embed(&self, mut request: Request<message::EmbedRequest>) -> GrpcResult<message::EmbedAnswer> {
         let call = call(&mut request)?;
-        let message::EmbedRequest { node, side, terms, when } = request.into_inner();
+        let message::EmbedRequest { node, node_text, side, terms, when } = request.into_inner();
+        let node = convert::node(node, node_text);
         let read =
             ReadRequest::Embedding { node, side: convert::side(side)?, time: time!(when, embed_request, "time")? };
         let answer = self.0.query(&call, read, convert::consistency(terms)).await?;

@@ -10,6 +10,7 @@ use crate::Manifest;
 use crate::access::error::{ApiError, ErrorKind};
 use crate::interface::http::body::{HttpResult, json, receive, write};
 use crate::interface::server::{ReadConsistency, Server};
+use crate::request::id::ExternalId;
 use crate::request::{NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError, probability, side_of};
 use crate::schedule::{AnswerBody, ReadRequest};
 
@@ -48,8 +49,8 @@ pub(crate) async fn score(State(server): State<Arc<Server>>, request: Request) -
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RankRequest {
-    src: u64,
-    candidates: Option<Vec<u64>>,
+    src: ExternalId,
+    candidates: Option<Vec<ExternalId>>,
     time: Option<Number>,
     #[serde(default = "ten")]
     k: usize,
@@ -123,7 +124,7 @@ fn embedding_of(query: &EmbeddingQuery) -> Result<(ReadRequest, ReadConsistency)
     };
     let count =
         |field: &str, text: &Option<String>| text.as_deref().map(|text| whole(field, text, "a count")).transpose();
-    let node = whole("node", &query.node, "an id")?;
+    let node = ExternalId::from(query.node.as_str());
     let side = query.side.as_deref().map(side_of).transpose()?;
     let number = |text: &String| {
         text.parse().map_err(|_| RequestError::invalid("time", format!("is `{text}`, which is not a number")))
@@ -139,8 +140,8 @@ fn embedding_of(query: &EmbeddingQuery) -> Result<(ReadRequest, ReadConsistency)
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExplainRequest {
-    src: u64,
-    dst: u64,
+    src: ExternalId,
+    dst: ExternalId,
     time: Option<Number>,
     min_seq: Option<u64>,
     max_staleness_ms: Option<u64>,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::access::error::{ApiError, ErrorKind};
 use crate::interface::oip::{Model, Port, Tensor, Values};
 use crate::interface::server::{Call, ReadConsistency, Server};
+use crate::request::id::ExternalId;
 use crate::request::{PairQuery, Position, RankQuery, probability, side_of};
 use crate::schedule::{Answer, AnswerBody, ReadRequest};
 
@@ -87,14 +88,14 @@ impl Inference {
         self.inputs.iter().find(|input| input.name == name)
     }
 
-    fn ids(&self, name: &str) -> Result<Vec<u64>, ApiError> {
+    fn ids(&self, name: &str) -> Result<Vec<ExternalId>, ApiError> {
         self.input(name).map_or_else(|| Ok(Vec::new()), Tensor::ids)
     }
 
-    fn id(&self, name: &str) -> Result<u64, ApiError> {
-        match self.ids(name)?[..] {
-            [id] => Ok(id),
-            ref ids => Err(malformed(format!("input `{name}` has {} values; it takes one", ids.len()))),
+    fn id(&self, name: &str) -> Result<ExternalId, ApiError> {
+        match &self.ids(name)?[..] {
+            [id] => Ok(id.clone()),
+            ids => Err(malformed(format!("input `{name}` has {} values; it takes one", ids.len()))),
         }
     }
 
@@ -159,6 +160,14 @@ fn malformed(fact: String) -> ApiError {
     ApiError::new(ErrorKind::Malformed, fact)
 }
 
+/// Ids as the values of a tensor: numbers, or texts where the set's ids are text.
+fn ids<'a>(ids: impl Iterator<Item = &'a ExternalId> + Clone) -> Values {
+    match ids.clone().map(ExternalId::number).collect() {
+        Some(numbers) => Values::Unsigned(numbers),
+        None => Values::Text(ids.map(ExternalId::to_string).collect()),
+    }
+}
+
 fn tensors(answer: &Answer) -> Vec<Tensor> {
     let float = |name: &str, values: Vec<f32>| Tensor::row(name, Values::Float(values));
     let whole = |name: &str, values: Vec<u64>| Tensor::row(name, Values::Unsigned(values));
@@ -170,7 +179,7 @@ fn tensors(answer: &Answer) -> Vec<Tensor> {
             ]
         }
         AnswerBody::Ranked(ranked) => vec![
-            whole("dst", ranked.iter().map(|one| one.dst).collect()),
+            Tensor::row("dst", ids(ranked.iter().map(|one| &one.dst))),
             float("score", ranked.iter().map(|one| one.score).collect()),
             float("probability", ranked.iter().map(|one| one.probability).collect()),
         ],

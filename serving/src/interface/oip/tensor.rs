@@ -4,6 +4,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Number, Value};
 
 use crate::access::error::{ApiError, ErrorKind};
+use crate::request::id::ExternalId;
 
 /// A named tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +25,8 @@ pub(crate) enum Values {
     Float(Vec<f32>),
     /// `FP64`.
     Double(Vec<f64>),
+    /// `BYTES` that are UTF-8.
+    Text(Vec<String>),
 }
 
 fn malformed(fact: String) -> ApiError {
@@ -53,7 +56,7 @@ impl Tensor {
     ///
     /// # Errors
     /// 422 naming the first value that is no id.
-    pub fn ids(&self) -> Result<Vec<u64>, ApiError> {
+    pub fn ids(&self) -> Result<Vec<ExternalId>, ApiError> {
         let wrong = |at: usize, value: &dyn std::fmt::Display| {
             ApiError::new(
                 ErrorKind::Invalid,
@@ -61,14 +64,15 @@ impl Tensor {
             )
         };
         match &self.values {
-            Values::Unsigned(values) => Ok(values.clone()),
+            Values::Unsigned(values) => Ok(values.iter().map(|&value| value.into()).collect()),
             Values::Signed(values) => values
                 .iter()
                 .enumerate()
-                .map(|(at, &value)| u64::try_from(value).map_err(|_| wrong(at, &value)))
+                .map(|(at, &value)| u64::try_from(value).map(ExternalId::Number).map_err(|_| wrong(at, &value)))
                 .collect(),
+            Values::Text(values) => Ok(values.iter().map(|value| value.as_str().into()).collect()),
             Values::Float(_) | Values::Double(_) => {
-                Err(malformed(format!("input `{}` has fractions; ids are UINT64 or INT64", self.name)))
+                Err(malformed(format!("input `{}` has fractions; ids are UINT64, INT64 or BYTES", self.name)))
             }
         }
     }
@@ -88,6 +92,7 @@ impl Tensor {
             Values::Signed(values) => Ok(values.iter().map(|&value| value.into()).collect()),
             Values::Float(values) => values.iter().map(|&value| f64::from(value)).enumerate().map(real).collect(),
             Values::Double(values) => values.iter().copied().enumerate().map(real).collect(),
+            Values::Text(_) => Err(malformed(format!("input `{}` is BYTES; times are INT64 or FP64", self.name))),
         }
     }
 }
@@ -99,6 +104,7 @@ impl Values {
             Values::Unsigned(values) => values.len(),
             Values::Float(values) => values.len(),
             Values::Double(values) => values.len(),
+            Values::Text(values) => values.len(),
         }
     }
 
@@ -109,6 +115,7 @@ impl Values {
             Values::Unsigned(_) => "UINT64",
             Values::Float(_) => "FP32",
             Values::Double(_) => "FP64",
+            Values::Text(_) => "BYTES",
         }
     }
 
@@ -119,6 +126,10 @@ impl Values {
             Values::Unsigned(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             Values::Float(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             Values::Double(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Values::Text(values) => {
+                let length = |value: &String| (value.len() as u32).to_le_bytes();
+                values.iter().flat_map(|value| length(value).into_iter().chain(value.bytes())).collect()
+            }
         }
     }
 
@@ -150,6 +161,7 @@ impl Values {
             "UINT64" => Ok(Values::Unsigned(each(name, bytes, u64::from_le_bytes)?)),
             "FP32" => Ok(Values::Float(each(name, bytes, f32::from_le_bytes)?)),
             "FP64" => Ok(Values::Double(each(name, bytes, f64::from_le_bytes)?)),
+            "BYTES" => texts(name, bytes).map(Values::Text),
             other => Err(unread(name, other)),
         }
     }
@@ -175,6 +187,7 @@ impl Values {
             "INT8" | "INT16" | "INT32" | "INT64" => Ok(Values::Signed(each!(as_i64)?)),
             "UINT8" | "UINT16" | "UINT32" | "UINT64" => Ok(Values::Unsigned(each!(as_u64)?)),
             "FP32" | "FP64" => Ok(Values::Double(each!(as_f64)?)),
+            "BYTES" => Ok(Values::Text(each!(as_str)?.into_iter().map(String::from).collect())),
             other => Err(unread(name, other)),
         }
     }
@@ -188,12 +201,29 @@ impl Serialize for Values {
             Values::Unsigned(values) => values.serialize(serializer),
             Values::Float(values) => values.serialize(serializer),
             Values::Double(values) => values.serialize(serializer),
+            Values::Text(values) => values.serialize(serializer),
         }
     }
 }
 
+/// Texts, each behind its length in four bytes.
+fn texts(name: &str, mut bytes: &[u8]) -> Result<Vec<String>, ApiError> {
+    let mut texts = Vec::new();
+    while !bytes.is_empty() {
+        let wrong = |fact: &str| malformed(format!("{name}[{}] {fact}", texts.len()));
+        let (length, rest) = bytes.split_first_chunk().ok_or_else(|| wrong("ends within its length"))?;
+        let (text, rest) = rest
+            .split_at_checked(u32::from_le_bytes(*length) as usize)
+            .ok_or_else(|| wrong("is shorter than its length says"))?;
+        let text = std::str::from_utf8(text).map_err(|_| wrong("is not UTF-8"))?;
+        texts.push(text.into());
+        bytes = rest;
+    }
+    Ok(texts)
+}
+
 fn unread(name: &str, datatype: &str) -> ApiError {
-    malformed(format!("input `{name}` is {datatype}; INT8 to INT64, UINT8 to UINT64, FP32 and FP64 are read"))
+    malformed(format!("input `{name}` is {datatype}; INT8 to INT64, UINT8 to UINT64, FP32, FP64 and BYTES are read"))
 }
 
 /// Most axes of a tensor in JSON.
@@ -222,6 +252,7 @@ mod tests {
             Values::Unsigned(vec![0, u64::MAX]),
             Values::Float(vec![0.5, -1.25]),
             Values::Double(vec![0.1, 1e300]),
+            Values::Text(vec!["ada".into(), String::new(), "żółć".into()]),
         ] {
             assert_eq!(Values::of_bytes("x", values.datatype(), &values.to_bytes()).unwrap(), values);
             let submitted_text = serde_json::from_str(&serde_json::to_string(&values).unwrap()).unwrap();
@@ -239,7 +270,9 @@ mod tests {
     fn what_is_no_tensor_is_named() {
         let said = |result: Result<Values, ApiError>| result.unwrap_err().error;
         assert!(said(Values::of_bytes("x", "INT64", &[0; 9])).contains("`x` has 9 bytes"));
-        assert!(said(Values::of_bytes("x", "BYTES", &[])).contains("`x` is BYTES"));
+        assert!(said(Values::of_bytes("x", "BOOL", &[])).contains("`x` is BOOL"));
+        assert!(said(Values::of_bytes("x", "BYTES", &[1, 0])).contains("x[0] ends within its length"));
+        assert!(said(Values::of_bytes("x", "BYTES", &[1, 0, 0, 0, 255])).contains("x[0] is not UTF-8"));
         assert!(said(Values::of_json("x", "UINT64", &json!([1, -2]))).contains("x[1] is -2, which is not UINT64"));
         assert!(said(Values::of_json("x", "UINT64", &json!([[[[[[[[[1]]]]]]]]]))).contains("too deep"));
         for shape in [&[3][..], &[-1], &[i64::MAX, i64::MAX], &[2, 2]] {

@@ -79,7 +79,7 @@ impl Core {
         // Entries without events may come before the entry that has the event.
         while let Some(entry) = self.log.read(place, 1)?.first() {
             if let Some(event) = entry.new_events().get(seq.saturating_sub(entry.first_seq) as usize) {
-                return Ok(Retraction { seq, src: event.src, dst: event.dst });
+                return Ok(Retraction { seq, src: event.src.clone(), dst: event.dst.clone() });
             }
             place += 1;
         }
