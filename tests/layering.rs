@@ -252,6 +252,7 @@ const FLOORS: [(&str, &[&str]); 5] = [
             "dataset",
             "dataset/prepare/common",
             "dataset/prepare/formats",
+            "dataset/prepare/formats/tgb",
             "dataset/prepare",
             "history/view",
             "history/graph",

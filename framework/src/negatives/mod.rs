@@ -5,6 +5,7 @@
 //! one or the other, for evaluation.
 mod candidates;
 mod fixed;
+mod numbering;
 mod pickle;
 mod sampler;
 mod set;
@@ -18,7 +19,7 @@ pub use candidates::Candidates;
 pub use fixed::FixedNegatives;
 pub use sampler::{NegativeRule, NegativeSampler};
 pub use set::{BatchNegatives, NegativeSet};
-pub use tgb::TgbNegatives;
+pub use tgb::tgb_negatives;
 
 /// Why there are no negatives.
 #[derive(Debug, thiserror::Error)]

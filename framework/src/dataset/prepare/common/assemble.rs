@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use tempograph_kernels::Rows;
 
 use crate::dataset::prepare::common::columns::{self, Role};
@@ -42,6 +43,8 @@ pub(crate) struct NodeRows {
     pub(crate) path: std::path::PathBuf,
     /// Whether row 0 is padding.
     pub(crate) padded: bool,
+    /// The id of the node of each row, where that is text.
+    pub(crate) names: Option<Vec<String>>,
 }
 
 /// Whether equal ids of a source and a destination mean one node.
@@ -335,10 +338,13 @@ impl Nodes {
 
 /// Node features by dense number, unless they carry no information.
 fn node_rows(ids: &IdMap, rows: NodeRows, notices: &mut Vec<String>) -> Result<Option<Table>, PrepareError> {
-    let NodeRows { table, path, padded } = rows;
+    let NodeRows { table, path, padded, names } = rows;
     if is_all_zero(&table) {
         notices.push(format!("the {} node features are all zero and were dropped", table.width()));
         return Ok(None);
+    }
+    if let Some(names) = names {
+        return Ok(Some(named_rows(ids, &table, &names, notices)));
     }
     if ids.is_text() {
         return Err(PrepareError::file(
@@ -365,6 +371,26 @@ fn node_rows(ids: &IdMap, rows: NodeRows, notices: &mut Vec<String>) -> Result<O
         return Ok(Some(table));
     }
     Ok(Some(gather(&table, own())))
+}
+
+/// Node features by the names of their nodes; nodes without a row have zeros.
+fn named_rows(ids: &IdMap, table: &Table, names: &[String], notices: &mut Vec<String>) -> Table {
+    let row: FxHashMap<&str, u64> = names.iter().map(String::as_str).zip(0..).collect();
+    let mut without = 0;
+    let mut values = Vec::with_capacity(ids.len() * table.width());
+    for node in 0..ids.len() {
+        match row.get(&*ids.name(NodeId(node as u32))) {
+            Some(&row) => values.extend_from_slice(table.row(row)),
+            None => {
+                without += 1;
+                values.resize(values.len() + table.width(), 0.0);
+            }
+        }
+    }
+    if without > 0 {
+        notices.push(format!("{without} nodes have no row of node features; theirs are zeros"));
+    }
+    Table::new(values, table.width()).expect("whole rows were gathered")
 }
 
 fn gather(table: &Table, rows: impl Iterator<Item = u64>) -> Table {

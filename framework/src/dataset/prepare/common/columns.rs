@@ -15,7 +15,39 @@ pub(crate) enum Role {
     Feature,
     /// A feature whose values are names.
     Category(Encoding),
+    /// Features that a benchmark computes of a value.
+    Computed(Computed),
     Ignored,
+}
+
+/// How a benchmark's loader makes features of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Computed {
+    /// The logarithm to base 2; that of 0 is 0.
+    Log2,
+    /// The natural logarithm; that of 0 is 0.
+    Ln,
+    /// How many times 5000.
+    Of5000,
+    /// A number for each of eight letters. Longer values are refused, or stand for none if they are `cut`.
+    Letters {
+        cut: bool,
+    },
+}
+
+/// Letters of a value that is read letter by letter.
+pub(crate) const LETTERS: usize = 8;
+
+impl Role {
+    /// Features that a column with this role becomes while it is read.
+    pub(crate) fn width(self) -> usize {
+        match self {
+            Self::Feature | Self::Category(_) => 1,
+            Self::Computed(Computed::Letters { .. }) => LETTERS,
+            Self::Computed(_) => 1,
+            _ => 0,
+        }
+    }
 }
 
 /// A column's name and role, and why it has that role.
@@ -155,6 +187,11 @@ pub(crate) const COUNTS: &str = "numbers the rows";
 
 fn plain(name: &str) -> String {
     name.trim().to_ascii_lowercase().replace([' ', '-'], "_")
+}
+
+/// Whether a column of that name numbers the rows.
+pub(crate) fn numbers_rows(name: &str) -> bool {
+    is_counter(&plain(name))
 }
 
 fn is_counter(name: &str) -> bool {
@@ -306,6 +343,10 @@ pub(crate) fn words(role: Role) -> &'static str {
         Role::Feature => "feature",
         Role::Category(Encoding::OneHot) => "categories, a feature each",
         Role::Category(Encoding::Index) => "categories, one feature",
+        Role::Computed(Computed::Log2) => "a feature, its logarithm to base 2",
+        Role::Computed(Computed::Ln) => "a feature, its natural logarithm",
+        Role::Computed(Computed::Of5000) => "a feature, divided by 5000",
+        Role::Computed(Computed::Letters { .. }) => "eight features, a number for each letter",
         Role::Ignored => "not read",
     }
 }

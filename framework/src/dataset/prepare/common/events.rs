@@ -5,7 +5,7 @@ use std::path::Path;
 use tempograph_kernels::Rows;
 
 use crate::dataset::Table;
-use crate::dataset::prepare::common::columns::{Column, Role};
+use crate::dataset::prepare::common::columns::{Column, Computed, LETTERS, Role};
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::features::{Categories, FeatureSink, MOST_INDEXED, MOST_ONE_HOT};
 use crate::dataset::prepare::common::ids::Ids;
@@ -52,6 +52,8 @@ pub(crate) struct RawEvents {
     zeroed: u64,
     staged: Vec<f32>,
     folder: std::path::PathBuf,
+    /// Of ids only an empty field is missing.
+    ids_as_written: bool,
 }
 
 /// Whole numbers that 32-bit floats do not hold.
@@ -82,7 +84,7 @@ pub(crate) struct OwnFeatures {
 impl RawEvents {
     pub(crate) fn new(columns: Vec<Column>, options: &PrepareOptions) -> Self {
         let folder = options.scratch.clone().unwrap_or_else(std::env::temp_dir);
-        let width = columns.iter().filter(|column| matches!(column.role, Role::Feature | Role::Category(_))).count();
+        let width = columns.iter().map(|column| column.role.width()).sum();
         let timed = columns.iter().any(|column| column.role == Role::Time);
         let count = columns.len();
         Self {
@@ -105,7 +107,14 @@ impl RawEvents {
             zeroed: 0,
             staged: Vec::new(),
             folder,
+            ids_as_written: false,
         }
+    }
+
+    /// Takes ids as text that is written, whatever it looks like.
+    pub(crate) fn keep_ids_as_written(&mut self) {
+        self.ids = Ids::new(true);
+        self.ids_as_written = true;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -172,6 +181,7 @@ impl RawEvents {
                 Role::Category(encoding) => {
                     self.category(at, cell(at), encoding).map(|value| self.staged.push(value as f32))
                 }
+                Role::Computed(computed) => self.computed(at, row, computed, cell(at), &column.name),
             };
             match value {
                 Ok(()) => {}
@@ -211,7 +221,7 @@ impl RawEvents {
         };
         let what = super::columns::words(column.role);
         let what = if matches!(column.role, Role::Category(_)) { "category" } else { what };
-        let given = matches!(column.role, Role::Label | Role::Feature | Role::Category(_));
+        let given = column.role == Role::Label || column.role.width() > 0;
         if self.missing != Missing::Zero || !given {
             let zero = if given { ", --missing zero reads it as 0" } else { "" };
             return Err(format!(
@@ -231,6 +241,7 @@ impl RawEvents {
     fn id(&mut self, what: &str, cell: Cell<'_>) -> Result<u32, Fault> {
         let wrong = |fact: String| Fault::Wrong(format!("{what} {fact}"));
         match cell {
+            Cell::Text(text) if self.ids_as_written && !text.is_empty() => self.ids.number(text).map_err(wrong),
             _ if is_missing(cell, true) => Err(Fault::Missing),
             Cell::Text(text) => self.ids.number(text).map_err(wrong),
             Cell::Whole(value) => match u64::try_from(value) {
@@ -292,6 +303,44 @@ impl RawEvents {
             }
             Cell::Missing => Err(Fault::Missing),
         }
+    }
+
+    /// The features that a benchmark computes of a value. They are computed in 64 bits, as there.
+    fn computed(
+        &mut self,
+        at: usize,
+        row: u64,
+        computed: Computed,
+        cell: Cell<'_>,
+        name: &str,
+    ) -> Result<(), Fault> {
+        let text = match cell {
+            Cell::Text(text) => String::from_utf8_lossy(text),
+            _ => Default::default(),
+        };
+        if let Computed::Letters { cut } = computed {
+            let count = text.chars().count();
+            if count > LETTERS && !cut {
+                return Err(Fault::Wrong(format!("`{name}` is `{text}`; at most {LETTERS} letters are read of it")));
+            }
+            self.staged.extend(letters(if count > LETTERS { "" } else { &text }, LETTERS));
+            return Ok(());
+        }
+        let value = match text.parse::<f64>() {
+            Ok(value) if value.is_finite() => value,
+            _ => f64::from(self.number(at, row, "feature", cell, name)?),
+        };
+        let one_for_zero = if value == 0.0 { 1.0 } else { value };
+        let value = match computed {
+            Computed::Log2 => one_for_zero.log2(),
+            Computed::Ln => one_for_zero.ln(),
+            Computed::Of5000 | Computed::Letters { .. } => value / 5000.0,
+        };
+        if !value.is_finite() {
+            return Err(Fault::Wrong(format!("feature `{name}` is `{text}`, which has no logarithm")));
+        }
+        self.staged.push(value as f32);
+        Ok(())
     }
 
     /// A number as a 32-bit float.
@@ -393,6 +442,14 @@ impl RawEvents {
                     shape.push(Shape::Number);
                     names.push(column.name.clone());
                 }
+                Role::Computed(Computed::Letters { .. }) => {
+                    shape.extend((0..LETTERS).map(|_| Shape::Number));
+                    names.extend((1..=LETTERS).map(|letter| format!("{} {letter}", column.name)));
+                }
+                Role::Computed(_) => {
+                    shape.push(Shape::Number);
+                    names.push(column.name.clone());
+                }
                 Role::Category(encoding) => {
                     let (values, places) = self.categories[at].sorted();
                     if encoding == Encoding::OneHot {
@@ -449,6 +506,18 @@ pub(crate) fn is_missing(cell: Cell<'_>, id: bool) -> bool {
         },
         Cell::Whole(_) | Cell::Decimal(..) => false,
     }
+}
+
+/// A number for each letter of a text that is filled up to `width`, as the benchmark TGB has them: digits are themselves, `A` is 30.
+pub(crate) fn letters(text: &str, width: usize) -> Vec<f32> {
+    let number = |letter: char| match letter.to_digit(10) {
+        Some(digit) => digit as f32,
+        None if letter == '!' => -1.0,
+        None => letter.to_uppercase().next().map_or(-1.0, |letter| u32::from(letter) as f32 - 35.0),
+    };
+    let mut numbers: Vec<f32> = text.chars().map(number).collect();
+    numbers.resize(width, -1.0);
+    numbers
 }
 
 /// Whether text is a number, or what is read as one.

@@ -28,6 +28,9 @@ pub(crate) struct Times {
     dates: Option<bool>,
     zoned: Option<bool>,
     unit: Option<&'static str>,
+    /// Fractions are cut off; how many were.
+    whole: bool,
+    cut: u64,
 }
 
 /// The first place where times go backwards.
@@ -119,6 +122,12 @@ impl Decimal {
         self
     }
 
+    /// The number without its fraction.
+    fn whole(self) -> Self {
+        let mantissa = 10i128.checked_pow(self.decimals).map_or(0, |power| self.mantissa / power);
+        Self { mantissa, decimals: 0 }
+    }
+
     /// The mantissa of the nearest number with `decimals` decimals, which are no more than there are.
     fn round_to(self, decimals: u32) -> i128 {
         10i128.checked_pow(self.decimals - decimals).map_or(0, |power| divide_rounded(self.mantissa, power))
@@ -149,7 +158,14 @@ impl Times {
             dates: None,
             zoned: None,
             unit: None,
+            whole: false,
+            cut: 0,
         }
+    }
+
+    /// Cuts the fractions of all times off that follow.
+    pub(crate) fn cut_fractions(&mut self) {
+        self.whole = true;
     }
 
     /// Appends a time as written, a number or a date; the error says what is wrong with it.
@@ -224,7 +240,11 @@ impl Times {
         )
     }
 
-    fn push(&mut self, time: Decimal) -> Option<()> {
+    fn push(&mut self, mut time: Decimal) -> Option<()> {
+        if self.whole && time.decimals > 0 {
+            self.cut += 1;
+            time = time.whole();
+        }
         let ticks = match self.scale {
             Scale::Declared(scale) => self.at_declared(time, scale)?,
             Scale::Decimals(_) => self.at_decimals(time.without_noise())?,
@@ -316,6 +336,9 @@ impl Times {
                 "times such as {} look like dates without their signs and were read as numbers; write them as {}",
                 self.ticks[0].0, "2024-01-31 if they are dates"
             ));
+        }
+        if self.cut > 0 {
+            notices.push(format!("the fractions of {} times were cut off, as the benchmark's loader does", self.cut));
         }
         if self.zoned == Some(false) {
             notices.push("the dates have no zone and were read as UTC".into());
