@@ -337,11 +337,7 @@ fn fixed_negatives(
     split: &Split,
 ) -> Result<[NegativeSet; 2]> {
     let read = |file: &Path, range: &Range<usize>| -> Result<NegativeSet> {
-        let fixed = if is_of_tgb(file) {
-            read_tgb(file, spec, dataset, range)?
-        } else {
-            FixedNegatives::read(file)?
-        };
+        let fixed = if is_of_tgb(file) { read_tgb(file, spec, dataset, range)? } else { FixedNegatives::read(file)? };
         fixed.check(range.clone(), dataset.log.dst(), dataset.nodes, dataset.sides)?;
         let (first, events) = (fixed.first().index(), fixed.events());
         if first > range.start || first + events < range.end {
@@ -359,8 +355,13 @@ fn fixed_negatives(
     Ok([named(&files[0], &split.val)?, named(&files[1], &split.test)?])
 }
 
+/// Whether a run is asked about the negatives of TGB in both parts.
+pub(crate) fn asks_tgb(spec: &RunSpec) -> bool {
+    spec.data.negatives.as_ref().is_some_and(|files| files.iter().all(|file| is_of_tgb(file)))
+}
+
 /// Whether a file of negatives is one of TGB.
-pub(crate) fn is_of_tgb(file: &Path) -> bool {
+fn is_of_tgb(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "pkl")
 }
 
@@ -372,8 +373,7 @@ fn read_tgb(file: &Path, spec: &DataSpec, dataset: &Dataset, range: &Range<usize
         Err(NegativesError::NotListed { event, src, dst, time }) => (event, src, dst, time),
         other => return Ok(other?),
     };
-    let (src, dst, time) =
-        (dataset.ids.name(src), dataset.ids.name(dst), dataset.time_unit.from_ticks(time));
+    let (src, dst, time) = (dataset.ids.name(src), dataset.ids.name(dst), dataset.time_unit.from_ticks(time));
     let advice = if dataset.time_unit.scale > 1 {
         ". The times of the set have fractions, and those of TGB's files have none: prepare the edge list with --format tgb"
     } else {

@@ -219,14 +219,14 @@ mod tests {
         let two = set(&[(10, 11, 1), (11, 10, 2)], &[10, 11, 10, 11], Sides::Bipartite { sources: 2 }, 1);
         let one = set(&[(30, 10, 1), (20, 30, 2)], &[10, 20, 30], Sides::OneMode, 1);
         for (set, rows, negative) in [
-            (&two, [([10, 11, 1], 10), ([11, 10, 2], 11)], [10, 11]),         // own ids
-            (&two, [([10, 23, 1], 22), ([11, 22, 2], 23)], [10, 11]),         // items behind the largest user, 11
-            (&two, [([0, 1, 1], 3), ([2, 3, 2], 1)], [10, 11]),               // as they appear
-            (&two, [([0, 3, 1], 2), ([1, 2, 2], 3)], [10, 11]),               // numbers of the set
-            (&one, [([30, 10, 1], 20), ([20, 30, 2], 10)], [20, 10]),         // own ids
-            (&one, [([30, 41, 1], 51), ([20, 61, 2], 41)], [20, 10]),         // destinations behind the largest source, 30
-            (&one, [([0, 1, 1], 2), ([2, 0, 2], 1)], [20, 10]),               // as they appear: 30, 10, 20
-            (&one, [([2, 0, 1], 1), ([1, 2, 2], 0)], [20, 10]),               // numbers of the set
+            (&two, [([10, 11, 1], 10), ([11, 10, 2], 11)], [10, 11]), // own ids
+            (&two, [([10, 23, 1], 22), ([11, 22, 2], 23)], [10, 11]), // items behind the largest user, 11
+            (&two, [([0, 1, 1], 3), ([2, 3, 2], 1)], [10, 11]),       // as they appear
+            (&two, [([0, 3, 1], 2), ([1, 2, 2], 3)], [10, 11]),       // numbers of the set
+            (&one, [([30, 10, 1], 20), ([20, 30, 2], 10)], [20, 10]), // own ids
+            (&one, [([30, 41, 1], 51), ([20, 61, 2], 41)], [20, 10]), // destinations behind the largest source, 30
+            (&one, [([0, 1, 1], 2), ([2, 0, 2], 1)], [20, 10]),       // as they appear: 30, 10, 20
+            (&one, [([2, 0, 1], 1), ([1, 2, 2], 0)], [20, 10]),       // numbers of the set
         ] {
             let bytes = written(&rows.each_ref().map(|(key, value)| (*key, std::slice::from_ref(value))));
             let fixed = parse_with(&bytes, set).unwrap();
@@ -263,10 +263,7 @@ mod tests {
     #[test]
     fn a_node_the_log_does_not_have_is_named() {
         let few = set(&[(0, 5, 10)], &OWN[..8], Sides::OneMode, 1);
-        assert_eq!(
-            parse_with(FIXTURES[0], &few).unwrap_err(),
-            "entry 1: destination 70000 is not a node of the log"
-        );
+        assert_eq!(parse_with(FIXTURES[0], &few).unwrap_err(), "entry 1: destination 70000 is not a node of the log");
     }
 
     #[test]

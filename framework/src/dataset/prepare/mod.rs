@@ -154,8 +154,7 @@ fn about(source: &Path, file: &Path, options: &PrepareOptions) -> DatasetInfo {
     let given = if source.is_dir() { source.canonicalize().ok() } else { None };
     let folder = given.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     let stem = || {
-        formats::tgb::edge_list_of(file)
-            .map_or_else(|| stem(file).trim_start_matches("ml_").to_owned(), String::from)
+        formats::tgb::edge_list_of(file).map_or_else(|| stem(file).trim_start_matches("ml_").to_owned(), String::from)
     };
     DatasetInfo {
         name: options.name.clone().or(meta.name).or(folder).unwrap_or_else(stem),

@@ -8,8 +8,8 @@ mod value;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use value::{Array, Bytes, Dtype, Name, Value};
 pub(super) use value::Number;
+use value::{Array, Bytes, Dtype, Name, Value};
 
 /// Why a pickle is not a table of negatives.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -30,9 +30,7 @@ pub(crate) enum Computed {
     /// How many times 5000.
     Of5000,
     /// A number for each of eight letters. Longer values are refused, or stand for none if they are `cut`.
-    Letters {
-        cut: bool,
-    },
+    Letters { cut: bool },
 }
 
 /// Letters of a value that is read letter by letter.

@@ -306,14 +306,7 @@ impl RawEvents {
     }
 
     /// The features that a benchmark computes of a value. They are computed in 64 bits, as there.
-    fn computed(
-        &mut self,
-        at: usize,
-        row: u64,
-        computed: Computed,
-        cell: Cell<'_>,
-        name: &str,
-    ) -> Result<(), Fault> {
+    fn computed(&mut self, at: usize, row: u64, computed: Computed, cell: Cell<'_>, name: &str) -> Result<(), Fault> {
         let text = match cell {
             Cell::Text(text) => String::from_utf8_lossy(text),
             _ => Default::default(),

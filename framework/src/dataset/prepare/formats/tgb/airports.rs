@@ -41,7 +41,8 @@ pub(crate) fn read(edge_list: &Path, ids: &Ids) -> Result<Option<NodeRows>, Prep
         let record = record.map_err(|error| PrepareError::file(&path, error.to_string()))?;
         let row = record.position().map_or(0, csv::Position::line);
         let [code, kind, continent, region, longitude, latitude] = record.iter().collect::<Vec<_>>()[..] else {
-            let fact = format!("{} columns, and code, type, continent, region, longitude and latitude are six", record.len());
+            let fact =
+                format!("{} columns, and code, type, continent, region, longitude and latitude are six", record.len());
             return Err(refuse(row, fact));
         };
         if !ids.knows(code) {

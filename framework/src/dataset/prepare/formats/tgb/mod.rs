@@ -5,7 +5,7 @@
 //! negatives are listed by whole times.
 //!
 //! Differs: `tgbl-uci` and `tgbl-enron` have one kind of nodes here, as their files say; the loader numbers both ends separately. It also
-//! takes their column `idx`, the number of the row, for a feature.
+//! takes their column `idx`, the number of the row, for a feature, and has the number of words of `tgbl-comment` twice.
 
 mod airports;
 
@@ -43,12 +43,8 @@ enum Kinds {
     Two,
 }
 
-const WEIGHTED: &[(&str, Role)] = &[
-    ("time", Role::Time),
-    ("src", Role::Src),
-    ("dst", Role::Dst),
-    ("weight", Role::Computed(Computed::Log2)),
-];
+const WEIGHTED: &[(&str, Role)] =
+    &[("time", Role::Time), ("src", Role::Src), ("dst", Role::Dst), ("weight", Role::Computed(Computed::Log2))];
 const PLAIN: &[(&str, Role)] =
     &[("time", Role::Time), ("src", Role::Src), ("dst", Role::Dst), ("weight", Role::Feature)];
 
