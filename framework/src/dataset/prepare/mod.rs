@@ -97,6 +97,13 @@ pub fn prepare_files<P: AsRef<Path>>(
                 );
                 return Err(PrepareError::file(&file, fact));
             }
+            if let Some(packing) = input.packed() {
+                let fact = format!(
+                    "the file is {} packed with {packing}; unpack it, since it is read from its end",
+                    format.name()
+                );
+                return Err(PrepareError::file(&file, fact));
+            }
             let files: Vec<PathBuf> = std::iter::once(file.clone()).chain(paths).collect();
             let raw = match format {
                 Format::Arrow => formats::arrow::read(&files, options, progress)?,

@@ -2,7 +2,6 @@
 //! `node_feat.npy` may be next to it as with a CSV.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type};
@@ -20,6 +19,7 @@ use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
 use crate::dataset::prepare::formats::companions::{edge_rows, node_rows, pass_over_features};
 use crate::dataset::prepare::formats::csv::named;
 use crate::dataset::prepare::formats::table::space_of;
+use crate::storage::contained::contained;
 
 /// Rows read at a time.
 const ROWS: usize = 8192;
@@ -39,10 +39,9 @@ pub(crate) fn read(
     for path in paths {
         // The parquet crate panics on some damaged files instead of returning an error; nothing it was working on is
         // used after that.
-        let read =
-            catch_unwind(AssertUnwindSafe(|| read_file(path, first, options, events.take(), &mut notices, progress)));
+        let read = contained(|| read_file(path, first, options, events.take(), &mut notices, progress));
         let read = read
-            .unwrap_or_else(|_| Err(PrepareError::file(path, "the file is damaged: its parts contradict each other")));
+            .unwrap_or_else(|| Err(PrepareError::file(path, "the file is damaged: its parts contradict each other")));
         events = Some(read?);
     }
     let Some(events) = events else { return Err(PrepareError::file(first, "there are no events")) };
@@ -229,16 +228,8 @@ fn read_group(
                 .position(|kind| *kind == Kind::Single)
                 .filter(|&column| columns[column].role == Role::Time);
             if let Some(column) = time {
-                let value = cell(&batch[column], kinds[column], at);
-                if let Cell::Float(value) = value
-                    && value.abs() >= SINGLE
-                {
-                    let fact = format!(
-                        "timestamp `{value}` is a 32-bit float, which has no steps of one from 16777216 on; save the column `{}` as integers or 64-bit floats",
-                        columns[column].name
-                    );
-                    return Err(PrepareError::row(path, *row, fact));
-                }
+                single_float_time(cell(&batch[column], kinds[column], at), &columns[column].name)
+                    .map_err(|fact| PrepareError::row(path, *row, fact))?;
             }
             events.push(path, *row, |column| cell(&batch[column], kinds[column], at))?;
             *row += 1;
@@ -246,6 +237,16 @@ fn read_group(
         done += count;
     }
     Ok(())
+}
+
+/// Refuses a time that is a 32-bit float where those have no steps of one.
+pub(crate) fn single_float_time(value: Cell<'_>, column: &str) -> Result<(), String> {
+    match value {
+        Cell::Float(value) if value.abs() >= SINGLE => Err(format!(
+            "timestamp `{value}` is a 32-bit float, which has no steps of one from 16777216 on; save the column `{column}` as integers or 64-bit floats"
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn cell(values: &Values, kind: Kind, row: usize) -> Cell<'_> {
