@@ -1,19 +1,19 @@
-//! The messages of a file or stream of Arrow IPC, one at a time.
+//! The batches of a file or stream of Arrow IPC, one at a time.
 //!
-//! A file is a stream between two marks, with an index behind it that is not needed to read all of it in order. Each length that a file
-//! promises is compared with what is there before memory is taken for it.
+//! Each length that a file promises is compared with what is there before memory is taken for it.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{Array, RecordBatch};
 use arrow_buffer::Buffer;
-use arrow_ipc::MessageHeader;
 use arrow_ipc::convert::try_fb_to_schema;
-use arrow_ipc::reader::StreamDecoder;
+use arrow_ipc::reader::{FileDecoder, StreamDecoder};
+use arrow_ipc::{Block, MessageHeader};
 use arrow_schema::SchemaRef;
 
 use crate::dataset::prepare::common::columns::{Column, Role};
@@ -26,6 +26,8 @@ use crate::dataset::prepare::formats::csv::named;
 use crate::dataset::prepare::formats::parquet::single_float_time;
 
 const MAGIC: &[u8] = b"ARROW1";
+/// Bytes at the end of a file: the length of the index, and the mark.
+const END: (u64, u64) = (4, 6);
 /// Bytes that one packed buffer may become, and how many times its own size.
 const MOST_UNPACKED: (u64, u64) = (4 << 30, 1 << 14);
 
@@ -98,15 +100,21 @@ fn read_batch(
     Ok(())
 }
 
+/// The batches of a file or stream, in order.
 struct Messages<'a> {
     path: &'a Path,
     file: BufReader<File>,
-    decoder: StreamDecoder,
-    schema: Option<SchemaRef>,
-    /// Batches that were read and not yet given.
-    batches: VecDeque<RecordBatch>,
+    /// Bytes up to where the file is read, and all.
     read: u64,
     total: u64,
+    schema: Option<SchemaRef>,
+    form: Form,
+}
+
+enum Form {
+    /// A file has an index at its end, and says with it where the batches are.
+    File(FileDecoder, VecDeque<Block>),
+    Stream(StreamDecoder, VecDeque<RecordBatch>),
 }
 
 impl<'a> Messages<'a> {
@@ -115,30 +123,80 @@ impl<'a> Messages<'a> {
         let file = File::open(path).map_err(io)?;
         let total = file.metadata().map_err(io)?.len();
         let file = BufReader::with_capacity(1 << 18, file);
-        let mut messages =
-            Self { path, file, decoder: StreamDecoder::new(), schema: None, batches: VecDeque::new(), read: 0, total };
+        let form = Form::Stream(StreamDecoder::new(), VecDeque::new());
+        let mut messages = Self { path, file, read: 0, total, schema: None, form };
         let start = messages.bytes(8)?;
-        if !start.starts_with(MAGIC) {
+        if start.starts_with(MAGIC) {
+            messages.read_index()?;
+        } else {
             // A stream has no mark of its own: what was read begins its first message.
-            messages.file.seek_relative(-8).map_err(io)?;
-            messages.read = 0;
+            messages.seek(0)?;
+            messages.message()?;
         }
         Ok(messages)
     }
 
-    fn damaged(&self, fact: impl Into<String>) -> PrepareError {
-        PrepareError::file(self.path, format!("the file is damaged at byte {}: {}", self.read, fact.into()))
+    fn damaged(&self, fact: impl fmt::Display) -> PrepareError {
+        PrepareError::file(self.path, format!("the file is damaged at byte {}: {fact}", self.read))
+    }
+
+    fn seek(&mut self, to: u64) -> Result<(), PrepareError> {
+        self.read = to;
+        self.file.seek(SeekFrom::Start(to)).map(drop).map_err(|error| PrepareError::io(self.path, error))
     }
 
     /// The next bytes, whose number the file promises: as many, or an error.
     fn bytes(&mut self, count: u64) -> Result<Vec<u8>, PrepareError> {
-        if count > self.total.saturating_sub(self.read) {
-            return Err(self.damaged(format!("{count} bytes are promised, and {} are left", self.total - self.read)));
+        let left = self.total.saturating_sub(self.read);
+        if count > left {
+            return Err(self.damaged(format!("{count} bytes are promised, and {left} are left")));
         }
         let mut bytes = Vec::new();
         (&mut self.file).take(count).read_to_end(&mut bytes).map_err(|error| PrepareError::io(self.path, error))?;
         self.read += bytes.len() as u64;
         if bytes.len() as u64 == count { Ok(bytes) } else { Err(self.damaged("the file became shorter")) }
+    }
+
+    /// Reads the index at the end of a file, and its dictionaries.
+    fn read_index(&mut self) -> Result<(), PrepareError> {
+        let end = END.0 + END.1;
+        self.seek(self.total.saturating_sub(end))?;
+        let mark = self.bytes(end)?;
+        if !mark.ends_with(MAGIC) {
+            return Err(self.damaged("the mark at the end is missing: the file was cut short, or not closed"));
+        }
+        let length = u64::from(u32::from_le_bytes(std::array::from_fn(|at| mark[at])));
+        self.seek(self.total.saturating_sub(end + length))?;
+        let index = self.bytes(length)?;
+        let footer = arrow_ipc::root_as_footer(&index).map_err(|error| self.damaged(error))?;
+        let schema = footer.schema().ok_or_else(|| self.damaged("the index has no columns"))?;
+        let schema = Arc::new(try_fb_to_schema(schema).map_err(|error| self.damaged(error))?);
+        let mut decoder = FileDecoder::new(Arc::clone(&schema), footer.version());
+        for block in footer.dictionaries().into_iter().flatten() {
+            let bytes = self.block(block)?;
+            decoder.read_dictionary(block, &bytes).map_err(|error| self.damaged(error))?;
+        }
+        let blocks = footer.recordBatches().into_iter().flatten().copied().collect();
+        self.schema = Some(schema);
+        self.form = Form::File(decoder, blocks);
+        Ok(())
+    }
+
+    /// The bytes of a part that the index names.
+    fn block(&mut self, block: &Block) -> Result<Buffer, PrepareError> {
+        let place = u64::try_from(block.offset())
+            .ok()
+            .zip(u64::try_from(block.metaDataLength()).ok())
+            .zip(u64::try_from(block.bodyLength()).ok());
+        let ((start, head), body) = place.ok_or_else(|| self.damaged("the index has a negative length"))?;
+        self.seek(start.min(self.total))?;
+        let bytes = self.bytes(head.saturating_add(body))?;
+        let (head, body) = bytes.split_at(head as usize);
+        let after_mark = head.strip_prefix(&[0xff; 4]).unwrap_or(head);
+        let message = after_mark.get(4..).ok_or_else(|| self.damaged("a part is too short for its head"))?;
+        let message = arrow_ipc::root_as_message(message).map_err(|error| self.damaged(error))?;
+        check_packed(&message, body).map_err(|fact| self.damaged(fact))?;
+        Ok(Buffer::from_vec(bytes))
     }
 
     /// A length in four bytes, after the mark that goes before it.
@@ -154,43 +212,61 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// Reads one message. `false` after the last.
+    /// Reads one message of a stream. `false` after the last.
     fn message(&mut self) -> Result<bool, PrepareError> {
         let length = self.length()?;
         if length == 0 {
             return Ok(false);
         }
         let head = self.bytes(length.into())?;
-        let message = arrow_ipc::root_as_message(&head).map_err(|error| self.damaged(error.to_string()))?;
+        let message = arrow_ipc::root_as_message(&head).map_err(|error| self.damaged(error))?;
         let body = u64::try_from(message.bodyLength()).map_err(|_| self.damaged("a length is negative"))?;
         let body = self.bytes(body)?;
         check_packed(&message, &body).map_err(|fact| self.damaged(fact))?;
         if let Some(schema) = message.header_as_schema().filter(|_| self.schema.is_none()) {
             // The decoder takes a message without a body for complete only when the next one begins.
-            let schema = try_fb_to_schema(schema).map_err(|error| self.damaged(error.to_string()))?;
-            self.schema = Some(Arc::new(schema));
+            self.schema = Some(Arc::new(try_fb_to_schema(schema).map_err(|error| self.damaged(error))?));
         }
         let mark = [&[0xff; 4][..], &length.to_le_bytes()].concat();
         for part in [mark, head, body] {
             let mut part = Buffer::from_vec(part);
-            while !part.is_empty() {
-                let decoded = self.decoder.decode(&mut part).map_err(|error| self.damaged(error.to_string()))?;
-                self.batches.extend(decoded);
+            while let Form::Stream(decoder, batches) = &mut self.form
+                && !part.is_empty()
+            {
+                let decoded = decoder.decode(&mut part);
+                match decoded {
+                    Ok(batch) => batches.extend(batch),
+                    Err(error) => return Err(self.damaged(error)),
+                }
             }
         }
         Ok(true)
     }
 
-    /// The columns, which are the first message.
-    fn schema(&mut self) -> Result<SchemaRef, PrepareError> {
-        self.message()?;
+    fn schema(&self) -> Result<SchemaRef, PrepareError> {
         let none = || PrepareError::file(self.path, "the file does not begin with its columns; is it Arrow IPC?");
         self.schema.clone().ok_or_else(none)
     }
 
     fn next(&mut self) -> Result<Option<RecordBatch>, PrepareError> {
-        while self.batches.is_empty() && self.message()? {}
-        Ok(self.batches.pop_front())
+        loop {
+            match &mut self.form {
+                Form::Stream(_, batches) => match batches.pop_front() {
+                    Some(batch) => return Ok(Some(batch)),
+                    None if self.message()? => {}
+                    None => return Ok(None),
+                },
+                Form::File(_, blocks) => {
+                    let Some(block) = blocks.pop_front() else { return Ok(None) };
+                    let bytes = self.block(&block)?;
+                    let Form::File(decoder, _) = &self.form else { return Ok(None) };
+                    let batch = decoder.read_record_batch(&block, &bytes).map_err(|error| self.damaged(error))?;
+                    if batch.is_some() {
+                        return Ok(batch);
+                    }
+                }
+            }
+        }
     }
 }
 
