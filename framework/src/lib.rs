@@ -102,6 +102,7 @@ pub use negatives::{
     BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError,
     tgb_negatives,
 };
+pub use settings::count::counted;
 pub use settings::nearest::nearest;
 pub use settings::toml::{apply_override, explain_toml};
 pub use storage::partitioned_map::PartitionedMap;

@@ -389,13 +389,13 @@ fn missing_values_are_refused_dropped_or_read_as_zero() {
     assert!(refused.contains("row 4: destination `dst` is missing"), "an id has no zero: {refused}");
     let zeroed = read_with("a.csv", "src,dst,ts,w\n1,2,3,0.5\n2,1,4,\n", &with(Missing::Zero));
     assert_eq!(context(&zeroed.dataset)[1].4, [0.0]);
-    assert!(notice(&zeroed, "1 missing values were read as 0"));
+    assert!(notice(&zeroed, "1 missing value was read as 0"));
 }
 
 #[test]
 fn whole_features_that_floats_round_are_told() {
     let set = read("a.csv", "src,dst,ts,amount\n1,2,3,16777216\n2,1,4,16777217\n");
-    assert!(notice(&set, "1 values of `amount`, the first `16777217` in row 3, are rounded"));
+    assert!(notice(&set, "1 value of `amount`, the first `16777217` in row 3, rounded"));
     assert!(!notice(&read("a.csv", "src,dst,ts,amount\n1,2,3,16777216\n"), "rounded"));
 }
 

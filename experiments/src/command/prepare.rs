@@ -8,7 +8,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tempograph_framework::{
-    ColumnRoles, Dataset, Delimiter, Encoding, Format, Missing, PrepareOptions, Prepared, Reading, Sides, prepare_files,
+    ColumnRoles, Dataset, Delimiter, Encoding, Format, Missing, PrepareOptions, Prepared, Reading, Sides, counted,
+    prepare_files,
 };
 
 /// Read events from a file or folder, check them, and write them in the prepared, memory-mapped form.
@@ -185,15 +186,17 @@ fn print_json(out: Option<&PathBuf>, dataset: &Dataset, reading: &Reading) -> Re
 
 fn print_text(out: Option<&PathBuf>, dataset: &Dataset, reading: &Reading) -> Result<()> {
     let sides = match dataset.sides {
-        Sides::Bipartite { sources } => format!("{sources} sources and {} destinations", dataset.nodes - sources),
-        Sides::OneMode => format!("{} nodes", dataset.nodes),
+        Sides::Bipartite { sources } => {
+            format!("{} and {}", counted(sources, "source"), counted(dataset.nodes - sources, "destination"))
+        }
+        Sides::OneMode => counted(dataset.nodes, "node"),
     };
     let written = out.map_or("nothing written".into(), |out| format!("written to {}", out.display()));
     print(reading.to_string())?;
     print(format!(
-        "{}: {} events, {sides}, {} edge and {} node features, {written}",
+        "{}: {}, {sides}, {} edge and {} node features, {written}",
         dataset.name,
-        dataset.log.len(),
+        counted(dataset.log.len(), "event"),
         dataset.edge_width(),
         dataset.node_width(),
     ))?;

@@ -340,11 +340,11 @@ fn fixed_negatives(
         let fixed = if is_of_tgb(file) { read_tgb(file, spec, dataset, range)? } else { FixedNegatives::read(file)? };
         fixed.check(range.clone(), dataset.log.dst(), dataset.nodes, dataset.sides)?;
         let (first, events) = (fixed.first().index(), fixed.events());
-        if first > range.start || first + events < range.end {
+        if first > range.start || first.saturating_add(events) < range.end {
             bail!(
                 "{} lists events {first}..{}, but events {}..{} are asked about",
                 file.display(),
-                first + events,
+                first.saturating_add(events),
                 range.start,
                 range.end
             );

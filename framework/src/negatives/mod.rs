@@ -90,6 +90,14 @@ pub enum NegativesError {
         /// Number of negatives.
         negatives: usize,
     },
+    /// An event without negatives.
+    #[error("row {row} (event {event}) lists no negatives: an event is ranked among one or more")]
+    Empty {
+        /// The row of the table.
+        row: usize,
+        /// Its event.
+        event: EventId,
+    },
     /// A negative that is none.
     #[error("row {row} (event {event}), negative {index}: node {node} {problem}")]
     Negative {

@@ -16,6 +16,7 @@ use crate::dataset::prepare::common::features::Reordered;
 use crate::dataset::prepare::common::ids::Own;
 use crate::dataset::prepare::common::options::{Format, PrepareOptions};
 use crate::dataset::{Dataset, DatasetContent, Extras, IdMap, Sides, Table, TimeUnit};
+use crate::settings::count::{counted, were};
 use crate::{EventLog, NodeId};
 
 /// The output of a format's reader.
@@ -192,7 +193,9 @@ fn time_order(
     }
     let (count, all) = (disorder.count, events.len());
     notices.push(format!(
-        "{count} of {all} events, the first in row {row}, were earlier than one before them: sorted by time, ties in the order of the file"
+        "{count} of {}, the first in row {row}, {} earlier than one before them: sorted by time, ties in the order of the file",
+        counted(all, "event"),
+        were(count)
     ));
     let mut order: Vec<u32> = (0..events.len() as u32).collect();
     order.sort_by_key(|&event| events.times.ticks()[event as usize]);
@@ -215,7 +218,7 @@ fn event_features(
 ) -> Result<Option<Arc<dyn Rows>>, PrepareError> {
     let Features { table, indexed } = features;
     if is_all_zero(&table) {
-        notices.push(format!("the {} edge features are all zero and were dropped", table.width()));
+        notices.push(zero_features("edge", table.width()));
         return Ok(None);
     }
     let index = std::mem::take(&mut events.index);
@@ -237,13 +240,17 @@ fn own_features(
 ) -> Option<Arc<dyn Rows>> {
     let (table, zero) = table?;
     if zero {
-        notices.push(format!("the {} edge features are all zero and were dropped", table.width()));
+        notices.push(zero_features("edge", table.width()));
         return None;
     }
     match order {
         Some(order) => Some(Arc::new(Reordered { table, rows: order.to_vec() })),
         None => Some(Arc::new(table)),
     }
+}
+
+fn zero_features(what: &str, count: usize) -> String {
+    format!("{} dropped, which {} zero in all rows", counted(count, &format!("{what} feature")), were(count as u64))
 }
 
 fn is_all_zero(table: &Table) -> bool {
@@ -281,7 +288,8 @@ impl Nodes {
             let (own, places) = events.ids.sorted(|id| on[id as usize] & mask != 0);
             Side { own, places }
         };
-        let both = format!("{shared} of {all} ids are on both sides");
+        let both =
+            format!("{shared} of {} {} on both sides", counted(all, "id"), if shared == 1 { "is" } else { "are" });
         let (apart, why) = match (asked, space) {
             (Some(true), _) => (true, format!("as asked; {both}")),
             (Some(false), _) => (false, format!("as asked; {both}")),
@@ -306,8 +314,12 @@ impl Nodes {
             return Err(format!("{nodes} nodes are more than 32 bits number"));
         }
         let words = match &destinations {
-            Some(side) => format!("{} sources and {} destinations ({why})", sources.own.len(), side.own.len()),
-            None => format!("{nodes} nodes ({why})"),
+            Some(side) => {
+                let (sources, destinations) =
+                    (counted(sources.own.len(), "source"), counted(side.own.len(), "destination"));
+                format!("{sources} and {destinations} ({why})")
+            }
+            None => format!("{} ({why})", counted(nodes, "node")),
         };
         Ok(Self { sources, destinations, words })
     }
@@ -340,7 +352,7 @@ impl Nodes {
 fn node_rows(ids: &IdMap, rows: NodeRows, notices: &mut Vec<String>) -> Result<Option<Table>, PrepareError> {
     let NodeRows { table, path, padded, names } = rows;
     if is_all_zero(&table) {
-        notices.push(format!("the {} node features are all zero and were dropped", table.width()));
+        notices.push(zero_features("node", table.width()));
         return Ok(None);
     }
     if let Some(names) = names {
@@ -365,7 +377,7 @@ fn node_rows(ids: &IdMap, rows: NodeRows, notices: &mut Vec<String>) -> Result<O
     }
     let idle = (table.rows() - usize::from(padded)).saturating_sub(distinct);
     if idle > 0 {
-        notices.push(format!("{idle} rows of node features belong to nodes without events and were dropped"));
+        notices.push(format!("{} of node features dropped, for nodes without events", counted(idle, "row")));
     }
     if own().eq(0..table.rows() as u64) {
         return Ok(Some(table));
@@ -388,7 +400,7 @@ fn named_rows(ids: &IdMap, table: &Table, names: &[String], notices: &mut Vec<St
         }
     }
     if without > 0 {
-        notices.push(format!("{without} nodes have no row of node features; theirs are zeros"));
+        notices.push(format!("{} without a row of node features: zeros are taken", counted(without as u64, "node")));
     }
     Table::new(values, table.width()).expect("whole rows were gathered")
 }

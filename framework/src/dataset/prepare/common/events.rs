@@ -11,6 +11,7 @@ use crate::dataset::prepare::common::features::{Categories, FeatureSink, MOST_IN
 use crate::dataset::prepare::common::ids::Ids;
 use crate::dataset::prepare::common::options::{Encoding, Missing, PrepareOptions};
 use crate::dataset::prepare::common::times::Times;
+use crate::settings::count::{counted, were};
 
 /// One value of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -391,18 +392,19 @@ impl RawEvents {
         let mut notices = self.times.notices();
         if let Some((row, column)) = &self.first_dropped {
             notices.push(format!(
-                "{} rows with missing values were left out, the first row {row}, where `{column}` is missing",
-                self.dropped
+                "{} with missing values {} left out, the first row {row}, where `{column}` is missing",
+                counted(self.dropped, "row"),
+                were(self.dropped)
             ));
         }
         if self.zeroed > 0 {
-            notices.push(format!("{} missing values were read as 0", self.zeroed));
+            notices.push(format!("{} {} read as 0", counted(self.zeroed, "missing value"), were(self.zeroed)));
         }
         for (column, rounded) in self.columns.iter().zip(&self.rounded) {
             if let Some((row, value)) = &rounded.first {
                 notices.push(format!(
-                    "{} values of `{}`, the first `{value}` in row {row}, are rounded: features are 32-bit floats, exact for whole numbers up to 16777216; --categorical {} keeps values apart, --drop {} leaves them out",
-                    rounded.count, column.name, column.name, column.name
+                    "{} of `{}`, the first `{value}` in row {row}, rounded: features are 32-bit floats, exact for whole numbers up to 16777216; --categorical {} keeps values apart, --drop {} leaves them out",
+                    counted(rounded.count, "value"), column.name, column.name, column.name
                 ));
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::Timestamp;
 use crate::dataset::prepare::common::dates;
+use crate::settings::count::{counted, were};
 
 /// Decimals kept of times that would need more.
 const MOST_DECIMALS: u32 = 9;
@@ -338,15 +339,19 @@ impl Times {
             ));
         }
         if self.cut > 0 {
-            notices.push(format!("the fractions of {} times were cut off, as the benchmark's loader does", self.cut));
+            notices.push(format!(
+                "the fractions of {} were cut off, as the benchmark's loader does",
+                counted(self.cut, "time")
+            ));
         }
         if self.zoned == Some(false) {
             notices.push("the dates have no zone and were read as UTC".into());
         }
         if self.rounded > 0 {
             notices.push(format!(
-                "{} times are finer than a tick of 1/{scale} unit and were rounded; declare a time scale that suits them",
-                self.rounded
+                "{} finer than a tick of 1/{scale} unit {} rounded; declare a time scale that suits all",
+                counted(self.rounded, "time"),
+                were(self.rounded)
             ));
         }
         notices

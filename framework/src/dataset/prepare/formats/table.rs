@@ -9,6 +9,7 @@ use crate::dataset::prepare::common::events::{Cell, RawEvents, number_like};
 use crate::dataset::prepare::common::input::Input;
 use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
 use crate::dataset::prepare::common::text::{RowReader, Sniffed};
+use crate::settings::count::{counted, were};
 
 /// Files of one format in the order in which they are read; the first is open.
 pub(crate) struct Files {
@@ -115,7 +116,12 @@ fn read_file(
         events.push(&path, row, |at| Cell::Text(fields.get(at)))?;
     }
     if rows.comments > 0 {
-        notices.push(format!("{} lines of {} were taken for comments", rows.comments, path.display()));
+        notices.push(format!(
+            "{} of {} {} taken for comments",
+            counted(rows.comments, "line"),
+            path.display(),
+            were(rows.comments)
+        ));
     }
     Ok(())
 }
