@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use tempograph_kernels::Rows;
 
-use crate::dataset::prepare::common::columns::{self, Role};
+use crate::dataset::prepare::common::columns::{self, Column, Role};
 use crate::dataset::prepare::common::dates;
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::events::RawEvents;
@@ -143,6 +143,18 @@ pub(crate) fn assemble(
             own_features(own.table, order.as_deref(), &mut notices)
         }
     };
+    let targets = events.take_targets()?;
+    if let Some((table, _)) = targets.table {
+        extras.target_names = targets.names;
+        extras.targets = Some(match order.as_deref() {
+            Some(order) => gather(&table, order.iter().map(|&event| event.into())),
+            None => table,
+        });
+    }
+    let ends = ordered(events.times.take_ends(), order.as_deref().filter(|_| events.columns().iter().any(is_end)));
+    if !ends.is_empty() {
+        extras = extras.with_end(ends);
+    }
     let nodes = Nodes::number(&events, &space, options.bipartite, &mut notices).map_err(refuse)?;
     let columns = events.columns().iter().map(|column| (column.name.clone(), columns::words(column.role), column.why));
     let columns = columns.collect();
@@ -169,6 +181,10 @@ pub(crate) fn assemble(
         notices,
     };
     Ok((Dataset::with_extras(content, extras)?, reading))
+}
+
+fn is_end(column: &Column) -> bool {
+    column.role == Role::End
 }
 
 /// The stable order of the events by time; `None` if they are sorted.

@@ -9,7 +9,11 @@ pub(crate) enum Role {
     Src,
     Dst,
     Time,
+    /// When the edge of the event ends.
+    End,
     Label,
+    /// A number to predict.
+    Target,
     /// The row of the event in the feature file.
     Index,
     Feature,
@@ -241,9 +245,11 @@ pub(crate) fn by_name(
         (&said.dst, Role::Dst, "as --dst says"),
         (&said.time, Role::Time, "as --ts says"),
         (&said.label, Role::Label, "as --label says"),
+        (&said.end, Role::End, "as --end says"),
     ] {
         name.as_ref().map_or(Ok(()), |name| put(name, role, why))?;
     }
+    said.targets.iter().try_for_each(|name| put(name, Role::Target, "as --target says"))?;
     said.drop.iter().try_for_each(|name| put(name, Role::Ignored, "as --drop says"))?;
     said.categorical.iter().try_for_each(|name| put(name, Role::Category(encoding), "as --categorical says"))?;
     for name in said.features.iter().flatten().filter(|name| !said.categorical.contains(name)) {
@@ -336,7 +342,9 @@ pub(crate) fn words(role: Role) -> &'static str {
         Role::Src => "source",
         Role::Dst => "destination",
         Role::Time => "time",
+        Role::End => "end of the edge",
         Role::Label => "label",
+        Role::Target => "target",
         Role::Index => "row of the features",
         Role::Feature => "feature",
         Role::Category(Encoding::OneHot) => "categories, a feature each",

@@ -52,6 +52,8 @@ pub(crate) struct RawEvents {
     first_dropped: Option<(u64, String)>,
     zeroed: u64,
     staged: Vec<f32>,
+    targets: FeatureSink,
+    staged_targets: Vec<f32>,
     folder: std::path::PathBuf,
     /// Of ids only an empty field is missing.
     ids_as_written: bool,
@@ -88,6 +90,7 @@ impl RawEvents {
         let width = columns.iter().map(|column| column.role.width()).sum();
         let timed = columns.iter().any(|column| column.role == Role::Time);
         let count = columns.len();
+        let targets = columns.iter().filter(|column| column.role == Role::Target).count();
         Self {
             columns,
             src: Vec::new(),
@@ -107,6 +110,8 @@ impl RawEvents {
             first_dropped: None,
             zeroed: 0,
             staged: Vec::new(),
+            targets: FeatureSink::new(targets, &folder),
+            staged_targets: Vec::new(),
             folder,
             ids_as_written: false,
         }
@@ -146,6 +151,9 @@ impl RawEvents {
                 if self.features.width() > 0 {
                     self.features.push(&self.staged)?;
                 }
+                if self.targets.width() > 0 {
+                    self.targets.push(&self.staged_targets)?;
+                }
                 if self.disorder_row.is_none() && self.times.disorder().is_some() {
                     self.disorder_row = Some(row);
                 }
@@ -164,13 +172,21 @@ impl RawEvents {
         cell: &impl Fn(usize) -> Cell<'a>,
     ) -> Result<bool, String> {
         self.staged.clear();
-        let (mut src, mut dst, mut label, mut index, mut time) = (0, 0, None, None, None);
+        self.staged_targets.clear();
+        let (mut src, mut dst, mut label, mut index, mut time, mut end) = (0, 0, None, None, None, None);
         for (at, column) in columns.iter().enumerate() {
             let value = match column.role {
                 Role::Ignored => continue,
                 Role::Time => {
                     time = Some(at);
                     if is_missing(cell(at), false) { Err(Fault::Missing) } else { Ok(()) }
+                }
+                Role::End => {
+                    end = Some(at);
+                    if is_missing(cell(at), false) { Err(Fault::Missing) } else { Ok(()) }
+                }
+                Role::Target => {
+                    self.number(at, row, "target", cell(at), &column.name).map(|value| self.staged_targets.push(value))
                 }
                 Role::Src => self.id("source", cell(at)).map(|id| src = id),
                 Role::Dst => self.id("destination", cell(at)).map(|id| dst = id),
@@ -206,6 +222,9 @@ impl RawEvents {
             Some(at) => self.push_time(cell(at)).map_err(|fact| format!("{fact} (column `{}`)", columns[at].name))?,
             None => self.times.push_whole(self.src.len() as i64)?,
         }
+        if let Some(at) = end {
+            self.push_end(cell(at)).map_err(|fact| format!("{fact} (column `{}`)", columns[at].name))?;
+        }
         self.src.push(src);
         self.dst.push(dst);
         self.label.extend(label);
@@ -222,7 +241,7 @@ impl RawEvents {
         };
         let what = super::columns::words(column.role);
         let what = if matches!(column.role, Role::Category(_)) { "category" } else { what };
-        let given = column.role == Role::Label || column.role.width() > 0;
+        let given = matches!(column.role, Role::Label | Role::Target) || column.role.width() > 0;
         if self.missing != Missing::Zero || !given {
             let zero = if given { ", --missing zero reads it as 0" } else { "" };
             return Err(format!(
@@ -231,10 +250,10 @@ impl RawEvents {
             ));
         }
         self.zeroed += 1;
-        if column.role == Role::Label {
-            *label = Some(0.0);
-        } else {
-            self.staged.push(0.0);
+        match column.role {
+            Role::Label => *label = Some(0.0),
+            Role::Target => self.staged_targets.push(0.0),
+            _ => self.staged.push(0.0),
         }
         Ok(())
     }
@@ -268,6 +287,16 @@ impl RawEvents {
             Cell::Float(value) => self.times.push_float(value),
             Cell::Decimal(mantissa, decimals) => self.times.push_text(decimal(mantissa, decimals).as_bytes()),
             Cell::Missing => Err("the time is missing".into()),
+        }
+    }
+
+    fn push_end(&mut self, cell: Cell<'_>) -> Result<(), String> {
+        match cell {
+            Cell::Text(text) => self.times.push_end(text),
+            Cell::Whole(value) => self.times.push_end(value.to_string().as_bytes()),
+            Cell::Float(value) => self.times.push_end(value.to_string().as_bytes()),
+            Cell::Decimal(mantissa, decimals) => self.times.push_end(decimal(mantissa, decimals).as_bytes()),
+            Cell::Missing => Err("the end is missing".into()),
         }
     }
 
@@ -425,6 +454,14 @@ impl RawEvents {
             *label = (places[*label as usize].max(1) - 1) as f32;
         }
         names
+    }
+
+    /// Numbers to predict of the events, and their names.
+    pub(crate) fn take_targets(&mut self) -> Result<OwnFeatures, PrepareError> {
+        let targets = self.columns.iter().filter(|column| column.role == Role::Target);
+        let names = targets.map(|column| column.name.clone()).collect();
+        let sink = std::mem::replace(&mut self.targets, FeatureSink::new(0, &self.folder));
+        Ok(OwnFeatures { table: sink.finish()?, names })
     }
 
     /// Features of the events' own columns, a column for each category where that was said.

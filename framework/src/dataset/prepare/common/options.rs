@@ -86,6 +86,10 @@ pub struct ColumnRoles {
     pub time: Option<String>,
     /// The label of the event.
     pub label: Option<String>,
+    /// When the edge of the event ends, in the unit of its time.
+    pub end: Option<String>,
+    /// Numbers to predict of the event.
+    pub targets: Vec<String>,
     /// The only features. Without it every column of numbers that has no other role is one.
     pub features: Option<Vec<String>>,
     /// Columns that are not read.

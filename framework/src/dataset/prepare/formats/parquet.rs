@@ -82,6 +82,7 @@ fn read_file(
     for (column, descriptor) in columns.iter().zip(schema.columns()) {
         kinds.push(kind_of(column, descriptor, &mut events, notices).map_err(|fact| PrepareError::file(path, fact))?);
     }
+    events.times.check_units().map_err(|fact| PrepareError::file(path, fact))?;
     let (mut done, mut row) = (0, 0);
     for group in 0..reader.num_row_groups() {
         let group = reader.get_row_group(group).map_err(broken)?;
@@ -154,8 +155,10 @@ fn kind_of(
         (Some(LogicalType::Date), _) | (_, ConvertedType::DATE) => Some("day"),
         _ => None,
     };
-    if let Some(unit) = unit.filter(|_| column.role == Role::Time) {
-        events.times.set_unit(unit);
+    match (unit, column.role) {
+        (Some(unit), Role::Time) => events.times.set_unit(unit),
+        (Some(unit), Role::End) => events.times.set_end_unit(unit),
+        _ => {}
     }
     let unsigned = |bits| match logical {
         Some(LogicalType::Integer(whole)) => !whole.is_signed && i32::from(whole.bit_width) == bits,
@@ -169,8 +172,10 @@ fn kind_of(
         Type::FLOAT => Kind::Single,
         Type::DOUBLE => Kind::Double,
         Type::INT96 => {
-            if column.role == Role::Time {
-                events.times.set_unit("ns");
+            match column.role {
+                Role::Time => events.times.set_unit("ns"),
+                Role::End => events.times.set_end_unit("ns"),
+                _ => {}
             }
             Kind::Int96
         }
@@ -210,6 +215,8 @@ fn read_group(
         let reader = if *kind == Kind::Ignored { None } else { Some(group.get_column_reader(at).map_err(broken)?) };
         readers.push((reader, nullable));
     }
+    let single = |&at: &usize| kinds[at] == Kind::Single && matches!(columns[at].role, Role::Time | Role::End);
+    let single: Vec<usize> = (0..kinds.len()).filter(single).collect();
     let mut done = 0;
     while done < all {
         let count = ROWS.min(all - done);
@@ -223,11 +230,7 @@ fn read_group(
             batch.push(values);
         }
         for at in 0..count {
-            let time = kinds
-                .iter()
-                .position(|kind| *kind == Kind::Single)
-                .filter(|&column| columns[column].role == Role::Time);
-            if let Some(column) = time {
+            for &column in &single {
                 single_float_time(cell(&batch[column], kinds[column], at), &columns[column].name)
                     .map_err(|fact| PrepareError::row(path, *row, fact))?;
             }

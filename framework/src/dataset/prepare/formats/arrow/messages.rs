@@ -60,6 +60,7 @@ pub(super) fn read_file(
         let kind = kind_of(column, field.data_type(), &mut events, notices);
         kinds.push(kind.map_err(|fact| PrepareError::file(path, fact))?);
     }
+    events.times.check_units().map_err(|fact| PrepareError::file(path, fact))?;
     let mut row = 0;
     while let Some(batch) = messages.next()? {
         read_batch(path, &batch, &columns, &kinds, &mut row, &mut events)?;
@@ -87,10 +88,10 @@ fn read_batch(
                 .map_err(|fact| PrepareError::file(path, format!("column `{}` {fact}", column.name)))?,
         });
     }
-    let time = columns.iter().position(|column| column.role == Role::Time);
-    let single = time.filter(|&time| kinds[time] == Kind::Single);
+    let single = |&at: &usize| kinds[at] == Kind::Single && matches!(columns[at].role, Role::Time | Role::End);
+    let single: Vec<usize> = (0..columns.len()).filter(single).collect();
     for at in 0..batch.num_rows() {
-        if let Some(column) = single {
+        for &column in &single {
             single_float_time(values[column].cell(at), &columns[column].name)
                 .map_err(|fact| PrepareError::row(path, *row, fact))?;
         }

@@ -55,8 +55,10 @@ pub(super) fn kind_of(
         DataType::Date64 => Some("ms"),
         _ => None,
     };
-    if let Some(unit) = unit.filter(|_| column.role == Role::Time) {
-        events.times.set_unit(unit);
+    match (unit, column.role) {
+        (Some(unit), Role::Time) => events.times.set_unit(unit),
+        (Some(unit), Role::End) => events.times.set_end_unit(unit),
+        _ => {}
     }
     if plain.is_nested() {
         return Err(format!(
