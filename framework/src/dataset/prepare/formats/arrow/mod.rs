@@ -13,15 +13,20 @@ use crate::dataset::prepare::common::assemble::RawSource;
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
 
-/// Reads files of one schema in their order.
+/// Refuses a file, in a build that does not read it.
 #[cfg(not(feature = "arrow"))]
 pub(crate) fn read(paths: &[PathBuf], _: &PrepareOptions, _: Progress<'_>) -> Result<RawSource, PrepareError> {
+    Err(refusal(paths))
+}
+
+#[cfg(any(test, not(feature = "arrow")))]
+fn refusal(paths: &[PathBuf]) -> PrepareError {
     let path = paths.first().cloned().unwrap_or_default();
-    Err(PrepareError::file(
+    PrepareError::file(
         &path,
         "this build does not read Arrow IPC: build the program with `--features arrow`, or save the table as Parquet, as with `to_parquet` of \
          pandas, `write_parquet` of polars or `pyarrow.parquet.write_table`",
-    ))
+    )
 }
 
 /// Reads files of one schema in their order.
@@ -49,4 +54,19 @@ pub(crate) fn read(
     let how = if paths.len() > 1 { format!("{} files in order", paths.len()) } else { "columns by their names".into() };
     let space = space_of(events.columns());
     Ok(RawSource { events, features, node_features, space, how, notices })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_without_the_reader_says_how_to_get_it() {
+        let refused = refusal(&["a.feather".into()]).to_string();
+        assert!(
+            refused.starts_with(
+                "a.feather: this build does not read Arrow IPC: build the program with `--features arrow`"
+            )
+        );
+    }
 }
