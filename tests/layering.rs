@@ -18,7 +18,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// Outside crates that only some crates may depend on.
-const DOORS: [(&str, &[&str]); 27] = [
+const DOORS: [(&str, &[&str]); 28] = [
     ("burn-cubecl", &["kernels"]),
     ("burn-cuda", &["kernels"]),
     ("burn-flex", &["kernels"]),
@@ -36,6 +36,7 @@ const DOORS: [(&str, &[&str]); 27] = [
     ("safetensors", &["framework"]),
     ("memmap2", &["framework"]),
     ("parquet", &["framework"]),
+    ("arrow-ipc", &["framework"]),
     ("axum", &["serving"]),
     ("fjall", &["serving"]),
     ("hyper-util", &["serving"]),
@@ -251,6 +252,8 @@ const FLOORS: [(&str, &[&str]); 6] = [
             "dataset",
             "dataset/prepare/common",
             "dataset/prepare/formats",
+            "dataset/prepare/formats/arrow",
+            "dataset/prepare/formats/tgb",
             "dataset/prepare",
             "history/view",
             "history/graph",

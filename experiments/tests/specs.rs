@@ -95,3 +95,23 @@ fn every_spec_of_this_folder_is_read() {
         assert_eq!(spec.name, file.file_stem().unwrap().to_string_lossy(), "a spec goes by the name of its file");
     }
 }
+
+#[path = "../../tests/fuzz/src/spoil.rs"]
+#[allow(dead_code)]
+mod spoil;
+
+/// `ROUNDS=100000 cargo test --test specs` goes on for longer.
+#[test]
+fn damaged_specs_are_read_or_refused_with_the_place() {
+    let names = ["quickstart.toml", "wikipedia.toml", "enron.toml", "uci.toml", "mathoverflow.toml"];
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let examples: Vec<Vec<u8>> = names.iter().map(|name| std::fs::read(folder.join(name)).unwrap()).collect();
+    let mut refused = 0;
+    spoil::feed(&examples, 1500, |bytes| {
+        if let Err(error) = RunSpec::parse(&String::from_utf8_lossy(bytes), &[]) {
+            refused += 1;
+            assert!(!format!("{error:#}").is_empty());
+        }
+    });
+    assert!(refused > 100, "{refused}: damage is noticed");
+}

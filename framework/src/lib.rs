@@ -100,8 +100,9 @@ pub use model::weights::{ModulePath, values, weights, with_parameters, with_weig
 pub use model::{Forward, Model};
 pub use negatives::{
     BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError,
-    TgbNegatives,
+    tgb_negatives,
 };
+pub use settings::count::counted;
 pub use settings::nearest::nearest;
 pub use settings::toml::{apply_override, explain_toml};
 pub use storage::partitioned_map::PartitionedMap;

@@ -245,6 +245,60 @@ fn a_value_in_quotes_may_hold_a_line_end_and_rows_are_counted_on() {
 }
 
 #[test]
+fn ends_of_edges_and_targets_are_kept_beside_the_events_in_their_order() {
+    let columns = ColumnRoles {
+        end: Some("until".into()),
+        targets: vec!["price".into(), "mark".into()],
+        ..ColumnRoles::default()
+    };
+    let options = PrepareOptions { columns, ..PrepareOptions::default() };
+    let text = "src,dst,ts,until,price,mark,w\n1,2,5,7.25,0.5,3,9\n2,3,4,4,1.5,2,8\n";
+    let set = read_with("a.csv", text, &options).dataset;
+    let place = tempfile::tempdir().unwrap();
+    set.write(place.path().join("set")).unwrap();
+    let opened = Dataset::open(place.path().join("set")).unwrap();
+    opened.verify().unwrap();
+    // Sorted by time; the finest end sets the scale of all times.
+    assert_eq!(opened.time_unit.scale, 100);
+    assert_eq!(opened.log.time().iter().map(|time| time.0).collect::<Vec<_>>(), [400, 500]);
+    assert_eq!(opened.extras.end().unwrap().iter().map(|time| time.0).collect::<Vec<_>>(), [400, 725]);
+    assert_eq!(opened.extras.target_names, ["price", "mark"]);
+    assert_eq!(opened.extras.targets.as_ref().unwrap().values(), [1.5, 2.0, 0.5, 3.0]);
+    assert_eq!((context(&opened)[0].4.clone(), opened.extras.features.clone()), (vec![8.0], vec!["w".to_string()]));
+    let beside = Place::with("b.csv", text);
+    beside.write("b.toml", "end = \"until\"\ntarget = [\"price\", \"mark\"]\n");
+    let read = prepare_files(&[beside.path("b.csv")], &PrepareOptions::default(), &mut |_, _| {}).unwrap();
+    assert_eq!(read.dataset.checksum, set.checksum);
+    let early = try_read("a.csv", "src,dst,ts,until,price,mark\n1,2,5,4,0,0\n", &options).err().unwrap();
+    assert!(early.contains("row 2: the end `4` is before the time of the event (column `until`)"), "{early}");
+    let open = try_read("a.csv", "src,dst,ts,until,price,mark\n1,2,5,,0,0\n", &options).err().unwrap();
+    assert!(open.contains("end of the edge `until` is missing"), "{open}");
+}
+
+#[test]
+fn packed_binary_files_are_refused_with_what_to_do() {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packer, b"PAR1 and what follows").unwrap();
+    let refused = refusal("a.parquet.gz", packer.finish().unwrap());
+    assert!(refused.contains("a.parquet.gz: the file is parquet packed with gzip; unpack it"), "{refused}");
+}
+
+#[test]
+fn frames_of_pandas_polars_and_spark_in_parquet_are_the_same_events() {
+    let zero = PrepareOptions { missing: Some(Missing::Zero), ..PrepareOptions::default() };
+    for (name, unit, ticks) in [("pandas", "us", 1_000_000), ("polars", "ms", 1000), ("spark", "ns", 1_000_000_000)] {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/parquet/{name}.parquet"));
+        let set = prepare_files(&[path], &zero, &mut |_, _| {}).unwrap().dataset;
+        let first = 1_709_251_200 * ticks;
+        let expected = events(&[("ann", "x", first), ("bob", "y", first + ticks), ("ann", "y", first + ticks)]);
+        assert_eq!((ends(&set), set.time_unit.description.as_str()), (expected, unit), "{name}");
+        let labels: Vec<f32> = context(&set).iter().map(|event| event.3).collect();
+        let weights: Vec<f32> = context(&set).iter().map(|event| event.4[0]).collect();
+        assert_eq!((labels, weights), (vec![1.0, 0.0, 1.0], vec![0.5, 0.0, 2.0]), "{name}");
+    }
+}
+
+#[test]
 fn recbole_headers_tell_types() {
     let set = read(
         "ml.inter",
@@ -389,13 +443,13 @@ fn missing_values_are_refused_dropped_or_read_as_zero() {
     assert!(refused.contains("row 4: destination `dst` is missing"), "an id has no zero: {refused}");
     let zeroed = read_with("a.csv", "src,dst,ts,w\n1,2,3,0.5\n2,1,4,\n", &with(Missing::Zero));
     assert_eq!(context(&zeroed.dataset)[1].4, [0.0]);
-    assert!(notice(&zeroed, "1 missing values were read as 0"));
+    assert!(notice(&zeroed, "1 missing value was read as 0"));
 }
 
 #[test]
 fn whole_features_that_floats_round_are_told() {
     let set = read("a.csv", "src,dst,ts,amount\n1,2,3,16777216\n2,1,4,16777217\n");
-    assert!(notice(&set, "1 values of `amount`, the first `16777217` in row 3, are rounded"));
+    assert!(notice(&set, "1 value of `amount`, the first `16777217` in row 3, rounded"));
     assert!(!notice(&read("a.csv", "src,dst,ts,amount\n1,2,3,16777216\n"), "rounded"));
 }
 

@@ -1,21 +1,22 @@
 //! `tempograph eval`: evaluates a trained model again.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 use tempograph_framework::{Dataset, IdMap, NodeId, Store, write_atomic};
-use tempograph_trainers::{BatchScores, Evaluation, EvaluationTask, Part, evaluate};
+use tempograph_trainers::{BatchScores, Evaluation, EvaluationTask, Part, Report, evaluate};
 
 use crate::setup::baselines::evaluate_baselines;
-use crate::setup::data::{Questions, questions};
+use crate::setup::data::{NEGATIVES, Questions, asks_tgb, questions};
 use crate::setup::device;
-use crate::setup::runs::Run;
+use crate::setup::runs::{RestoredModel, Run};
 use crate::terminal::interrupt::{Interrupted, stop_on_signal};
 use crate::terminal::print::{note, print};
-use crate::terminal::tables::metric_table;
+use crate::terminal::tables::{TgbResult, metric_table};
 
 /// Evaluate a trained run again, with its own settings or others.
 #[derive(Args, Debug)]
@@ -25,7 +26,7 @@ use crate::terminal::tables::metric_table;
   tempograph eval runs/wikipedia --split val --set eval.negatives=99 --json
   tempograph eval runs/wikipedia --scores scores.csv             every score of the first rule, with your own ids
 
-The memory at the start of the split is that of the run: everything before it has been observed.")]
+The memory at the start of the split is that of the run: everything before it has been observed. With negatives of TGB (.pkl) the last line is\nthe result under the protocol of TGB.")]
 pub struct EvalArgs {
     /// The run's folder.
     run: PathBuf,
@@ -161,49 +162,97 @@ fn evaluate_run(args: &EvalArgs, run: &Run) -> Result<()> {
         SplitName::Test => Part::Test,
     };
     let mut start = run.restore_before(part, &stop)?;
-    let range = run.training_data.range(part);
     let mut found: Vec<(String, Evaluation)> = Vec::new();
-    for Questions { name, negatives } in questions(&run.spec, &run.training_data, part) {
-        let bar = ProgressBar::with_draw_target(Some(range.len() as u64), ProgressDrawTarget::stderr());
-        let new_nodes = Some(&run.training_data.new_nodes);
-        let asked = EvaluationTask {
-            range: range.clone(),
-            batch: run.spec.train.batch,
-            negatives: &negatives,
-            rank_every: 1,
-            new_nodes,
-        };
-        let mut history = start.history.clone();
-        let log = &run.training_data.dataset.log;
+    for questions in questions(&run.spec, &run.training_data, part) {
         let mut scores = args.scores.as_ref().filter(|_| found.is_empty()).map(|path| (path, Scores::default()));
-        let mut heard = |answers: &BatchScores<'_>| {
-            bar.set_position((answers.first.index() - range.start) as u64);
-            if let Some((_, scores)) = &mut scores {
-                scores.append(answers);
-            }
-        };
-        let evaluation = evaluate(&mut start.model, &mut history, log, &asked, &stop, &mut heard)?;
-        bar.finish_and_clear();
+        let evaluation =
+            evaluate_part(run, &mut start, part, &questions, &stop, scores.as_mut().map(|(_, scores)| scores))?;
         if let Some((path, scores)) = scores {
             scores.write(path, &run.training_data.dataset)?;
         }
-        match evaluation {
-            Some(evaluation) => found.push((name, evaluation)),
-            None => return Err(Interrupted("stopped before the end".into()).into()),
-        }
+        found.push((questions.name, evaluation));
     }
     let floors = if part == Part::Test && run.spec.eval.floors {
         evaluate_baselines(&run.spec, &run.training_data, &stop)?
     } else {
         Vec::new()
     };
+    let tgb = match &found[..] {
+        [(_, evaluation)] if asks_tgb(&run.spec) => Some(tgb_result(run, part, evaluation, start.mark.epoch, &stop)?),
+        _ => None,
+    };
     if args.json {
         let by_rule: serde_json::Map<_, _> = found
             .iter()
             .map(|(rule, evaluation)| Ok((rule.clone(), serde_json::to_value(evaluation)?)))
             .collect::<Result<_>>()?;
-        return print(format!("{:#}", json!({ "epoch": start.mark.epoch, "by_rule": by_rule, "floors": floors })));
+        let mut said = json!({ "epoch": start.mark.epoch, "by_rule": by_rule, "floors": floors });
+        if let Some(tgb) = tgb {
+            said["tgb"] = json!({ "test_mrr": tgb.test, "val_mrr": tgb.val, "lookups": tgb.lookups() });
+        }
+        return print(format!("{said:#}"));
     }
     let by_rule: Vec<(&str, &Evaluation)> = found.iter().map(|(rule, found)| (rule.as_str(), found)).collect();
-    print(metric_table(&run.spec.name, &by_rule, &floors).join("\n"))
+    let mut lines = metric_table(&run.spec.name, &by_rule, &floors);
+    lines.extend(tgb.map(|tgb| tgb.to_string()));
+    print(lines.join("\n"))
+}
+
+/// Evaluates one part under one rule from `start`, which stays as it is.
+fn evaluate_part(
+    run: &Run,
+    start: &mut RestoredModel,
+    part: Part,
+    questions: &Questions,
+    stop: &AtomicBool,
+    mut scores: Option<&mut Scores>,
+) -> Result<Evaluation> {
+    let range = run.training_data.range(part);
+    let bar = ProgressBar::with_draw_target(Some(range.len() as u64), ProgressDrawTarget::stderr());
+    let task = EvaluationTask {
+        range: range.clone(),
+        batch: run.spec.train.batch,
+        negatives: &questions.negatives,
+        rank_every: 1,
+        new_nodes: Some(&run.training_data.new_nodes),
+    };
+    let mut heard = |answers: &BatchScores<'_>| {
+        bar.set_position((answers.first.index() - range.start) as u64);
+        if let Some(scores) = &mut scores {
+            scores.append(answers);
+        }
+    };
+    let mut history = start.history.clone();
+    let log = &run.training_data.dataset.log;
+    let evaluation = evaluate(&mut start.model, &mut history, log, &task, stop, &mut heard)?;
+    bar.finish_and_clear();
+    evaluation.ok_or_else(|| Interrupted("stopped before the end".into()).into())
+}
+
+/// The result under TGB's protocol. The part that was not asked about is the run's own, if the run was asked about these negatives;
+/// otherwise it is evaluated now.
+fn tgb_result(run: &Run, part: Part, found: &Evaluation, epoch: usize, stop: &AtomicBool) -> Result<TgbResult> {
+    let lookups = run.spec.needs()?.lookup;
+    let report = Report::read(&run.files.report()).ok().filter(|report| report.best_epoch == Some(epoch));
+    let own = |part: Part| {
+        let report = report.as_ref()?;
+        let key = NEGATIVES[part as usize];
+        let same = report.data.sources.0.get(key) == run.training_data.sources.0.get(key);
+        let of_run = TgbResult::of_run(report, lookups);
+        if part == Part::Val { of_run.val } else { of_run.test }.filter(|_| same)
+    };
+    let other = match part {
+        Part::Val => Part::Test,
+        Part::Test => Part::Val,
+    };
+    let mrr = match own(other) {
+        Some(mrr) => mrr,
+        None => {
+            let mut start = run.restore_before(other, stop)?;
+            let questions = questions(&run.spec, &run.training_data, other);
+            evaluate_part(run, &mut start, other, &questions[0], stop, None)?.all.mrr
+        }
+    };
+    let [val, test] = if part == Part::Val { [found.all.mrr, mrr] } else { [mrr, found.all.mrr] };
+    Ok(TgbResult { test: Some(test), val: Some(val), lookups })
 }

@@ -8,7 +8,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tempograph_framework::{
-    ColumnRoles, Dataset, Delimiter, Encoding, Format, Missing, PrepareOptions, Prepared, Reading, Sides, prepare_files,
+    ColumnRoles, Dataset, Delimiter, Encoding, Format, Missing, PrepareOptions, Prepared, Reading, Sides, counted,
+    prepare_files,
 };
 
 /// Read events from a file or folder, check them, and write them in the prepared, memory-mapped form.
@@ -24,6 +25,8 @@ use tempograph_framework::{
   konect         lines of `u v`, `u v w`, `u v w t` or `u v t w`
   sociopatterns  lines of `t i j`
   recbole        .inter files, whose header has types
+  arrow          Arrow IPC and Feather, the columns of csv; in builds with --features arrow
+  tgb            edge lists of the Temporal Graph Benchmark, as fetch brings them
 Text may be packed with gzip or zstd. Ids are whole numbers or text; times are numbers or dates of ISO 8601.
 The roles of columns may also be in a TOML file beside the events (events.toml for events.csv), with the names of the options as keys.
 
@@ -54,6 +57,12 @@ pub struct PrepareArgs {
     /// The column of the label.
     #[arg(long, value_name = "COLUMN", help_heading = "Columns")]
     label: Option<String>,
+    /// The column of the time at which the edge of the event ends.
+    #[arg(long, value_name = "COLUMN", help_heading = "Columns")]
+    end: Option<String>,
+    /// Columns of numbers to predict: kept apart from the features.
+    #[arg(long, alias = "targets", value_name = "COLUMNS", value_delimiter = ',', help_heading = "Columns")]
+    target: Vec<String>,
     /// The only features [default: every column of numbers that has no other role].
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',', help_heading = "Columns")]
     features: Option<Vec<String>>,
@@ -153,6 +162,8 @@ fn options(args: &PrepareArgs) -> PrepareOptions {
             dst: args.dst.clone(),
             time: args.ts.clone(),
             label: args.label.clone(),
+            end: args.end.clone(),
+            targets: named(&args.target),
             features: args.features.as_ref().map(named),
             drop: named(&args.drop),
             categorical: named(&args.categorical),
@@ -177,7 +188,7 @@ fn print_json(out: Option<&PathBuf>, dataset: &Dataset, reading: &Reading) -> Re
     let message = serde_json::json!({
         "out": out, "name": dataset.name, "format": reading.format.name(), "read_as": reading.how, "columns": columns,
         "rows": reading.rows, "events": dataset.log.len(), "nodes": dataset.nodes, "sides": reading.nodes, "time": reading.time,
-        "ties": reading.ties, "edge_features": dataset.edge_width(), "node_features": dataset.node_width(),
+        "ties": reading.ties, "targets": dataset.extras.target_names, "ends": dataset.extras.end().is_some(), "edge_features": dataset.edge_width(), "node_features": dataset.node_width(),
         "checksum": dataset.checksum, "notices": dataset.notices,
     });
     print(format!("{message:#}"))
@@ -185,15 +196,17 @@ fn print_json(out: Option<&PathBuf>, dataset: &Dataset, reading: &Reading) -> Re
 
 fn print_text(out: Option<&PathBuf>, dataset: &Dataset, reading: &Reading) -> Result<()> {
     let sides = match dataset.sides {
-        Sides::Bipartite { sources } => format!("{sources} sources and {} destinations", dataset.nodes - sources),
-        Sides::OneMode => format!("{} nodes", dataset.nodes),
+        Sides::Bipartite { sources } => {
+            format!("{} and {}", counted(sources, "source"), counted(dataset.nodes - sources, "destination"))
+        }
+        Sides::OneMode => counted(dataset.nodes, "node"),
     };
     let written = out.map_or("nothing written".into(), |out| format!("written to {}", out.display()));
     print(reading.to_string())?;
     print(format!(
-        "{}: {} events, {sides}, {} edge and {} node features, {written}",
+        "{}: {}, {sides}, {} edge and {} node features, {written}",
         dataset.name,
-        dataset.log.len(),
+        counted(dataset.log.len(), "event"),
         dataset.edge_width(),
         dataset.node_width(),
     ))?;

@@ -31,7 +31,7 @@ use progress::Progress;
 use sums::{Sums, Verdict};
 
 use crate::terminal::interrupt::stop_on_signal;
-use crate::terminal::print::print;
+use crate::terminal::print::{print, quoted};
 
 pub use error::FetchError;
 pub use progress::ProgressMode;
@@ -229,14 +229,18 @@ fn completion_message(set: &Set, dir: &Path, outcome: Outcome) -> String {
     };
     let source = dir.join(set.source());
     let mut text = format!("{} {there}: {}\nTerms: {}\nCite:  {}\n", set.name, dir.display(), set.terms, set.citation);
-    if let Some(note) = set.before_prepare {
-        text.push_str(&format!("Note:  {note}\n"));
+    let prepared = Path::new("data").join(set.name);
+    let (source, prepared) = (quoted(&source.display().to_string()), quoted(&prepared.display().to_string()));
+    text.push_str(&format!("Next:  tempograph prepare {source} --out {prepared}\n"));
+    if let Some(files) = set.negatives() {
+        let [val, test] = files.map(|file| dir.join(file));
+        let files = format!("data.negatives=[{:?}, {:?}]", val.display().to_string(), test.display().to_string());
+        text.push_str(&format!(
+            "Then:  tempograph train SPEC.toml --set data.path={prepared} --set {}\n       (`tempograph new SPEC.toml` writes a spec; \
+             the fixed negatives are read as they are)\n",
+            quoted(&files)
+        ));
     }
-    text.push_str(&format!(
-        "Next:  tempograph prepare {} --out {}\n",
-        source.display(),
-        Path::new("data").join(set.name).display()
-    ));
     text
 }
 

@@ -34,8 +34,6 @@ pub struct Set {
     pub terms: &'static str,
     /// The paper its authors ask to cite.
     pub citation: &'static str,
-    /// What the user has to do with the event list before `prepare` can read it, if anything.
-    pub before_prepare: Option<&'static str>,
 }
 
 impl Set {
@@ -54,6 +52,12 @@ impl Set {
     /// The event list among the set's files: what `prepare` reads.
     pub fn source(&self) -> &'static str {
         self.files[0]
+    }
+
+    /// The fixed negatives of validation and of test among the files, where there are some.
+    pub fn negatives(&self) -> Option<[&'static str; 2]> {
+        let of = |part: &str| self.files.iter().copied().find(|file| file.contains(part));
+        Some([of("_val_ns")?, of("_test_ns")?])
     }
 
     /// The last part of the address: the name of the downloaded file.
@@ -120,7 +124,6 @@ const fn jodie(
         about,
         terms: JODIE_TERMS,
         citation: JODIE,
-        before_prepare: None,
     }
 }
 
@@ -131,18 +134,7 @@ const fn tgb(
     events: Option<u64>,
     about: &'static str,
 ) -> Set {
-    Set {
-        name,
-        url,
-        packing: Packing::Zip,
-        files,
-        size: None,
-        events,
-        about,
-        terms: TGB_TERMS,
-        citation: TGB,
-        before_prepare: None,
-    }
+    Set { name, url, packing: Packing::Zip, files, size: None, events, about, terms: TGB_TERMS, citation: TGB }
 }
 
 /// The address of a file in TGB's object store.
@@ -192,59 +184,39 @@ pub static SETS: &[Set] = &[
         Some(157_474),
         "TGB's copy of wikipedia with its fixed negatives",
     ),
-    Set {
-        before_prepare: Some(
-            "columns are time,src,dst,weight and ids may be names: convert to `src,dst,ts,label` if prepare refuses it",
-        ),
-        ..tgb(
-            "tgbl-review",
-            tgb_store!("tgbl-review-v2.zip"),
-            &["tgbl-review_edgelist_v2.csv", "tgbl-review_val_ns_v2.pkl", "tgbl-review_test_ns_v2.pkl"],
-            Some(4_873_540),
-            "reviews of products by customers, weighted by rating",
-        )
-    },
-    Set {
-        before_prepare: Some(
-            "columns are time,src,dst,weight and ids are addresses: convert to `src,dst,ts,label` if prepare refuses it",
-        ),
-        ..tgb(
-            "tgbl-coin",
-            tgb_store!("tgbl-coin-v2.zip"),
-            &["tgbl-coin_edgelist_v2.csv", "tgbl-coin_val_ns_v2.pkl", "tgbl-coin_test_ns_v2.pkl"],
-            Some(22_809_486),
-            "payments between addresses, weighted by amount",
-        )
-    },
-    Set {
-        before_prepare: Some(
-            "columns begin time,src,dst and ids are user names: convert to `src,dst,ts,label,features…` if prepare refuses it",
-        ),
-        ..tgb(
-            "tgbl-comment",
-            tgb_store!("tgbl-comment.zip"),
-            &["tgbl-comment_edgelist.csv", "tgbl-comment_val_ns.pkl", "tgbl-comment_test_ns.pkl"],
-            Some(44_314_507),
-            "replies between users, with length and score",
-        )
-    },
-    Set {
-        before_prepare: Some(
-            "columns are day,src,dst,callsign,typecode and ids are airport codes: convert to `src,dst,ts,label` if prepare refuses it",
-        ),
-        ..tgb(
-            "tgbl-flight",
-            tgb_store!("tgbl-flight-v2.zip"),
-            &[
-                "tgbl-flight_edgelist_v2.csv",
-                "tgbl-flight_val_ns_v2.pkl",
-                "tgbl-flight_test_ns_v2.pkl",
-                "airport_node_feat_v2.csv",
-            ],
-            Some(67_169_570),
-            "flights between airports, with airports' features",
-        )
-    },
+    tgb(
+        "tgbl-review",
+        tgb_store!("tgbl-review-v2.zip"),
+        &["tgbl-review_edgelist_v2.csv", "tgbl-review_val_ns_v2.pkl", "tgbl-review_test_ns_v2.pkl"],
+        Some(4_873_540),
+        "reviews of products by customers, weighted by rating",
+    ),
+    tgb(
+        "tgbl-coin",
+        tgb_store!("tgbl-coin-v2.zip"),
+        &["tgbl-coin_edgelist_v2.csv", "tgbl-coin_val_ns_v2.pkl", "tgbl-coin_test_ns_v2.pkl"],
+        Some(22_809_486),
+        "payments between addresses, weighted by amount",
+    ),
+    tgb(
+        "tgbl-comment",
+        tgb_store!("tgbl-comment.zip"),
+        &["tgbl-comment_edgelist.csv", "tgbl-comment_val_ns.pkl", "tgbl-comment_test_ns.pkl"],
+        Some(44_314_507),
+        "replies between users, with length and score",
+    ),
+    tgb(
+        "tgbl-flight",
+        tgb_store!("tgbl-flight-v2.zip"),
+        &[
+            "tgbl-flight_edgelist_v2.csv",
+            "tgbl-flight_val_ns_v2.pkl",
+            "tgbl-flight_test_ns_v2.pkl",
+            "airport_node_feat_v2.csv",
+        ],
+        Some(67_169_570),
+        "flights between airports, with airports' features",
+    ),
     Set {
         citation: DGB,
         ..tgb(
@@ -285,6 +257,34 @@ pub static SETS: &[Set] = &[
             "TGB's copy of lastfm with its fixed negatives",
         )
     },
+    tgb(
+        "tgbn-trade",
+        tgb_store!("tgbn-trade.zip"),
+        &["tgbn-trade_edgelist.csv", "tgbn-trade_node_labels.csv"],
+        None,
+        "trade between nations, weighted by amount, and labels of nodes",
+    ),
+    tgb(
+        "tgbn-genre",
+        tgb_store!("tgbn-genre.zip"),
+        &["tgbn-genre_edgelist.csv", "tgbn-genre_node_labels.csv"],
+        None,
+        "genres of music that users listen to, and labels of nodes",
+    ),
+    tgb(
+        "tgbn-reddit",
+        tgb_store!("tgbn-reddit.zip"),
+        &["tgbn-reddit_edgelist.csv", "tgbn-reddit_node_labels.csv"],
+        None,
+        "posts of users to subreddits, and labels of nodes",
+    ),
+    tgb(
+        "tgbn-token",
+        tgb_store!("tgbn-token.zip"),
+        &["tgbn-token_edgelist.csv", "tgbn-token_node_labels.csv"],
+        None,
+        "transfers of tokens by addresses, and labels of nodes",
+    ),
 ];
 
 #[cfg(test)]
@@ -303,6 +303,14 @@ mod tests {
             if set.packing == Packing::Plain {
                 assert_eq!(set.files, [set.remote_name()]);
             }
+        }
+    }
+
+    #[test]
+    fn every_link_set_of_tgb_comes_with_its_negatives() {
+        for set in SETS.iter().filter(|set| set.name.starts_with("tgbl-")) {
+            let negatives = set.negatives().unwrap_or_else(|| panic!("{}", set.name));
+            assert!(negatives.iter().all(|file| file.starts_with(set.name) && file.ends_with(".pkl")), "{negatives:?}");
         }
     }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest as _, Sha256};
 use tempograph_framework::{
-    Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeRule, NegativeSet, NegativesError, NodeId,
-    Purpose, Side, Sides, Split, StaticMemory, Table, TgbNegatives, hold_out_nodes,
+    Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeRule, NegativeSet, NegativesError, Purpose,
+    Split, StaticMemory, Table, hold_out_nodes, tgb_negatives,
 };
 use tempograph_kernels::Rows;
 use tempograph_models::{DatasetStats, FeatureWidths, StaticSpec};
@@ -36,7 +36,7 @@ pub fn open_distributed(exchange: &mut dyn Exchange, spec: &DataSpec) -> Result<
         events(spec)?
     };
     let features = features(spec, &dataset)?;
-    let fixed = spec.negatives.as_ref().map(|files| fixed_negatives(files, &dataset, &split)).transpose()?;
+    let fixed = spec.negatives.as_ref().map(|files| fixed_negatives(spec, files, &dataset, &split)).transpose()?;
     let mut training_data = TrainingData::distributed(exchange, dataset, features, split)?;
     training_data.fixed = fixed;
     for (key, file) in NEGATIVES.into_iter().zip(spec.negatives.iter().flatten()) {
@@ -330,20 +330,21 @@ impl Rows for Zeros {
     }
 }
 
-fn fixed_negatives(files: &[std::path::PathBuf; 2], dataset: &Dataset, split: &Split) -> Result<[NegativeSet; 2]> {
+fn fixed_negatives(
+    spec: &DataSpec,
+    files: &[PathBuf; 2],
+    dataset: &Dataset,
+    split: &Split,
+) -> Result<[NegativeSet; 2]> {
     let read = |file: &Path, range: &Range<usize>| -> Result<NegativeSet> {
-        let fixed = if file.extension().is_some_and(|extension| extension == "pkl") {
-            tgb_negatives(file, dataset, range)?
-        } else {
-            FixedNegatives::read(file)?
-        };
+        let fixed = if is_of_tgb(file) { read_tgb(file, spec, dataset, range)? } else { FixedNegatives::read(file)? };
         fixed.check(range.clone(), dataset.log.dst(), dataset.nodes, dataset.sides)?;
         let (first, events) = (fixed.first().index(), fixed.events());
-        if first > range.start || first + events < range.end {
+        if first > range.start || first.saturating_add(events) < range.end {
             bail!(
                 "{} lists events {first}..{}, but events {}..{} are asked about",
                 file.display(),
-                first + events,
+                first.saturating_add(events),
                 range.start,
                 range.end
             );
@@ -354,71 +355,32 @@ fn fixed_negatives(files: &[std::path::PathBuf; 2], dataset: &Dataset, split: &S
     Ok([named(&files[0], &split.val)?, named(&files[1], &split.test)?])
 }
 
-fn tgb_negatives(file: &Path, dataset: &Dataset, range: &Range<usize>) -> Result<FixedNegatives> {
-    // What a file calls a node is one of three, and the same in the whole file: the user's own id; TGB's running number,
-    // which counts items behind the largest user; or the set's own number.
-    let readings: &[Numbering] = match dataset.sides {
-        Sides::OneMode => &[Numbering::Own, Numbering::Dense],
-        Sides::Bipartite { .. } => &[Numbering::Own, Numbering::Running, Numbering::Dense],
-    };
-    let mut first = None;
-    for &reading in readings {
-        match tgb_table(file, dataset, range, reading) {
-            Ok(table) => return Ok(table),
-            Err(error @ (NegativesError::Form { .. } | NegativesError::NotListed { .. })) => {
-                first.get_or_insert(error);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    match first {
-        Some(NegativesError::NotListed { event, src, dst, time }) => bail!(
-            "event {event}: the file has no negatives for source {}, destination {} at time {}: it is of other data, or of \
-             another split",
-            dataset.ids.external_id(src),
-            dataset.ids.external_id(dst),
-            dataset.time_unit.from_ticks(time)
-        ),
-        Some(error) => Err(error.into()),
-        None => bail!("no numbering of nodes to read the file by"),
-    }
+/// Whether a run is asked about the negatives of TGB in both parts.
+pub(crate) fn asks_tgb(spec: &RunSpec) -> bool {
+    spec.data.negatives.as_ref().is_some_and(|files| files.iter().all(|file| is_of_tgb(file)))
 }
 
-/// How a file of TGB names the nodes of a set.
-#[derive(Clone, Copy)]
-enum Numbering {
-    /// By the user's own ids, sources and destinations each on their side.
-    Own,
-    /// Sources by their own ids, destinations by theirs plus the largest source and one.
-    Running,
-    /// By the numbers of the prepared set.
-    Dense,
+/// Whether a file of negatives is one of TGB.
+fn is_of_tgb(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "pkl")
 }
 
-fn tgb_table(
-    file: &Path,
-    dataset: &Dataset,
-    range: &Range<usize>,
-    numbering: Numbering,
-) -> Result<FixedNegatives, NegativesError> {
-    let behind = match dataset.sides {
-        Sides::Bipartite { sources } => dataset.ids.external_ids()[..sources].iter().max().map_or(0, |&most| most + 1),
-        Sides::OneMode => 0,
+fn read_tgb(file: &Path, spec: &DataSpec, dataset: &Dataset, range: &Range<usize>) -> Result<FixedNegatives> {
+    // TGB numbers nodes as they appear in the whole log.
+    let whole = if spec.hold_out > 0.0 { Some(Dataset::from_spec(&spec.path)?) } else { None };
+    let whole = whole.as_ref().map_or(&dataset.log, |whole| &whole.log);
+    let (event, src, dst, time) = match tgb_negatives(file, dataset, whole, range.clone()) {
+        Err(NegativesError::NotListed { event, src, dst, time }) => (event, src, dst, time),
+        other => return Ok(other?),
     };
-    let own = |side, id: u64| dataset.ids.node(side, id).ok();
-    let dense = |side: Side, id: u64| {
-        let node = u32::try_from(id).ok().map(NodeId).filter(|node| node.index() < dataset.nodes)?;
-        dataset.sides.of(node).is_none_or(|of| of == side).then_some(node)
+    let (src, dst, time) = (dataset.ids.name(src), dataset.ids.name(dst), dataset.time_unit.from_ticks(time));
+    let advice = if dataset.time_unit.scale > 1 {
+        ". The times of the set have fractions, and those of TGB's files have none: prepare the edge list with --format tgb"
+    } else {
+        ""
     };
-    let node = |side: Side, id: i64| {
-        let id = u64::try_from(id).ok()?;
-        match (numbering, side) {
-            (Numbering::Own, side) | (Numbering::Running, side @ Side::Source) => own(side, id),
-            (Numbering::Running, side @ Side::Destination) => own(side, id.checked_sub(behind)?),
-            (Numbering::Dense, side) => dense(side, id),
-        }
-    };
-    let list = TgbNegatives::read(file, &dataset.time_unit, node)?;
-    let (log, first) = (&dataset.log, EventId(range.start as u64));
-    list.for_events(first, &log.src()[range.clone()], &log.dst()[range.clone()], &log.time()[range.clone()])
+    bail!(
+        "event {event}: the file has no negatives for source {src}, destination {dst} at time {time}: it is of other data, or of another \
+         split, or the edge list was not in the order of its times{advice}"
+    )
 }

@@ -1,8 +1,9 @@
 //! What a run and an evaluation print: the introduction, the tables of metrics, the end.
 
+use std::fmt;
 use std::path::Path;
 
-use tempograph_framework::LinkMetrics;
+use tempograph_framework::{LinkMetrics, Lookup};
 use tempograph_trainers::{Baseline, Evaluation, Report};
 
 /// What is trained, on what.
@@ -109,11 +110,46 @@ pub(crate) fn metric(value: Option<f64>) -> String {
     value.map_or_else(|| "-".into(), |value| format!("{value:.4}"))
 }
 
+/// The result under the protocol of the Temporal Graph Benchmark: the mean reciprocal rank of each part among the benchmark's own negatives,
+/// and what a query saw of its own batch, which the benchmark leaves open.
+pub(crate) struct TgbResult {
+    pub test: Option<f64>,
+    pub val: Option<f64>,
+    pub lookups: Lookup,
+}
+
+impl TgbResult {
+    /// That of a run, whose lookups are given. Events of which only some were ranked give no result of their part.
+    pub fn of_run(report: &Report, lookups: Lookup) -> TgbResult {
+        let mrr = |found: &Evaluation| (found.ranked == found.all.count as u64).then_some(found.all.mrr);
+        let best = report.epochs.iter().find(|epoch| Some(epoch.epoch) == report.best_epoch);
+        TgbResult { test: report.test.as_ref().and_then(mrr), val: best.and_then(|best| mrr(&best.val)), lookups }
+    }
+
+    /// What the lookups are called.
+    pub fn lookups(&self) -> &'static str {
+        match self.lookups {
+            Lookup::Exact => "exact",
+            Lookup::Ordered => "ordered",
+            Lookup::Batch => "batch",
+        }
+    }
+}
+
+impl fmt::Display for TgbResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The benchmark's evaluator computes in 32 bits.
+        let mrr = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.6}"));
+        write!(f, "TGB protocol: test MRR {}, val MRR {}, lookups {}", mrr(self.test), mrr(self.val), self.lookups())
+    }
+}
+
 /// The tables of a finished run.
-pub(crate) fn conclusion(report: &Report, folder: &Path) -> String {
+pub(crate) fn conclusion(report: &Report, tgb: Option<&TgbResult>, folder: &Path) -> String {
     let by_rule: Vec<(&str, &Evaluation)> =
         report.test_by_rule.iter().map(|(rule, evaluation)| (rule.as_str(), evaluation)).collect();
     let mut lines = metric_table(&report.name, &by_rule, &report.floors);
+    lines.extend(tgb.map(TgbResult::to_string));
     lines.push(format!(
         "best epoch {}, {:.0} s, {} MB; report in {}",
         report.best_epoch.unwrap_or(0),

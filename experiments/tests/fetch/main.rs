@@ -1,6 +1,7 @@
 //! What `tempograph fetch` promises, against a server on this machine.
 
 mod archive;
+mod protocol;
 mod server;
 
 use std::fs;

@@ -56,7 +56,7 @@ impl FixedNegatives {
     /// If the table has no row for the event.
     pub fn of(&self, event: EventId) -> Result<&[NodeId], NegativesError> {
         let row = event.0.checked_sub(self.first.0).map(|row| row as usize).filter(|&row| row < self.events());
-        let end = EventId(self.first.0 + self.events() as u64);
+        let end = EventId(self.first.0.saturating_add(self.events() as u64));
         let row = row.ok_or(NegativesError::UnknownEvent { event, first: self.first, end })?;
         Ok(&self.nodes[self.offsets[row]..self.offsets[row + 1]])
     }
@@ -65,7 +65,7 @@ impl FixedNegatives {
     /// not the event's own. `dst` are the destinations of the whole log, and `nodes` its number of nodes.
     ///
     /// # Errors
-    /// [`NegativesError::Negative`] for the first that is not.
+    /// [`NegativesError::Negative`] for the first that is not, [`NegativesError::Empty`] for a row of none.
     pub fn check(
         &self,
         events: Range<usize>,
@@ -79,6 +79,9 @@ impl FixedNegatives {
         for (event, &own) in (begin..last).zip(&dst[begin..last]) {
             let row = event - first;
             let listed = &self.nodes[self.offsets[row]..self.offsets[row + 1]];
+            if listed.is_empty() {
+                return Err(NegativesError::Empty { row, event: EventId(event as u64) });
+            }
             let problem = |node: NodeId| match node {
                 node if node.index() >= nodes => {
                     Some(format!("does not exist: the set has the nodes 0 to {}", nodes.saturating_sub(1)))
@@ -114,6 +117,8 @@ impl FixedNegatives {
             return Err(format!("`first_event` has {} values, not one", first.len()));
         };
         let offsets = match shape[..] {
+            // Rows of nothing take no room in the file, so there may be any number of them.
+            [events, 0] if events > 0 => return Err(format!("`negatives` has {events} rows of no negatives")),
             [events, each] => (0..=events).map(|event| event * each).collect(),
             [_] => column(&file, "offsets", Dtype::U64, |chunk| u64::from_le_bytes(chunk) as usize)?.1,
             _ => return Err(format!("`negatives` has {} axes, not one or two", shape.len())),
@@ -201,6 +206,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_promises_no_more_rows_than_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("negatives.safetensors");
+        let header = br#"{"negatives":{"dtype":"U32","shape":[1152921504606846976,0],"data_offsets":[0,0]},"first_event":{"dtype":"U64","shape":[1],"data_offsets":[0,8]}}"#;
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &u64::MAX.to_le_bytes()].concat();
+        std::fs::write(&path, bytes).unwrap();
+        let refused = FixedNegatives::read(&path).unwrap_err().to_string();
+        assert!(refused.contains("has 1152921504606846976 rows of no negatives"), "{refused}");
+        let last = FixedNegatives::new(EventId(u64::MAX), vec![NodeId(1)], vec![0, 1]).unwrap();
+        assert!(last.of(EventId(0)).is_err());
+    }
+
+    #[test]
     fn a_negative_that_is_none_is_refused_by_its_row() {
         let dst = [5, 6, 5, 7].map(NodeId);
         let sides = Sides::Bipartite { sources: 5 };
@@ -217,6 +235,11 @@ mod tests {
             "row 0 (event 2), negative 1: node 4 is a source, and a negative is a destination"
         );
         assert_eq!(refused([6, 7, 7, 6], sides), "row 1 (event 3), negative 0: node 7 is the event's true destination");
+        let gap = FixedNegatives::new(EventId(2), vec![NodeId(6)], vec![0, 1, 1]).unwrap();
+        assert_eq!(
+            gap.check(2..4, &dst, 8, sides).unwrap_err().to_string(),
+            "row 1 (event 3) lists no negatives: an event is ranked among one or more"
+        );
         // in a one-mode set any node may be a destination, and rows that nobody asks about are not looked at
         assert!(table([6, 4, 5, 6]).check(2..4, &dst, 8, Sides::OneMode).is_ok());
         assert!(table([6, 7, 5, 5000]).check(0..3, &dst, 8, sides).is_ok());

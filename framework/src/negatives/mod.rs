@@ -5,6 +5,7 @@
 //! one or the other, for evaluation.
 mod candidates;
 mod fixed;
+mod numbering;
 mod pickle;
 mod sampler;
 mod set;
@@ -18,7 +19,7 @@ pub use candidates::Candidates;
 pub use fixed::FixedNegatives;
 pub use sampler::{NegativeRule, NegativeSampler};
 pub use set::{BatchNegatives, NegativeSet};
-pub use tgb::TgbNegatives;
+pub use tgb::tgb_negatives;
 
 /// Why there are no negatives.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +89,14 @@ pub enum NegativesError {
         end: usize,
         /// Number of negatives.
         negatives: usize,
+    },
+    /// An event without negatives.
+    #[error("row {row} (event {event}) lists no negatives: an event is ranked among one or more")]
+    Empty {
+        /// The row of the table.
+        row: usize,
+        /// Its event.
+        event: EventId,
     },
     /// A negative that is none.
     #[error("row {row} (event {event}), negative {index}: node {node} {problem}")]

@@ -1,37 +1,9 @@
 //! The targets with spoilt examples, for who has no fuzzer. `ROUNDS=20000 cargo test --release` goes on for longer.
 
-use tempograph_framework::{Draw, Purpose, RandomNumbers};
-
-/// One to six changes to some bytes.
-fn spoil(bytes: &mut Vec<u8>, chance: &mut RandomNumbers) {
-    const ODD: [&str; 9] = ["-1", "1e400", "18446744073709551615", "null", "[[[[", "\"", "{}", "\0", "\n"];
-    for _ in 0..=chance.below(6) {
-        let at = chance.below(bytes.len() as u32 + 1) as usize;
-        let some = (at + 1 + chance.below(24) as usize).min(bytes.len());
-        match chance.below(6) {
-            0 if at < bytes.len() => bytes[at] = chance.below(256) as u8,
-            1 if at < bytes.len() => bytes[at] ^= 1 << chance.below(8),
-            2 => drop(bytes.drain(at.min(some)..some)),
-            3 => bytes.extend_from_within(at.min(some)..some),
-            4 => drop(bytes.splice(at..at, ODD[chance.below(9) as usize].bytes())),
-            _ => drop(bytes.splice(at..at, (0..chance.below(9)).map(|i| (i * 37) as u8))),
-        }
-    }
-}
+use tempograph_fuzz::{examples, spoil};
 
 fn feed(target: &str, rounds: usize, function: impl Fn(&[u8])) {
-    let rounds = std::env::var("ROUNDS").map_or(rounds, |value| value.parse().expect("a number"));
-    let examples = tempograph_fuzz::examples(target);
-    examples.iter().for_each(|example| function(example));
-    for round in 0..rounds {
-        let mut chance = Draw::new(round as u64).of(Purpose::Generator).at(0, 0);
-        let mut bytes = examples[round % examples.len()].clone();
-        // The first byte says where the others go.
-        let which = bytes.remove(0);
-        spoil(&mut bytes, &mut chance);
-        bytes.insert(0, which);
-        function(&bytes);
-    }
+    spoil::feed(&examples(target), rounds, function);
 }
 
 #[test]

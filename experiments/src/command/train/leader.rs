@@ -17,13 +17,13 @@ use crate::command::train::TrainArgs;
 use crate::command::train::resume::check_folder;
 use crate::setup::baselines::evaluate_baselines;
 use crate::setup::data;
-use crate::setup::data::{ColumnsWatch, Questions, questions};
+use crate::setup::data::{ColumnsWatch, Questions, asks_tgb, questions};
 use crate::setup::device;
 use crate::setup::folder::{FolderLock, Replaced, names_of, own_files};
 use crate::setup::spec::{Difference, RunSpec};
 use crate::terminal::print::{note, print, quoted};
 use crate::terminal::progress::Terminal;
-use crate::terminal::tables::{conclusion, introduction};
+use crate::terminal::tables::{TgbResult, conclusion, introduction};
 
 /// What the first process does besides training: it prints, tests and writes.
 pub(super) struct Leader<'a> {
@@ -273,7 +273,12 @@ impl<'a> Leader<'a> {
             board.evaluation("test", test);
         }
         self.say(&if tested {
-            conclusion(&self.report, &self.files.folder)
+            let tgb = if asks_tgb(self.spec) {
+                Some(TgbResult::of_run(&self.report, self.spec.needs()?.lookup))
+            } else {
+                None
+            };
+            conclusion(&self.report, tgb.as_ref(), &self.files.folder)
         } else {
             format!("stopped; go on with `tempograph train {} --resume`", self.command())
         });

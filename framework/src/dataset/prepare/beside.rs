@@ -17,6 +17,9 @@ struct Keys {
     #[serde(alias = "time")]
     ts: Option<String>,
     label: Option<String>,
+    end: Option<String>,
+    #[serde(default, alias = "targets")]
+    target: Vec<String>,
     features: Option<Vec<String>>,
     #[serde(default)]
     drop: Vec<String>,
@@ -61,6 +64,8 @@ pub(crate) fn options(events: &Path, said: &PrepareOptions) -> Result<(PrepareOp
     columns.dst = columns.dst.take().or(keys.dst);
     columns.time = columns.time.take().or(keys.ts);
     columns.label = columns.label.take().or(keys.label);
+    columns.end = columns.end.take().or(keys.end);
+    columns.targets.extend(keys.target);
     columns.features = columns.features.take().or(keys.features);
     columns.drop.extend(keys.drop);
     columns.categorical.extend(keys.categorical);

@@ -11,6 +11,7 @@ use crate::dataset::prepare::common::text::Sniffed;
 use crate::dataset::prepare::formats::csv::{comment_header, header, holds_values, typed};
 use crate::dataset::prepare::formats::edge_lists::{begins_with_time, konect_header};
 use crate::dataset::prepare::formats::jodie::FEATURES;
+use crate::dataset::prepare::formats::tgb;
 
 /// The file in `source` that holds the events: `source` itself, or in a folder `edges.…`, `ml_….csv`, or the only
 /// file that may.
@@ -26,7 +27,8 @@ pub(crate) fn events_file(source: &Path) -> Result<PathBuf, PrepareError> {
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| may_hold_events(path)).collect();
     files.sort();
     let named = |start: &str| files.iter().filter(|path| name(path).starts_with(start)).cloned().collect::<Vec<_>>();
-    for found in [named("edges."), named("ml_"), named("out."), files.clone()] {
+    let edge_lists: Vec<PathBuf> = files.iter().filter(|path| tgb::edge_list_of(path).is_some()).cloned().collect();
+    for found in [named("edges."), named("ml_"), named("out."), edge_lists, files.clone()] {
         match <[PathBuf; 1]>::try_from(found) {
             Ok([only]) => return Ok(only),
             Err(none) if none.is_empty() => {}
@@ -117,10 +119,16 @@ pub(crate) fn refuse_others(path: &Path, sniffed: &Sniffed) -> Result<(), Prepar
 pub(crate) fn text(input: &Input, sniffed: &Sniffed, options: &PrepareOptions) -> Result<Format, PrepareError> {
     let path = input.path();
     refuse_others(path, sniffed)?;
+    if let Some(fact) = tgb::not_events(path) {
+        return Err(PrepareError::file(path, fact));
+    }
     let Some(first) = sniffed.rows.first() else { return Err(PrepareError::file(path, "there are no events")) };
     let has = |name: &str| first.iter().any(|found| found == name);
     let said = &options.columns;
     let roles = said.src.is_some() || said.dst.is_some() || said.time.is_some();
+    if tgb::edge_list_of(path).is_some() && !roles {
+        return Ok(Format::Tgb);
+    }
     let head = header(sniffed, said);
     if first.iter().any(|name| typed(name).is_some()) {
         return Ok(Format::Recbole);

@@ -97,6 +97,13 @@ pub fn prepare_files<P: AsRef<Path>>(
                 );
                 return Err(PrepareError::file(&file, fact));
             }
+            if let Some(packing) = input.packed() {
+                let fact = format!(
+                    "the file is {} packed with {packing}; unpack it, since it is read from its end",
+                    format.name()
+                );
+                return Err(PrepareError::file(&file, fact));
+            }
             let files: Vec<PathBuf> = std::iter::once(file.clone()).chain(paths).collect();
             let raw = match format {
                 Format::Arrow => formats::arrow::read(&files, options, progress)?,
@@ -120,6 +127,7 @@ pub fn prepare_files<P: AsRef<Path>>(
                 Format::Jodie => formats::jodie::read(files, options, progress)?,
                 Format::Tgn => formats::tgn::read(files, options, progress)?,
                 Format::Tgl => formats::tgl::read(files, options, progress)?,
+                Format::Tgb => formats::tgb::read(files, options, progress)?,
                 Format::Snap | Format::Konect | Format::Sociopatterns => {
                     formats::edge_lists::read(format, files, options, progress)?
                 }
@@ -152,7 +160,9 @@ fn about(source: &Path, file: &Path, options: &PrepareOptions) -> DatasetInfo {
         .unwrap_or_default();
     let given = if source.is_dir() { source.canonicalize().ok() } else { None };
     let folder = given.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-    let stem = || stem(file).trim_start_matches("ml_").to_owned();
+    let stem = || {
+        formats::tgb::edge_list_of(file).map_or_else(|| stem(file).trim_start_matches("ml_").to_owned(), String::from)
+    };
     DatasetInfo {
         name: options.name.clone().or(meta.name).or(folder).unwrap_or_else(stem),
         time_unit: options.time_unit.clone().or(meta.ts_unit).unwrap_or_default(),

@@ -8,8 +8,8 @@ mod value;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+pub(super) use value::Number;
 use value::{Array, Bytes, Dtype, Name, Value};
-pub(super) use value::{Entry, Number};
 
 /// Why a pickle is not a table of negatives.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,11 +46,36 @@ pub(super) enum PickleError {
     },
 }
 
-/// Reads a pickle and gives its dict's entries in the file's order, decoding one at a time.
-pub(super) fn read(input: &[u8]) -> Result<impl Iterator<Item = Result<Entry, PickleError>>, PickleError> {
+/// Reads a pickle of a dict.
+pub(super) fn read(input: &[u8]) -> Result<Table<'_>, PickleError> {
     let mut machine = Machine { input, ..Machine::default() };
     while !machine.step()? {}
     machine.finish()
+}
+
+/// A dict whose keys are tuples of numbers and whose values are arrays of numbers.
+pub(super) struct Table<'a> {
+    machine: Machine<'a>,
+}
+
+impl<'a> Table<'a> {
+    /// The keys in the file's order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Result<Vec<Number>, PickleError>> {
+        self.machine.items.iter().map(|(key, _)| self.machine.key(key))
+    }
+
+    /// The values in the file's order, decoded one at a time.
+    pub(super) fn values(&self) -> impl Iterator<Item = Result<Vec<Number>, PickleError>> {
+        // An array that is referenced many times would expand to far more than the file.
+        let mut budget = self.machine.input.len();
+        self.machine.items.iter().map(move |(_, value)| {
+            let array = self.machine.array_of(value)?;
+            let left = budget.checked_sub(array.bytes.get().len());
+            budget = left.ok_or_else(|| self.machine.wrong("arrays larger than the file"))?;
+            let elements = array.bytes.get().chunks_exact(array.dtype.width).map(|element| array.dtype.decode(element));
+            elements.collect::<Option<_>>().ok_or_else(|| self.machine.wrong("a number beyond 64 bits"))
+        })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -359,31 +384,25 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The entries of the finished dict.
-    fn finish(mut self) -> Result<impl Iterator<Item = Result<Entry, PickleError>>, PickleError> {
+    /// The finished dict.
+    fn finish(mut self) -> Result<Table<'a>, PickleError> {
         if !matches!(self.stack[..], [Value::Dict]) {
             return Err(self.wrong("what is stored is not one dict"));
         }
-        let mut budget = self.input.len();
-        let items = std::mem::take(&mut self.items);
-        Ok(items.into_iter().map(move |(key, value)| self.entry(&key, &value, &mut budget)))
+        // What the dict does not hold is not needed any more.
+        self.memo.clear();
+        self.memo.shrink_to_fit();
+        Ok(Table { machine: self })
     }
 
-    fn entry(&self, key: &Value<'a>, value: &Value<'a>, budget: &mut usize) -> Result<Entry, PickleError> {
+    fn key(&self, key: &Value<'a>) -> Result<Vec<Number>, PickleError> {
         let Value::Tuple(parts) = key else { return Err(self.wrong("a key that is no tuple")) };
         let number = |part: &Value<'_>| if let Value::Number(number) = part { Some(*number) } else { None };
-        let key = parts
-            .iter()
-            .map(number)
-            .collect::<Option<_>>()
-            .ok_or_else(|| self.wrong("a key that is not all numbers"))?;
+        parts.iter().map(number).collect::<Option<_>>().ok_or_else(|| self.wrong("a key that is not all numbers"))
+    }
+
+    fn array_of(&self, value: &Value<'a>) -> Result<&Array<'a>, PickleError> {
         let Value::Array(place) = value else { return Err(self.wrong("a value that is no array")) };
-        let array = self.arrays[*place].as_ref().ok_or_else(|| self.wrong("an array that was never filled"))?;
-        // An array that is referenced many times would expand to far more than the file.
-        *budget =
-            budget.checked_sub(array.bytes.get().len()).ok_or_else(|| self.wrong("arrays larger than the file"))?;
-        let elements = array.bytes.get().chunks_exact(array.dtype.width).map(|element| array.dtype.decode(element));
-        let values = elements.collect::<Option<_>>().ok_or_else(|| self.wrong("a number beyond 64 bits"))?;
-        Ok(Entry { key, values })
+        self.arrays[*place].as_ref().ok_or_else(|| self.wrong("an array that was never filled"))
     }
 }

@@ -1,13 +1,6 @@
 //! The parts of a table of negatives inside a pickle.
 use std::rc::Rc;
 
-/// A dict entry: a tuple of numbers and an array of numbers.
-#[derive(Debug, PartialEq)]
-pub struct Entry {
-    pub key: Vec<Number>,
-    pub values: Vec<Number>,
-}
-
 /// A whole number or a fraction, as Python had it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {

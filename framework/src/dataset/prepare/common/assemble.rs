@@ -5,9 +5,10 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use tempograph_kernels::Rows;
 
-use crate::dataset::prepare::common::columns::{self, Role};
+use crate::dataset::prepare::common::columns::{self, Column, Role};
 use crate::dataset::prepare::common::dates;
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::events::RawEvents;
@@ -15,6 +16,7 @@ use crate::dataset::prepare::common::features::Reordered;
 use crate::dataset::prepare::common::ids::Own;
 use crate::dataset::prepare::common::options::{Format, PrepareOptions};
 use crate::dataset::{Dataset, DatasetContent, Extras, IdMap, Sides, Table, TimeUnit};
+use crate::settings::count::{counted, were};
 use crate::{EventLog, NodeId};
 
 /// The output of a format's reader.
@@ -42,6 +44,8 @@ pub(crate) struct NodeRows {
     pub(crate) path: std::path::PathBuf,
     /// Whether row 0 is padding.
     pub(crate) padded: bool,
+    /// The id of the node of each row, where that is text.
+    pub(crate) names: Option<Vec<String>>,
 }
 
 /// Whether equal ids of a source and a destination mean one node.
@@ -139,6 +143,18 @@ pub(crate) fn assemble(
             own_features(own.table, order.as_deref(), &mut notices)
         }
     };
+    let targets = events.take_targets()?;
+    if let Some((table, _)) = targets.table {
+        extras.target_names = targets.names;
+        extras.targets = Some(match order.as_deref() {
+            Some(order) => gather(&table, order.iter().map(|&event| event.into())),
+            None => table,
+        });
+    }
+    let ends = ordered(events.times.take_ends(), order.as_deref().filter(|_| events.columns().iter().any(is_end)));
+    if !ends.is_empty() {
+        extras = extras.with_end(ends);
+    }
     let nodes = Nodes::number(&events, &space, options.bipartite, &mut notices).map_err(refuse)?;
     let columns = events.columns().iter().map(|column| (column.name.clone(), columns::words(column.role), column.why));
     let columns = columns.collect();
@@ -167,6 +183,10 @@ pub(crate) fn assemble(
     Ok((Dataset::with_extras(content, extras)?, reading))
 }
 
+fn is_end(column: &Column) -> bool {
+    column.role == Role::End
+}
+
 /// The stable order of the events by time; `None` if they are sorted.
 fn time_order(
     events: &RawEvents,
@@ -189,7 +209,9 @@ fn time_order(
     }
     let (count, all) = (disorder.count, events.len());
     notices.push(format!(
-        "{count} of {all} events, the first in row {row}, were earlier than one before them: sorted by time, ties in the order of the file"
+        "{count} of {}, the first in row {row}, {} earlier than one before them: sorted by time, ties in the order of the file",
+        counted(all, "event"),
+        were(count)
     ));
     let mut order: Vec<u32> = (0..events.len() as u32).collect();
     order.sort_by_key(|&event| events.times.ticks()[event as usize]);
@@ -212,7 +234,7 @@ fn event_features(
 ) -> Result<Option<Arc<dyn Rows>>, PrepareError> {
     let Features { table, indexed } = features;
     if is_all_zero(&table) {
-        notices.push(format!("the {} edge features are all zero and were dropped", table.width()));
+        notices.push(zero_features("edge", table.width()));
         return Ok(None);
     }
     let index = std::mem::take(&mut events.index);
@@ -234,13 +256,17 @@ fn own_features(
 ) -> Option<Arc<dyn Rows>> {
     let (table, zero) = table?;
     if zero {
-        notices.push(format!("the {} edge features are all zero and were dropped", table.width()));
+        notices.push(zero_features("edge", table.width()));
         return None;
     }
     match order {
         Some(order) => Some(Arc::new(Reordered { table, rows: order.to_vec() })),
         None => Some(Arc::new(table)),
     }
+}
+
+fn zero_features(what: &str, count: usize) -> String {
+    format!("{} dropped, which {} zero in all rows", counted(count, &format!("{what} feature")), were(count as u64))
 }
 
 fn is_all_zero(table: &Table) -> bool {
@@ -278,7 +304,8 @@ impl Nodes {
             let (own, places) = events.ids.sorted(|id| on[id as usize] & mask != 0);
             Side { own, places }
         };
-        let both = format!("{shared} of {all} ids are on both sides");
+        let both =
+            format!("{shared} of {} {} on both sides", counted(all, "id"), if shared == 1 { "is" } else { "are" });
         let (apart, why) = match (asked, space) {
             (Some(true), _) => (true, format!("as asked; {both}")),
             (Some(false), _) => (false, format!("as asked; {both}")),
@@ -303,8 +330,12 @@ impl Nodes {
             return Err(format!("{nodes} nodes are more than 32 bits number"));
         }
         let words = match &destinations {
-            Some(side) => format!("{} sources and {} destinations ({why})", sources.own.len(), side.own.len()),
-            None => format!("{nodes} nodes ({why})"),
+            Some(side) => {
+                let (sources, destinations) =
+                    (counted(sources.own.len(), "source"), counted(side.own.len(), "destination"));
+                format!("{sources} and {destinations} ({why})")
+            }
+            None => format!("{} ({why})", counted(nodes, "node")),
         };
         Ok(Self { sources, destinations, words })
     }
@@ -335,10 +366,13 @@ impl Nodes {
 
 /// Node features by dense number, unless they carry no information.
 fn node_rows(ids: &IdMap, rows: NodeRows, notices: &mut Vec<String>) -> Result<Option<Table>, PrepareError> {
-    let NodeRows { table, path, padded } = rows;
+    let NodeRows { table, path, padded, names } = rows;
     if is_all_zero(&table) {
-        notices.push(format!("the {} node features are all zero and were dropped", table.width()));
+        notices.push(zero_features("node", table.width()));
         return Ok(None);
+    }
+    if let Some(names) = names {
+        return Ok(Some(named_rows(ids, &table, &names, notices)));
     }
     if ids.is_text() {
         return Err(PrepareError::file(
@@ -359,12 +393,32 @@ fn node_rows(ids: &IdMap, rows: NodeRows, notices: &mut Vec<String>) -> Result<O
     }
     let idle = (table.rows() - usize::from(padded)).saturating_sub(distinct);
     if idle > 0 {
-        notices.push(format!("{idle} rows of node features belong to nodes without events and were dropped"));
+        notices.push(format!("{} of node features dropped, for nodes without events", counted(idle, "row")));
     }
     if own().eq(0..table.rows() as u64) {
         return Ok(Some(table));
     }
     Ok(Some(gather(&table, own())))
+}
+
+/// Node features by the names of their nodes; nodes without a row have zeros.
+fn named_rows(ids: &IdMap, table: &Table, names: &[String], notices: &mut Vec<String>) -> Table {
+    let row: FxHashMap<&str, u64> = names.iter().map(String::as_str).zip(0..).collect();
+    let mut without = 0;
+    let mut values = Vec::with_capacity(ids.len() * table.width());
+    for node in 0..ids.len() {
+        match row.get(&*ids.name(NodeId(node as u32))) {
+            Some(&row) => values.extend_from_slice(table.row(row)),
+            None => {
+                without += 1;
+                values.resize(values.len() + table.width(), 0.0);
+            }
+        }
+    }
+    if without > 0 {
+        notices.push(format!("{} without a row of node features: zeros are taken", counted(without as u64, "node")));
+    }
+    Table::new(values, table.width()).expect("whole rows were gathered")
 }
 
 fn gather(table: &Table, rows: impl Iterator<Item = u64>) -> Table {

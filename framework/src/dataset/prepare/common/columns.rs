@@ -9,13 +9,47 @@ pub(crate) enum Role {
     Src,
     Dst,
     Time,
+    /// When the edge of the event ends.
+    End,
     Label,
+    /// A number to predict.
+    Target,
     /// The row of the event in the feature file.
     Index,
     Feature,
     /// A feature whose values are names.
     Category(Encoding),
+    /// Features that a benchmark computes of a value.
+    Computed(Computed),
     Ignored,
+}
+
+/// How a benchmark's loader makes features of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Computed {
+    /// The logarithm to base 2; that of 0 is 0.
+    Log2,
+    /// The natural logarithm; that of 0 is 0.
+    Ln,
+    /// How many times 5000.
+    Of5000,
+    /// A number for each of eight letters. Longer values are refused, or stand for none if they are `cut`.
+    Letters { cut: bool },
+}
+
+/// Letters of a value that is read letter by letter.
+pub(crate) const LETTERS: usize = 8;
+
+impl Role {
+    /// Features that a column with this role becomes while it is read.
+    pub(crate) fn width(self) -> usize {
+        match self {
+            Self::Feature | Self::Category(_) => 1,
+            Self::Computed(Computed::Letters { .. }) => LETTERS,
+            Self::Computed(_) => 1,
+            _ => 0,
+        }
+    }
 }
 
 /// A column's name and role, and why it has that role.
@@ -157,6 +191,11 @@ fn plain(name: &str) -> String {
     name.trim().to_ascii_lowercase().replace([' ', '-'], "_")
 }
 
+/// Whether a column of that name numbers the rows.
+pub(crate) fn numbers_rows(name: &str) -> bool {
+    is_counter(&plain(name))
+}
+
 fn is_counter(name: &str) -> bool {
     COUNTER.contains(&name) || name.starts_with("unnamed:_")
 }
@@ -206,9 +245,11 @@ pub(crate) fn by_name(
         (&said.dst, Role::Dst, "as --dst says"),
         (&said.time, Role::Time, "as --ts says"),
         (&said.label, Role::Label, "as --label says"),
+        (&said.end, Role::End, "as --end says"),
     ] {
         name.as_ref().map_or(Ok(()), |name| put(name, role, why))?;
     }
+    said.targets.iter().try_for_each(|name| put(name, Role::Target, "as --target says"))?;
     said.drop.iter().try_for_each(|name| put(name, Role::Ignored, "as --drop says"))?;
     said.categorical.iter().try_for_each(|name| put(name, Role::Category(encoding), "as --categorical says"))?;
     for name in said.features.iter().flatten().filter(|name| !said.categorical.contains(name)) {
@@ -301,11 +342,17 @@ pub(crate) fn words(role: Role) -> &'static str {
         Role::Src => "source",
         Role::Dst => "destination",
         Role::Time => "time",
+        Role::End => "end of the edge",
         Role::Label => "label",
+        Role::Target => "target",
         Role::Index => "row of the features",
         Role::Feature => "feature",
         Role::Category(Encoding::OneHot) => "categories, a feature each",
         Role::Category(Encoding::Index) => "categories, one feature",
+        Role::Computed(Computed::Log2) => "a feature, its logarithm to base 2",
+        Role::Computed(Computed::Ln) => "a feature, its natural logarithm",
+        Role::Computed(Computed::Of5000) => "a feature, divided by 5000",
+        Role::Computed(Computed::Letters { .. }) => "eight features, a number for each letter",
         Role::Ignored => "not read",
     }
 }

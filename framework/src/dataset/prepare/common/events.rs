@@ -5,12 +5,13 @@ use std::path::Path;
 use tempograph_kernels::Rows;
 
 use crate::dataset::Table;
-use crate::dataset::prepare::common::columns::{Column, Role};
+use crate::dataset::prepare::common::columns::{Column, Computed, LETTERS, Role};
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::features::{Categories, FeatureSink, MOST_INDEXED, MOST_ONE_HOT};
 use crate::dataset::prepare::common::ids::Ids;
 use crate::dataset::prepare::common::options::{Encoding, Missing, PrepareOptions};
 use crate::dataset::prepare::common::times::Times;
+use crate::settings::count::{counted, were};
 
 /// One value of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,7 +52,11 @@ pub(crate) struct RawEvents {
     first_dropped: Option<(u64, String)>,
     zeroed: u64,
     staged: Vec<f32>,
+    targets: FeatureSink,
+    staged_targets: Vec<f32>,
     folder: std::path::PathBuf,
+    /// Of ids only an empty field is missing.
+    ids_as_written: bool,
 }
 
 /// Whole numbers that 32-bit floats do not hold.
@@ -82,9 +87,10 @@ pub(crate) struct OwnFeatures {
 impl RawEvents {
     pub(crate) fn new(columns: Vec<Column>, options: &PrepareOptions) -> Self {
         let folder = options.scratch.clone().unwrap_or_else(std::env::temp_dir);
-        let width = columns.iter().filter(|column| matches!(column.role, Role::Feature | Role::Category(_))).count();
+        let width = columns.iter().map(|column| column.role.width()).sum();
         let timed = columns.iter().any(|column| column.role == Role::Time);
         let count = columns.len();
+        let targets = columns.iter().filter(|column| column.role == Role::Target).count();
         Self {
             columns,
             src: Vec::new(),
@@ -104,8 +110,17 @@ impl RawEvents {
             first_dropped: None,
             zeroed: 0,
             staged: Vec::new(),
+            targets: FeatureSink::new(targets, &folder),
+            staged_targets: Vec::new(),
             folder,
+            ids_as_written: false,
         }
+    }
+
+    /// Takes ids as text that is written, whatever it looks like.
+    pub(crate) fn keep_ids_as_written(&mut self) {
+        self.ids = Ids::new(true);
+        self.ids_as_written = true;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -136,6 +151,9 @@ impl RawEvents {
                 if self.features.width() > 0 {
                     self.features.push(&self.staged)?;
                 }
+                if self.targets.width() > 0 {
+                    self.targets.push(&self.staged_targets)?;
+                }
                 if self.disorder_row.is_none() && self.times.disorder().is_some() {
                     self.disorder_row = Some(row);
                 }
@@ -154,13 +172,21 @@ impl RawEvents {
         cell: &impl Fn(usize) -> Cell<'a>,
     ) -> Result<bool, String> {
         self.staged.clear();
-        let (mut src, mut dst, mut label, mut index, mut time) = (0, 0, None, None, None);
+        self.staged_targets.clear();
+        let (mut src, mut dst, mut label, mut index, mut time, mut end) = (0, 0, None, None, None, None);
         for (at, column) in columns.iter().enumerate() {
             let value = match column.role {
                 Role::Ignored => continue,
                 Role::Time => {
                     time = Some(at);
                     if is_missing(cell(at), false) { Err(Fault::Missing) } else { Ok(()) }
+                }
+                Role::End => {
+                    end = Some(at);
+                    if is_missing(cell(at), false) { Err(Fault::Missing) } else { Ok(()) }
+                }
+                Role::Target => {
+                    self.number(at, row, "target", cell(at), &column.name).map(|value| self.staged_targets.push(value))
                 }
                 Role::Src => self.id("source", cell(at)).map(|id| src = id),
                 Role::Dst => self.id("destination", cell(at)).map(|id| dst = id),
@@ -172,6 +198,7 @@ impl RawEvents {
                 Role::Category(encoding) => {
                     self.category(at, cell(at), encoding).map(|value| self.staged.push(value as f32))
                 }
+                Role::Computed(computed) => self.computed(at, row, computed, cell(at), &column.name),
             };
             match value {
                 Ok(()) => {}
@@ -195,6 +222,9 @@ impl RawEvents {
             Some(at) => self.push_time(cell(at)).map_err(|fact| format!("{fact} (column `{}`)", columns[at].name))?,
             None => self.times.push_whole(self.src.len() as i64)?,
         }
+        if let Some(at) = end {
+            self.push_end(cell(at)).map_err(|fact| format!("{fact} (column `{}`)", columns[at].name))?;
+        }
         self.src.push(src);
         self.dst.push(dst);
         self.label.extend(label);
@@ -211,7 +241,7 @@ impl RawEvents {
         };
         let what = super::columns::words(column.role);
         let what = if matches!(column.role, Role::Category(_)) { "category" } else { what };
-        let given = matches!(column.role, Role::Label | Role::Feature | Role::Category(_));
+        let given = matches!(column.role, Role::Label | Role::Target) || column.role.width() > 0;
         if self.missing != Missing::Zero || !given {
             let zero = if given { ", --missing zero reads it as 0" } else { "" };
             return Err(format!(
@@ -220,10 +250,10 @@ impl RawEvents {
             ));
         }
         self.zeroed += 1;
-        if column.role == Role::Label {
-            *label = Some(0.0);
-        } else {
-            self.staged.push(0.0);
+        match column.role {
+            Role::Label => *label = Some(0.0),
+            Role::Target => self.staged_targets.push(0.0),
+            _ => self.staged.push(0.0),
         }
         Ok(())
     }
@@ -231,6 +261,7 @@ impl RawEvents {
     fn id(&mut self, what: &str, cell: Cell<'_>) -> Result<u32, Fault> {
         let wrong = |fact: String| Fault::Wrong(format!("{what} {fact}"));
         match cell {
+            Cell::Text(text) if self.ids_as_written && !text.is_empty() => self.ids.number(text).map_err(wrong),
             _ if is_missing(cell, true) => Err(Fault::Missing),
             Cell::Text(text) => self.ids.number(text).map_err(wrong),
             Cell::Whole(value) => match u64::try_from(value) {
@@ -256,6 +287,16 @@ impl RawEvents {
             Cell::Float(value) => self.times.push_float(value),
             Cell::Decimal(mantissa, decimals) => self.times.push_text(decimal(mantissa, decimals).as_bytes()),
             Cell::Missing => Err("the time is missing".into()),
+        }
+    }
+
+    fn push_end(&mut self, cell: Cell<'_>) -> Result<(), String> {
+        match cell {
+            Cell::Text(text) => self.times.push_end(text),
+            Cell::Whole(value) => self.times.push_end(value.to_string().as_bytes()),
+            Cell::Float(value) => self.times.push_end(value.to_string().as_bytes()),
+            Cell::Decimal(mantissa, decimals) => self.times.push_end(decimal(mantissa, decimals).as_bytes()),
+            Cell::Missing => Err("the end is missing".into()),
         }
     }
 
@@ -292,6 +333,37 @@ impl RawEvents {
             }
             Cell::Missing => Err(Fault::Missing),
         }
+    }
+
+    /// The features that a benchmark computes of a value. They are computed in 64 bits, as there.
+    fn computed(&mut self, at: usize, row: u64, computed: Computed, cell: Cell<'_>, name: &str) -> Result<(), Fault> {
+        let text = match cell {
+            Cell::Text(text) => String::from_utf8_lossy(text),
+            _ => Default::default(),
+        };
+        if let Computed::Letters { cut } = computed {
+            let count = text.chars().count();
+            if count > LETTERS && !cut {
+                return Err(Fault::Wrong(format!("`{name}` is `{text}`; at most {LETTERS} letters are read of it")));
+            }
+            self.staged.extend(letters(if count > LETTERS { "" } else { &text }, LETTERS));
+            return Ok(());
+        }
+        let value = match text.parse::<f64>() {
+            Ok(value) if value.is_finite() => value,
+            _ => f64::from(self.number(at, row, "feature", cell, name)?),
+        };
+        let one_for_zero = if value == 0.0 { 1.0 } else { value };
+        let value = match computed {
+            Computed::Log2 => one_for_zero.log2(),
+            Computed::Ln => one_for_zero.ln(),
+            Computed::Of5000 | Computed::Letters { .. } => value / 5000.0,
+        };
+        if !value.is_finite() {
+            return Err(Fault::Wrong(format!("feature `{name}` is `{text}`, which has no logarithm")));
+        }
+        self.staged.push(value as f32);
+        Ok(())
     }
 
     /// A number as a 32-bit float.
@@ -349,18 +421,19 @@ impl RawEvents {
         let mut notices = self.times.notices();
         if let Some((row, column)) = &self.first_dropped {
             notices.push(format!(
-                "{} rows with missing values were left out, the first row {row}, where `{column}` is missing",
-                self.dropped
+                "{} with missing values {} left out, the first row {row}, where `{column}` is missing",
+                counted(self.dropped, "row"),
+                were(self.dropped)
             ));
         }
         if self.zeroed > 0 {
-            notices.push(format!("{} missing values were read as 0", self.zeroed));
+            notices.push(format!("{} {} read as 0", counted(self.zeroed, "missing value"), were(self.zeroed)));
         }
         for (column, rounded) in self.columns.iter().zip(&self.rounded) {
             if let Some((row, value)) = &rounded.first {
                 notices.push(format!(
-                    "{} values of `{}`, the first `{value}` in row {row}, are rounded: features are 32-bit floats, exact for whole numbers up to 16777216; --categorical {} keeps values apart, --drop {} leaves them out",
-                    rounded.count, column.name, column.name, column.name
+                    "{} of `{}`, the first `{value}` in row {row}, rounded: features are 32-bit floats, exact for whole numbers up to 16777216; --categorical {} keeps values apart, --drop {} leaves them out",
+                    counted(rounded.count, "value"), column.name, column.name, column.name
                 ));
             }
         }
@@ -383,6 +456,14 @@ impl RawEvents {
         names
     }
 
+    /// Numbers to predict of the events, and their names.
+    pub(crate) fn take_targets(&mut self) -> Result<OwnFeatures, PrepareError> {
+        let targets = self.columns.iter().filter(|column| column.role == Role::Target);
+        let names = targets.map(|column| column.name.clone()).collect();
+        let sink = std::mem::replace(&mut self.targets, FeatureSink::new(0, &self.folder));
+        Ok(OwnFeatures { table: sink.finish()?, names })
+    }
+
     /// Features of the events' own columns, a column for each category where that was said.
     pub(crate) fn take_features(&mut self) -> Result<OwnFeatures, PrepareError> {
         let mut shape = Vec::new();
@@ -390,6 +471,14 @@ impl RawEvents {
         for (at, column) in self.columns.iter().enumerate() {
             match column.role {
                 Role::Feature => {
+                    shape.push(Shape::Number);
+                    names.push(column.name.clone());
+                }
+                Role::Computed(Computed::Letters { .. }) => {
+                    shape.extend((0..LETTERS).map(|_| Shape::Number));
+                    names.extend((1..=LETTERS).map(|letter| format!("{} {letter}", column.name)));
+                }
+                Role::Computed(_) => {
                     shape.push(Shape::Number);
                     names.push(column.name.clone());
                 }
@@ -449,6 +538,18 @@ pub(crate) fn is_missing(cell: Cell<'_>, id: bool) -> bool {
         },
         Cell::Whole(_) | Cell::Decimal(..) => false,
     }
+}
+
+/// A number for each letter of a text that is filled up to `width`, as the benchmark TGB has them: digits are themselves, `A` is 30.
+pub(crate) fn letters(text: &str, width: usize) -> Vec<f32> {
+    let number = |letter: char| match letter.to_digit(10) {
+        Some(digit) => digit as f32,
+        None if letter == '!' => -1.0,
+        None => letter.to_uppercase().next().map_or(-1.0, |letter| u32::from(letter) as f32 - 35.0),
+    };
+    let mut numbers: Vec<f32> = text.chars().map(number).collect();
+    numbers.resize(width, -1.0);
+    numbers
 }
 
 /// Whether text is a number, or what is read as one.

@@ -77,6 +77,14 @@ impl Ids {
         Ok(number)
     }
 
+    /// Whether an id that is text is among them.
+    pub(crate) fn knows(&self, text: &str) -> bool {
+        match &self.seen {
+            Seen::Text(known) => known.contains_key(text),
+            Seen::Whole(_) => false,
+        }
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         match &self.seen {

@@ -88,6 +88,11 @@ impl Input {
         &self.path
     }
 
+    /// What the file is packed with.
+    pub(crate) fn packed(&self) -> Option<&'static str> {
+        self.packed
+    }
+
     /// The first bytes, none of which are taken.
     pub(crate) fn magic(&mut self) -> Result<[u8; 8], PrepareError> {
         let mut magic = [0; 8];

@@ -33,6 +33,8 @@ pub enum Format {
     Recbole,
     /// Arrow IPC, files or streams.
     Arrow,
+    /// Edge lists of the Temporal Graph Benchmark, each in the layout of its set.
+    Tgb,
 }
 
 /// A format that does not exist.
@@ -84,6 +86,10 @@ pub struct ColumnRoles {
     pub time: Option<String>,
     /// The label of the event.
     pub label: Option<String>,
+    /// When the edge of the event ends, in the unit of its time.
+    pub end: Option<String>,
+    /// Numbers to predict of the event.
+    pub targets: Vec<String>,
     /// The only features. Without it every column of numbers that has no other role is one.
     pub features: Option<Vec<String>>,
     /// Columns that are not read.
@@ -129,9 +135,9 @@ pub struct PrepareOptions {
 
 impl Format {
     /// Every format's name.
-    pub const NAMES: [&str; 10] =
-        ["csv", "jodie", "tgn", "tgl", "parquet", "snap", "konect", "sociopatterns", "recbole", "arrow"];
-    pub(crate) const ALL: [Self; 10] = [
+    pub const NAMES: [&str; 11] =
+        ["csv", "jodie", "tgn", "tgl", "parquet", "snap", "konect", "sociopatterns", "recbole", "arrow", "tgb"];
+    pub(crate) const ALL: [Self; 11] = [
         Self::Csv,
         Self::Jodie,
         Self::Tgn,
@@ -142,6 +148,7 @@ impl Format {
         Self::Sociopatterns,
         Self::Recbole,
         Self::Arrow,
+        Self::Tgb,
     ];
 
     /// The format's name.

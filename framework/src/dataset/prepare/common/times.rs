@@ -2,6 +2,7 @@
 
 use crate::Timestamp;
 use crate::dataset::prepare::common::dates;
+use crate::settings::count::{counted, were};
 
 /// Decimals kept of times that would need more.
 const MOST_DECIMALS: u32 = 9;
@@ -28,6 +29,12 @@ pub(crate) struct Times {
     dates: Option<bool>,
     zoned: Option<bool>,
     unit: Option<&'static str>,
+    /// Fractions are cut off; how many were.
+    whole: bool,
+    cut: u64,
+    /// When the edges end, where they do, and the unit of that.
+    ends: Vec<Timestamp>,
+    end_unit: Option<&'static str>,
 }
 
 /// The first place where times go backwards.
@@ -119,6 +126,12 @@ impl Decimal {
         self
     }
 
+    /// The number without its fraction.
+    fn whole(self) -> Self {
+        let mantissa = 10i128.checked_pow(self.decimals).map_or(0, |power| self.mantissa / power);
+        Self { mantissa, decimals: 0 }
+    }
+
     /// The mantissa of the nearest number with `decimals` decimals, which are no more than there are.
     fn round_to(self, decimals: u32) -> i128 {
         10i128.checked_pow(self.decimals - decimals).map_or(0, |power| divide_rounded(self.mantissa, power))
@@ -149,20 +162,42 @@ impl Times {
             dates: None,
             zoned: None,
             unit: None,
+            whole: false,
+            cut: 0,
+            ends: Vec::new(),
+            end_unit: None,
         }
+    }
+
+    /// Cuts the fractions of all times off that follow.
+    pub(crate) fn cut_fractions(&mut self) {
+        self.whole = true;
     }
 
     /// Appends a time as written, a number or a date; the error says what is wrong with it.
     pub(crate) fn push_text(&mut self, text: &[u8]) -> Result<(), String> {
-        let shown = || String::from_utf8_lossy(&text[..text.len().min(80)]);
-        let time = match Decimal::of_digits(text).or_else(|| Decimal::parse(text)) {
-            Some(time) => {
-                self.is(false, text)?;
-                time
-            }
-            None => self.date(text)?,
-        };
-        self.push(time).ok_or_else(|| self.overflow(&shown()))
+        let time = self.read(text)?;
+        self.push(time).ok_or_else(|| self.overflow(&String::from_utf8_lossy(&text[..text.len().min(80)])))
+    }
+
+    /// Notes when the edge of the event ends whose time was appended last.
+    pub(crate) fn push_end(&mut self, text: &[u8]) -> Result<(), String> {
+        let time = self.read(text)?;
+        let shown = || String::from_utf8_lossy(&text[..text.len().min(80)]).into_owned();
+        let end = self.ticks_of(time).ok_or_else(|| self.overflow(&shown()))?;
+        // The scale may have been raised for this value, and the time with it.
+        if self.ticks.last().is_some_and(|&begin| end < begin) {
+            return Err(format!("the end `{}` is before the time of the event", shown()));
+        }
+        self.ends.push(end);
+        Ok(())
+    }
+
+    fn read(&mut self, text: &[u8]) -> Result<Decimal, String> {
+        match Decimal::of_digits(text).or_else(|| Decimal::parse(text)) {
+            Some(time) => self.is(false, text).map(|()| time),
+            None => self.date(text),
+        }
     }
 
     /// Reads a date, as seconds since 1970.
@@ -202,6 +237,27 @@ impl Times {
         if self.dates == Some(true) { Some("s") } else { self.unit }
     }
 
+    /// Sets the unit of the ends of edges that a file's schema tells.
+    pub(crate) fn set_end_unit(&mut self, unit: &'static str) {
+        self.end_unit = Some(unit);
+    }
+
+    /// Refuses ends in another unit than the times.
+    pub(crate) fn check_units(&self) -> Result<(), String> {
+        match (self.unit, self.end_unit) {
+            (time, Some(end)) if time != Some(end) => Err(format!(
+                "the times are in {} and the ends in {end}; save both columns in one unit",
+                time.unwrap_or("no unit")
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// When the edges end, by event; empty where they do not.
+    pub(crate) fn take_ends(&mut self) -> Vec<Timestamp> {
+        std::mem::take(&mut self.ends)
+    }
+
     /// Sets the unit that a file's schema tells.
     pub(crate) fn set_unit(&mut self, unit: &'static str) {
         self.unit = Some(unit);
@@ -224,12 +280,20 @@ impl Times {
         )
     }
 
-    fn push(&mut self, time: Decimal) -> Option<()> {
+    fn ticks_of(&mut self, mut time: Decimal) -> Option<Timestamp> {
+        if self.whole && time.decimals > 0 {
+            self.cut += 1;
+            time = time.whole();
+        }
         let ticks = match self.scale {
             Scale::Declared(scale) => self.at_declared(time, scale)?,
             Scale::Decimals(_) => self.at_decimals(time.without_noise())?,
         };
-        let ticks = Timestamp(i64::try_from(ticks).ok()?);
+        i64::try_from(ticks).ok().map(Timestamp)
+    }
+
+    fn push(&mut self, time: Decimal) -> Option<()> {
+        let ticks = self.ticks_of(time)?;
         if ticks < self.latest {
             let in_units = |time: Timestamp| time.0 as f64 / self.scale() as f64;
             let first =
@@ -274,7 +338,7 @@ impl Times {
     fn refine(&mut self, more: u32) -> Option<()> {
         self.scale = Scale::Decimals(self.decimals() + more);
         let factor = 10i64.pow(more);
-        for time in &mut self.ticks {
+        for time in self.ticks.iter_mut().chain(&mut self.ends) {
             time.0 = time.0.checked_mul(factor)?;
         }
         if !self.ticks.is_empty() {
@@ -317,13 +381,20 @@ impl Times {
                 self.ticks[0].0, "2024-01-31 if they are dates"
             ));
         }
+        if self.cut > 0 {
+            notices.push(format!(
+                "the fractions of {} were cut off, as the benchmark's loader does",
+                counted(self.cut, "time")
+            ));
+        }
         if self.zoned == Some(false) {
             notices.push("the dates have no zone and were read as UTC".into());
         }
         if self.rounded > 0 {
             notices.push(format!(
-                "{} times are finer than a tick of 1/{scale} unit and were rounded; declare a time scale that suits them",
-                self.rounded
+                "{} finer than a tick of 1/{scale} unit {} rounded; declare a time scale that suits all",
+                counted(self.rounded, "time"),
+                were(self.rounded)
             ));
         }
         notices

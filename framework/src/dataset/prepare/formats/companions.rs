@@ -8,7 +8,7 @@ use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::events::RawEvents;
 use crate::dataset::prepare::common::options::{Encoding, PrepareOptions, Progress};
 use crate::dataset::prepare::formats::npy;
-use crate::dataset::prepare::formats::table::{Files, Plan, read as read_rows};
+use crate::dataset::prepare::formats::table::{Exactness, Files, Plan, read as read_rows};
 
 /// Edge features with one row an event, in the order of the events.
 pub(crate) fn edge_rows(path: &Path, events: &RawEvents) -> Result<Option<Features>, PrepareError> {
@@ -44,7 +44,7 @@ pub(crate) fn indexed_edge_rows(
 
 /// Node features with one row for each own id, from zero.
 pub(crate) fn node_rows(path: PathBuf, padded: bool) -> Result<Option<NodeRows>, PrepareError> {
-    Ok(npy::read_if_there(&path)?.map(|table| NodeRows { table, path, padded }))
+    Ok(npy::read_if_there(&path)?.map(|table| NodeRows { table, path, padded, names: None }))
 }
 
 /// Reads a csv whose events have an index into an array and no features of their own. `role` gives the roles of the
@@ -72,7 +72,8 @@ pub(crate) fn read_indexed(
         Column { role: Role::Ignored, why: "features are in the array", ..column }
     };
     let columns: Vec<Column> = columns.into_iter().map(decide).collect();
-    let mut plan = Plan { columns, header: true, space: IdSpace::Shared, how: String::new(), notices: Vec::new() };
+    let (space, exact) = (IdSpace::Shared, Exactness::default());
+    let mut plan = Plan { columns, header: true, space, how: String::new(), notices: Vec::new(), exact };
     if !passed_over.is_empty() {
         plan.notices.push(format!("the columns `{}` were passed over", passed_over.join(",")));
     }

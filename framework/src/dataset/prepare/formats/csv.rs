@@ -12,7 +12,7 @@ use crate::dataset::prepare::common::events::number_like;
 use crate::dataset::prepare::common::options::{ColumnRoles, Encoding, PrepareOptions, Progress};
 use crate::dataset::prepare::common::text::Sniffed;
 use crate::dataset::prepare::formats::companions::{edge_rows, node_rows, pass_over_features};
-use crate::dataset::prepare::formats::table::{Files, Plan, read as read_rows, space_of};
+use crate::dataset::prepare::formats::table::{Exactness, Files, Plan, read as read_rows, space_of};
 
 /// Types of RecBole's columns.
 const TYPES: [&str; 4] = ["token", "float", "token_seq", "float_seq"];
@@ -104,7 +104,7 @@ pub(crate) fn plan(path: &Path, sniffed: &Sniffed, options: &PrepareOptions) -> 
         _ => String::new(),
     };
     let space = space_of(&columns);
-    Ok(Plan { space, columns, header: header.row, how, notices: Vec::new() })
+    Ok(Plan { space, columns, header: header.row, how, notices: Vec::new(), exact: Exactness::default() })
 }
 
 pub(crate) fn read(files: Files, options: &PrepareOptions, progress: Progress<'_>) -> Result<RawSource, PrepareError> {

@@ -7,7 +7,7 @@ use crate::dataset::prepare::common::columns::{Column, Role, fixed};
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::options::{Encoding, Format, PrepareOptions, Progress};
 use crate::dataset::prepare::common::text::Sniffed;
-use crate::dataset::prepare::formats::table::{Files, Plan, read as read_rows};
+use crate::dataset::prepare::formats::table::{Exactness, Files, Plan, read as read_rows};
 
 /// Smaller numbers are no seconds since 1970 of the last fifty years.
 const CLOCK: f64 = 1e8;
@@ -121,7 +121,7 @@ pub(crate) fn read(
     if format == Format::Sociopatterns && options.format.is_none() {
         given.push("the first column is the time, a guess: it never decreases, and the others share ids; --format snap reads `u v t`".into());
     }
-    let plan = Plan { columns, header: false, space, how, notices: Vec::new() };
+    let plan = Plan { columns, header: false, space, how, notices: Vec::new(), exact: Exactness::default() };
     let (events, how, notices) = read_rows(files, &plan, options, progress)?;
     given.extend(notices);
     Ok(RawSource { events, features: None, node_features: None, space: plan.space, how, notices: given })

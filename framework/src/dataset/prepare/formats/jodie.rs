@@ -1,12 +1,12 @@
 //! JODIE's csv: `user_id,item_id,timestamp,state_label,features…`, whose header names all features as one column. The label and the features
-//! may be missing. Users and items have ids of their own. TGB's `tgbl-wiki` edge list is in this format too.
+//! may be missing. Users and items have ids of their own.
 
 use crate::dataset::prepare::common::assemble::{IdSpace, RawSource};
 use crate::dataset::prepare::common::columns::{Column, Role, fixed};
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
 use crate::dataset::prepare::formats::csv::holds_values;
-use crate::dataset::prepare::formats::table::{Files, Plan, read as read_rows};
+use crate::dataset::prepare::formats::table::{Exactness, Files, Plan, read as read_rows};
 
 const NAMES: [(&str, Role); 4] =
     [("user_id", Role::Src), ("item_id", Role::Dst), ("timestamp", Role::Time), ("state_label", Role::Label)];
@@ -40,8 +40,8 @@ pub(crate) fn read(files: Files, options: &PrepareOptions, progress: Progress<'_
         return Err(PrepareError::row(&path, files.sniffed.first_row, fact));
     }
     let space = IdSpace::Separate("JODIE numbers users and items separately".into());
-    let plan =
-        Plan { columns: columns_of(width), header, space: space.clone(), how: String::new(), notices: Vec::new() };
+    let (columns, exact) = (columns_of(width), Exactness::default());
+    let plan = Plan { columns, header, space: space.clone(), how: String::new(), notices: Vec::new(), exact };
     let (events, how, notices) = read_rows(files, &plan, options, progress)?;
     Ok(RawSource { events, features: None, node_features: None, space, how, notices })
 }

@@ -7,5 +7,6 @@ pub(crate) mod jodie;
 pub(crate) mod npy;
 pub(crate) mod parquet;
 pub(crate) mod table;
+pub(crate) mod tgb;
 pub(crate) mod tgl;
 pub(crate) mod tgn;

@@ -2,7 +2,6 @@
 //! `node_feat.npy` may be next to it as with a CSV.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type};
@@ -20,6 +19,7 @@ use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
 use crate::dataset::prepare::formats::companions::{edge_rows, node_rows, pass_over_features};
 use crate::dataset::prepare::formats::csv::named;
 use crate::dataset::prepare::formats::table::space_of;
+use crate::storage::contained::contained;
 
 /// Rows read at a time.
 const ROWS: usize = 8192;
@@ -39,10 +39,9 @@ pub(crate) fn read(
     for path in paths {
         // The parquet crate panics on some damaged files instead of returning an error; nothing it was working on is
         // used after that.
-        let read =
-            catch_unwind(AssertUnwindSafe(|| read_file(path, first, options, events.take(), &mut notices, progress)));
+        let read = contained(|| read_file(path, first, options, events.take(), &mut notices, progress));
         let read = read
-            .unwrap_or_else(|_| Err(PrepareError::file(path, "the file is damaged: its parts contradict each other")));
+            .unwrap_or_else(|| Err(PrepareError::file(path, "the file is damaged: its parts contradict each other")));
         events = Some(read?);
     }
     let Some(events) = events else { return Err(PrepareError::file(first, "there are no events")) };
@@ -83,6 +82,7 @@ fn read_file(
     for (column, descriptor) in columns.iter().zip(schema.columns()) {
         kinds.push(kind_of(column, descriptor, &mut events, notices).map_err(|fact| PrepareError::file(path, fact))?);
     }
+    events.times.check_units().map_err(|fact| PrepareError::file(path, fact))?;
     let (mut done, mut row) = (0, 0);
     for group in 0..reader.num_row_groups() {
         let group = reader.get_row_group(group).map_err(broken)?;
@@ -155,8 +155,10 @@ fn kind_of(
         (Some(LogicalType::Date), _) | (_, ConvertedType::DATE) => Some("day"),
         _ => None,
     };
-    if let Some(unit) = unit.filter(|_| column.role == Role::Time) {
-        events.times.set_unit(unit);
+    match (unit, column.role) {
+        (Some(unit), Role::Time) => events.times.set_unit(unit),
+        (Some(unit), Role::End) => events.times.set_end_unit(unit),
+        _ => {}
     }
     let unsigned = |bits| match logical {
         Some(LogicalType::Integer(whole)) => !whole.is_signed && i32::from(whole.bit_width) == bits,
@@ -170,8 +172,10 @@ fn kind_of(
         Type::FLOAT => Kind::Single,
         Type::DOUBLE => Kind::Double,
         Type::INT96 => {
-            if column.role == Role::Time {
-                events.times.set_unit("ns");
+            match column.role {
+                Role::Time => events.times.set_unit("ns"),
+                Role::End => events.times.set_end_unit("ns"),
+                _ => {}
             }
             Kind::Int96
         }
@@ -211,6 +215,8 @@ fn read_group(
         let reader = if *kind == Kind::Ignored { None } else { Some(group.get_column_reader(at).map_err(broken)?) };
         readers.push((reader, nullable));
     }
+    let single = |&at: &usize| kinds[at] == Kind::Single && matches!(columns[at].role, Role::Time | Role::End);
+    let single: Vec<usize> = (0..kinds.len()).filter(single).collect();
     let mut done = 0;
     while done < all {
         let count = ROWS.min(all - done);
@@ -224,21 +230,9 @@ fn read_group(
             batch.push(values);
         }
         for at in 0..count {
-            let time = kinds
-                .iter()
-                .position(|kind| *kind == Kind::Single)
-                .filter(|&column| columns[column].role == Role::Time);
-            if let Some(column) = time {
-                let value = cell(&batch[column], kinds[column], at);
-                if let Cell::Float(value) = value
-                    && value.abs() >= SINGLE
-                {
-                    let fact = format!(
-                        "timestamp `{value}` is a 32-bit float, which has no steps of one from 16777216 on; save the column `{}` as integers or 64-bit floats",
-                        columns[column].name
-                    );
-                    return Err(PrepareError::row(path, *row, fact));
-                }
+            for &column in &single {
+                single_float_time(cell(&batch[column], kinds[column], at), &columns[column].name)
+                    .map_err(|fact| PrepareError::row(path, *row, fact))?;
             }
             events.push(path, *row, |column| cell(&batch[column], kinds[column], at))?;
             *row += 1;
@@ -246,6 +240,16 @@ fn read_group(
         done += count;
     }
     Ok(())
+}
+
+/// Refuses a time that is a 32-bit float where those have no steps of one.
+pub(crate) fn single_float_time(value: Cell<'_>, column: &str) -> Result<(), String> {
+    match value {
+        Cell::Float(value) if value.abs() >= SINGLE => Err(format!(
+            "timestamp `{value}` is a 32-bit float, which has no steps of one from 16777216 on; save the column `{column}` as integers or 64-bit floats"
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn cell(values: &Values, kind: Kind, row: usize) -> Cell<'_> {

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use crate::dataset::prepare::common::assemble::IdSpace;
 use crate::dataset::prepare::common::columns::{Column, Ends, Role, ends};
 use crate::dataset::prepare::common::error::PrepareError;
-use crate::dataset::prepare::common::events::{Cell, RawEvents};
+use crate::dataset::prepare::common::events::{Cell, RawEvents, number_like};
 use crate::dataset::prepare::common::input::Input;
 use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
 use crate::dataset::prepare::common::text::{RowReader, Sniffed};
+use crate::settings::count::{counted, were};
 
 /// Files of one format in the order in which they are read; the first is open.
 pub(crate) struct Files {
@@ -26,6 +27,16 @@ pub(crate) struct Plan {
     /// What is known of the format besides the delimiter.
     pub(crate) how: String,
     pub(crate) notices: Vec<String>,
+    pub(crate) exact: Exactness,
+}
+
+/// What a format says of the values of its ids and times.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Exactness {
+    /// Fractions of times are cut off.
+    pub(crate) whole_times: bool,
+    /// Ids are text as it is written, whatever it looks like.
+    pub(crate) ids_as_written: bool,
 }
 
 /// What the names of the columns say of ids.
@@ -51,6 +62,12 @@ pub(crate) fn read(
     let delimiter = sniffed.delimiter;
     let mut notices = Vec::new();
     let mut events = RawEvents::new(plan.columns.clone(), options);
+    if plan.exact.whole_times {
+        events.times.cut_fractions();
+    }
+    if plan.exact.ids_as_written {
+        events.keep_ids_as_written();
+    }
     let header = sniffed.rows.first().filter(|_| plan.header);
     read_file(RowReader::new(first, delimiter), plan, None, &mut events, &mut notices, progress)?;
     for path in &rest {
@@ -86,7 +103,7 @@ fn read_file(
             if &found == header {
                 continue;
             }
-            if !found.iter().any(|field| crate::dataset::prepare::common::events::number_like(field.as_bytes())) {
+            if !found.iter().any(|field| number_like(field.as_bytes())) {
                 let (found, header) = (found.join(","), header.join(","));
                 let fact =
                     format!("the header is `{found}`, and that of the first file `{header}`: all need one header");
@@ -99,7 +116,12 @@ fn read_file(
         events.push(&path, row, |at| Cell::Text(fields.get(at)))?;
     }
     if rows.comments > 0 {
-        notices.push(format!("{} lines of {} were taken for comments", rows.comments, path.display()));
+        notices.push(format!(
+            "{} of {} {} taken for comments",
+            counted(rows.comments, "line"),
+            path.display(),
+            were(rows.comments)
+        ));
     }
     Ok(())
 }
