@@ -553,3 +553,67 @@ fn of_a_random_stream_written_twice_nothing_is_known_with_any_batch() {
         assert!((ap - 0.5).abs() < 0.07, "batch {batch}: AP {ap}");
     }
 }
+
+#[test]
+fn a_spec_that_was_edited_after_the_run_and_weights_of_another_run_are_refused() {
+    let place = Place::trained();
+    succeeds(place.0.path(), &["train", "run.toml", "--out", "other", "--set", "seed=9", "--set", "name=other"]);
+    let spec = fs::read_to_string(place.path("run/spec.toml")).unwrap();
+    for (was, is) in [("neighbours = 4", "neighbours = 3"), ("batch = 20", "batch = 40"), ("lr = 0.01", "lr = 0.02")] {
+        assert!(spec.contains(was), "{spec}");
+        fs::write(place.path("run/spec.toml"), spec.replace(was, is)).unwrap();
+        for args in [&["eval", "run"][..], &["export", "run", "--out", "exported", "--quick"]] {
+            let said = place.refuses(args);
+            assert!(said.contains("spec.toml (model, seed, train, parallel) had the checksum"), "{args:?}: {said}");
+        }
+    }
+    fs::write(place.path("run/spec.toml"), &spec).unwrap();
+    succeeds(place.0.path(), &["eval", "run"]);
+    fs::copy(place.path("other/best.safetensors"), place.path("run/best.safetensors")).unwrap();
+    assert!(place.refuses(&["eval", "run"]).contains("spec.toml (model, seed, train, parallel) had the checksum"));
+    fs::copy(place.path("other/checkpoint.safetensors"), place.path("run/checkpoint.safetensors")).unwrap();
+    let said = place.refuses_to_train(&["--resume", "--set", "train.epochs=3"]);
+    assert!(said.contains("the checkpoint is of another run"), "{said}");
+    assert!(!place.path("exported").exists());
+}
+
+#[test]
+fn a_file_that_a_command_has_not_written_is_not_overwritten() {
+    let place = Place::trained();
+    let before = fs::read(place.path("a.csv")).unwrap();
+    for args in [
+        &["train", "run.toml", "--out", "traced", "--trace", "a.csv"][..],
+        &["eval", "run", "--scores", "a.csv"],
+        &["eval", "run", "--scores", "run/best.safetensors"],
+        &["report", "run", "--out", "a.csv"],
+        &["pretrain", "run.toml", "--out", "a.csv", "--force"],
+        &["eval", "run", "--scores", "run"],
+        &["eval", "run", "--scores", "nowhere/scores.csv"],
+    ] {
+        place.refuses(args);
+    }
+    assert!(fs::read(place.path("a.csv")).unwrap() == before && !place.path("traced").exists());
+    for _ in 0..2 {
+        let at = place.0.path();
+        succeeds(at, &["train", "run.toml", "--out", "traced", "--trace", "trace.json", "--force"]);
+        succeeds(at, &["eval", "run", "--scores", "scores.csv"]);
+        succeeds(at, &["eval", "run", "--scores", "scores.safetensors"]);
+        succeeds(at, &["report", "run"]);
+        succeeds(at, &["pretrain", "run.toml", "--set", "pretrain.epochs=1", "--force"]);
+    }
+}
+
+#[test]
+fn sizes_that_no_machine_has_are_refused_before_anything_is_made_of_them() {
+    let place = Place::new();
+    let keys = ["model.memory", "model.time", "model.width", "model.neighbours", "model.heads", "model.layers"];
+    for key in keys {
+        for size in ["99999999999", "9223372036854775807"] {
+            let said = place.refuses_to_train(&["--set", &format!("{key}={size}")]);
+            assert!(said.contains(key), "{said}");
+        }
+    }
+    let twice = place.refuses_to_train(&["--set", "eval.rules=[\"random\", \"random\"]"]);
+    assert!(twice.contains("eval.rules[1]"), "{twice}");
+    assert!(!place.path("run").exists());
+}

@@ -28,7 +28,7 @@ pub enum TrainError {
         largest_gradient: f64,
     },
     /// A checkpoint of a run on other data.
-    #[error("{}: the checkpoint is of a run on other data: {fact}", path.display())]
+    #[error("{}: the checkpoint is of another run, or of other data: {fact}", path.display())]
     OtherData {
         /// The checkpoint.
         path: PathBuf,

@@ -15,6 +15,7 @@ use crate::setup::data::{NEGATIVES, Questions, asks_tgb, questions};
 use crate::setup::device;
 use crate::setup::runs::{RestoredModel, Run};
 use crate::terminal::interrupt::{Interrupted, stop_on_signal};
+use crate::terminal::own_file::SCORES;
 use crate::terminal::print::{note, print};
 use crate::terminal::tables::{TgbResult, metric_table};
 
@@ -151,6 +152,7 @@ enum SplitName {
 /// # Errors
 /// A folder that holds no trained run, or data other than that of the run.
 pub fn run(args: &EvalArgs) -> Result<()> {
+    args.scores.as_deref().map_or(Ok(()), |path| SCORES.check(path))?;
     let run = Run::open(&args.run, &args.sets)?;
     device::run_on_pool(|| evaluate_run(args, &run))
 }

@@ -8,13 +8,13 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest as _, Sha256};
 use tempograph_framework::{
     Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeRule, NegativeSet, NegativesError, Purpose,
-    Split, StaticMemory, Table, hold_out_nodes, tgb_negatives,
+    Split, StaticMemory, Table, hold_out_nodes, sha256_hex, tgb_negatives,
 };
 use tempograph_kernels::Rows;
 use tempograph_models::{DatasetStats, FeatureWidths, StaticSpec};
 use tempograph_trainers::{DataReport, Exchange, Part, SingleProcess, TrainingData, once_per_machine};
 
-use crate::setup::spec::{DataSpec, RunSpec};
+use crate::setup::spec::{DataSpec, RunSpec, flat};
 
 /// Opens the dataset of a spec and indexes it for training.
 ///
@@ -194,7 +194,21 @@ pub fn resolve(spec: &mut RunSpec, training_data: &mut TrainingData) -> Result<(
         training_data.features.static_memory = Some(Arc::new(vectors));
         training_data.sources.insert("data.static_memory", sha256);
     }
+    training_data.sources.insert(SETTINGS, settings_sha256(spec)?);
     Ok(())
+}
+
+/// The key of the settings that make a model what it is, among what a run was trained from.
+const SETTINGS: &str = "spec.toml (model, seed, train, parallel)";
+
+/// SHA-256 of these settings, without those that may change while a run goes on.
+fn settings_sha256(spec: &RunSpec) -> Result<String> {
+    let free = ["train.epochs", "train.checkpoint_minutes", "parallel.threads"];
+    let settings = flat(&spec.to_toml()?.parse()?).into_iter().filter(|(key, _)| {
+        let section = key.split('.').next().unwrap_or_default();
+        ["model", "seed", "train", "parallel"].contains(&section) && !free.contains(&key.as_str())
+    });
+    Ok(sha256_hex(settings.map(|(key, value)| format!("{key} = {value}\n"))))
 }
 
 /// The path of a spec's static memory.

@@ -44,7 +44,7 @@ impl Run {
         let best = read_best_model(&self.files.best(), self.spec.needs()?, data.features.clone())
             .with_context(|| format!("cannot read what the run in {folder} kept"))?;
         if let Err(fact) = data.sources.check(&best.sources, &NEGATIVES) {
-            bail!("the run in {folder} was trained on other data than is in {} now: {fact}", self.spec.data.path);
+            bail!("the run in {folder} is not what is there now, or its data in {}: {fact}", self.spec.data.path);
         }
         let (seen, before) = (best.history.seen(), data.split.test.start);
         if seen != before as u64 {

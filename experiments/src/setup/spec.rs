@@ -168,8 +168,9 @@ impl RunSpec {
     }
 
     fn checked(self) -> Result<RunSpec> {
+        // Before a model of these sizes is recorded.
+        self.check_sizes().map_err(anyhow::Error::msg)?;
         let checks = [
-            self.check_sizes(),
             self.model.check(),
             self.pretrain.check(),
             self.train.check(),

@@ -256,7 +256,7 @@ impl EvalSpec {
     /// Checks the values. The error names the key and its value.
     ///
     /// # Errors
-    /// A sentence for a count of zero or an empty list of rules.
+    /// A sentence for a count of zero, an empty list of rules, or a rule that is there twice.
     pub fn check(&self) -> Result<(), String> {
         for (key, value) in
             [("negatives", self.negatives), ("val_every", self.val_every), ("rules (its length)", self.rules.len())]
@@ -264,6 +264,9 @@ impl EvalSpec {
             if value == 0 {
                 return Err(format!("eval.{key} is 0; it must be at least 1"));
             }
+        }
+        if let Some(i) = (1..self.rules.len()).find(|&i| self.rules[..i].contains(&self.rules[i])) {
+            return Err(format!("eval.rules[{i}] is a rule that is in the list before it"));
         }
         at_most("eval.negatives", self.negatives, 1 << 24)
     }

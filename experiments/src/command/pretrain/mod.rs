@@ -19,6 +19,7 @@ use crate::setup::data;
 use crate::setup::device;
 use crate::setup::spec::RunSpec;
 use crate::terminal::interrupt::{Interrupted, stop_on_signal};
+use crate::terminal::own_file::STATIC_MEMORY;
 use crate::terminal::print::{note, print};
 use crate::terminal::progress::style;
 use learn::{PretrainProgress, PretrainedVectors, Pretraining};
@@ -71,6 +72,7 @@ pub fn run(args: &PretrainArgs) -> Result<()> {
         Some(out) => out.clone(),
         None => data::static_path(&spec.data)?,
     };
+    STATIC_MEMORY.check(&out)?;
     if out.exists() && !args.force {
         bail!("{} exists; --force replaces it", out.display());
     }

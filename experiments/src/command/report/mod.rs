@@ -9,6 +9,7 @@ use minijinja::Environment;
 use tempograph_framework::write_atomic;
 use tempograph_trainers::{Report, RunFiles};
 
+use crate::terminal::own_file::PAGE;
 use crate::terminal::print::{print, quoted};
 use content::Page;
 
@@ -41,9 +42,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         (None, [one]) if one.is_dir() => one.join("report.html"),
         (None, _) => "runs.html".into(),
     };
-    if out.is_dir() {
-        bail!("{} is a folder; --out names the file to write", out.display());
-    }
+    PAGE.check(&out)?;
     let page = render(&Page::of(&label(&args.runs, reports))?)?;
     write_atomic(&out, page.as_bytes()).with_context(|| format!("cannot write {}", out.display()))?;
     print(format!("wrote {}; open it in a browser", quoted(&out.display().to_string())))

@@ -21,6 +21,7 @@ use crate::setup::data::{ColumnsWatch, Questions, asks_tgb, questions};
 use crate::setup::device;
 use crate::setup::folder::{FolderLock, Replaced, names_of, own_files};
 use crate::setup::spec::{Difference, RunSpec};
+use crate::terminal::own_file::TRACE;
 use crate::terminal::print::{note, print, quoted};
 use crate::terminal::progress::Terminal;
 use crate::terminal::tables::{TgbResult, conclusion, introduction};
@@ -108,6 +109,7 @@ impl<'a> Leader<'a> {
         let differences = check_folder(files, spec, args)?;
         let mut made_trace = None;
         let mut create = |path: &'a PathBuf| {
+            TRACE.check(path)?;
             let there = path.exists();
             let trace = Trace::create(path, 0).with_context(|| format!("cannot write the trace {}", path.display()))?;
             made_trace = Some(path.as_path()).filter(|_| !there);
