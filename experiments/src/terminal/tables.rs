@@ -121,7 +121,7 @@ pub(crate) struct TgbResult {
 impl TgbResult {
     /// That of a run, whose lookups are given. Events of which only some were ranked give no result of their part.
     pub fn of_run(report: &Report, lookups: Lookup) -> TgbResult {
-        let mrr = |found: &Evaluation| (found.ranked == found.all.count as u64).then_some(found.all.mrr);
+        let mrr = |found: &Evaluation| (found.ranked == found.all.count).then_some(found.all.mrr);
         let best = report.epochs.iter().find(|epoch| Some(epoch.epoch) == report.best_epoch);
         TgbResult { test: report.test.as_ref().and_then(mrr), val: best.and_then(|best| mrr(&best.val)), lookups }
     }

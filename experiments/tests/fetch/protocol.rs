@@ -119,6 +119,30 @@ fn every_link_set_is_fetched_prepared_trained_and_evaluated_by_the_commands_that
 }
 
 #[test]
+fn numbers_by_appearance_count_the_events_of_nodes_that_are_held_out() {
+    let archive = archive("tgbl-coin");
+    let server = Server::start(move |request, _| Answer::file(&archive, "\"one\"", request));
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    succeeds(folder, &["fetch", "tgbl-coin", "--base-url", &server.url()]);
+    succeeds(folder, &["prepare", "downloads/tgbl-coin", "--out", "data/coin"]);
+    let files = ["val", "test"].map(|part| format!("downloads/tgbl-coin/tgbl-coin_{part}_ns_v2.pkl"));
+    fs::write(
+        folder.join("coin.toml"),
+        format!(
+            "[data]\npath = \"data/coin\"\nhold_out = 0.2\nnegatives = {files:?}\n[model]\nkind = \"tgn\"\nmemory = 8\ntime = 8\n\
+             width = 8\nneighbours = 4\n[train]\nbatch = 10\nepochs = 1\n[eval]\nfloors = false\n"
+        ),
+    )
+    .unwrap();
+    let trained = succeeds(folder, &["train", "coin.toml"]);
+    let (test, ..) = protocol(&trained);
+    succeeds(folder, &["eval", "runs/coin", "--scores", "scores.safetensors"]);
+    let expected = mrr(&folder.join("scores.safetensors"));
+    assert!((test - expected).abs() <= 1e-6, "{test} is not {expected}");
+}
+
+#[test]
 fn the_protocol_of_a_run_that_validated_otherwise_is_evaluated_anew_in_both_parts() {
     let archive = archive("tgbl-wiki");
     let server = Server::start(move |request, _| Answer::file(&archive, "\"one\"", request));
