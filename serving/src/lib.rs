@@ -57,6 +57,7 @@ mod spec;
 
 pub use access::auth::{AuthSpec, Role, TokenSpec};
 pub use access::limits::LimitsSpec;
+pub use access::web::WebSpec;
 pub use artifact::export::Export;
 pub use artifact::features::EdgeStore;
 pub use artifact::manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};

@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::ArtifactError;
 use crate::access::auth::Authenticator;
+use crate::access::web::WebGuard;
 use crate::interface::grpc;
 use crate::interface::http;
 use crate::interface::http::{no_such_route, wrong_method};
@@ -144,6 +145,7 @@ async fn run_then(
     let (phases, phase) = watch::channel(Phase::Up);
     let metrics = Arc::new(Metrics::default());
     let server = Arc::new(Server {
+        web: WebGuard::new(&spec.web, authenticator.is_open()),
         authenticator,
         limits: spec.limits.clone(),
         metrics: metrics.clone(),
@@ -282,7 +284,7 @@ impl StartupReporter {
             LogKind::Kafka => format!("events are kept in {}", log.address()),
         };
         let request = match engine.example() {
-            Some(src) => format!("curl -s {url}/v1/rank -d '{{\"src\": {src}, \"k\": 5}}'"),
+            Some(src) => format!("curl -s {url}/v1/rank --json '{{\"src\": {src}, \"k\": 5}}'"),
             None => format!("curl -s {url}/v1/model"),
         };
         let ready = format!("ready after {took:.2} s, with {replayed} events of the log replayed");

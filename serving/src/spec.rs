@@ -7,6 +7,7 @@ use tempograph_framework::{apply_override, explain_toml};
 
 use crate::access::auth::AuthSpec;
 use crate::access::limits::LimitsSpec;
+use crate::access::web::WebSpec;
 use crate::engine::EngineSpec;
 use crate::interface::listen::ListenSpec;
 use crate::interface::listen::tls::TlsSpec;
@@ -27,6 +28,8 @@ pub struct ServeSpec {
     pub tls: TlsSpec,
     /// What each caller may do.
     pub auth: AuthSpec,
+    /// What web pages may do.
+    pub web: WebSpec,
     /// Bounds on the requests of clients.
     pub limits: LimitsSpec,
     /// The log of record.
@@ -91,6 +94,7 @@ impl ServeSpec {
     fn checked(self) -> Result<ServeSpec, String> {
         self.auth.check()?;
         self.tls.check()?;
+        self.web.check()?;
         self.limits.check()?;
         self.engine.check()?;
         self.logging.check()?;
@@ -125,9 +129,20 @@ mod tests {
             assert!(SERVE_TEMPLATE.contains(&format!("[{section}]")), "[{section}] is not in the template");
             keys.keys().for_each(|key| assert!(submitted_text(key), "{section}.{key} is not in the template"));
         }
-        for optional in
-            ["cert", "key", "client_ca", "grpc", "dir", "endpoint", "anonymous", "sha256", "env", "file", "keep_events"]
-        {
+        for optional in [
+            "cert",
+            "key",
+            "client_ca",
+            "grpc",
+            "dir",
+            "endpoint",
+            "anonymous",
+            "sha256",
+            "env",
+            "file",
+            "keep_events",
+            "hosts",
+        ] {
             assert!(submitted_text(optional), "{optional} is not in the template");
         }
     }

@@ -20,6 +20,10 @@ pub(crate) enum ErrorKind {
     Unauthenticated,
     /// A token without the role.
     Forbidden,
+    /// A request for a host that this server is not.
+    WrongHost,
+    /// A request of another server's page.
+    WrongOrigin,
     /// No node has this id.
     UnknownNode,
     /// No such route, model or tensor.
@@ -57,6 +61,8 @@ impl ErrorKind {
             ErrorKind::Malformed => (400, Code::InvalidArgument, "malformed"),
             ErrorKind::Unauthenticated => (401, Code::Unauthenticated, "unauthenticated"),
             ErrorKind::Forbidden => (403, Code::PermissionDenied, "forbidden"),
+            ErrorKind::WrongHost => (403, Code::PermissionDenied, "wrong_host"),
+            ErrorKind::WrongOrigin => (403, Code::PermissionDenied, "wrong_origin"),
             ErrorKind::UnknownNode => (404, Code::NotFound, "unknown_node"),
             ErrorKind::NotFound => (404, Code::NotFound, "not_found"),
             ErrorKind::WrongMethod => (405, Code::Unimplemented, "wrong_method"),

@@ -3,3 +3,4 @@ pub(crate) mod auth;
 pub(crate) mod error;
 pub(crate) mod limits;
 pub(crate) mod routes;
+pub(crate) mod web;

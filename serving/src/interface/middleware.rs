@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tonic::{Code, Status};
@@ -13,6 +13,7 @@ use tracing::Instrument;
 use crate::access::auth::Role;
 use crate::access::error::{ApiError, ErrorKind};
 use crate::access::routes::{ROUTES, Route, place};
+use crate::access::web::{allow_reading, allow_sending};
 use crate::interface::server::{Call, Server};
 use crate::observe::metrics::Ended;
 
@@ -26,12 +27,21 @@ pub(crate) async fn handle_request(State(server): State<Arc<Server>>, mut reques
     let span = tracing::debug_span!("request", route = matched_name(route));
     #[cfg(feature = "otel")]
     crate::observe::otel::continue_from(&span, request.headers());
-    let authorized = if unlisted {
+    let from = server.web.check(request.headers(), request.uri());
+    if let Ok(Some(origin)) = &from
+        && request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    {
+        return preflight(origin.clone());
+    }
+    let authorized = if let Err(refused) = &from {
+        Err(refused.clone())
+    } else if unlisted {
         Err(ApiError::new(ErrorKind::NotFound, "this route is closed"))
     } else {
         authorize(&server, route, &request)
     };
-    let response = match authorized {
+    let mut response = match authorized {
         Err(refused) if grpc => Status::from(refused).into_http::<axum::body::Body>(),
         Err(refused) => refused.into_response(),
         Ok(call) => {
@@ -42,6 +52,17 @@ pub(crate) async fn handle_request(State(server): State<Arc<Server>>, mut reques
     let (ended, took) = (ended(&response, grpc), begun.elapsed());
     tracing::debug!(route = matched_name(route), ended = %ended, micros = took.as_micros() as u64, "answered");
     server.metrics.answered(route, ended, took);
+    if let Ok(Some(origin)) = from {
+        allow_reading(response.headers_mut(), origin);
+    }
+    response
+}
+
+/// The answer to a browser that asks whether a page of an allowed origin may send a request.
+fn preflight(origin: HeaderValue) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    allow_reading(response.headers_mut(), origin);
+    allow_sending(response.headers_mut());
     response
 }
 
@@ -135,7 +156,6 @@ fn ended(response: &Response, grpc: bool) -> Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
 
     fn headers(name: &'static str, value: &[u8]) -> HeaderMap {
         HeaderMap::from_iter([(axum::http::HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap())])

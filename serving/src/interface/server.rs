@@ -10,6 +10,7 @@ use tracing::Instrument;
 use crate::access::auth::Authenticator;
 use crate::access::error::{ApiError, ErrorKind};
 use crate::access::limits::LimitsSpec;
+use crate::access::web::WebGuard;
 use crate::observe::metrics::{Metrics, Stage};
 use crate::schedule::{Answer, ReadOptions, ReadRequest, Scheduler};
 use crate::service::{Ack, IngestError, IngestRequest, Readiness, Receipt, Service, Ticket};
@@ -18,6 +19,7 @@ use crate::service::{Ack, IngestError, IngestRequest, Readiness, Receipt, Servic
 #[derive(Debug)]
 pub(crate) struct Server {
     pub authenticator: Authenticator,
+    pub web: WebGuard,
     pub limits: LimitsSpec,
     pub metrics: Arc<Metrics>,
     pub phase: watch::Receiver<Phase>,

@@ -256,6 +256,19 @@ impl Running {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), String::from_utf8(body).unwrap())
     }
 
+    /// Status and body of the answer to a request as it is.
+    pub fn send_raw(&self, request: &str) -> (u16, String) {
+        let (head, body) = self.raw_answer(request.as_bytes());
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), String::from_utf8(body).unwrap())
+    }
+
+    /// Head and body of the answer to a request as it is.
+    pub fn raw_answer(&self, request: &[u8]) -> (String, Vec<u8>) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(request).unwrap();
+        read_answer(&mut stream)
+    }
+
     /// Head and body of the answer.
     pub fn send_bytes(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (String, Vec<u8>) {
         let mut stream = TcpStream::connect(self.address).unwrap();
@@ -297,8 +310,13 @@ pub fn request(method: &str, path: &str, body: &str) -> String {
     request_head(method, path, "", body.len()) + body
 }
 
+/// A body is JSON unless `headers` say otherwise.
 fn request_head(method: &str, path: &str, headers: &str, length: usize) -> String {
-    format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n")
+    let typed = length == 0 || headers.to_lowercase().contains("content-type:");
+    let json = if typed { "" } else { "Content-Type: application/json\r\n" };
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}{json}Content-Length: {length}\r\n\r\n"
+    )
 }
 
 pub fn response(stream: &mut TcpStream) -> (u16, String) {

@@ -12,3 +12,4 @@ mod openapi;
 mod starting;
 mod stream;
 mod tls;
+mod web;
