@@ -12,6 +12,7 @@ use crate::engine::EngineSpec;
 use crate::interface::listen::ListenSpec;
 use crate::interface::listen::tls::TlsSpec;
 use crate::log::LogSpec;
+use crate::observe::audit::AuditSpec;
 use crate::observe::trace::{LoggingSpec, TracesSpec};
 use crate::schedule::SchedulerSpec;
 use crate::service::{Late, ServiceSpec, SnapshotSpec};
@@ -30,6 +31,8 @@ pub struct ServeSpec {
     pub auth: AuthSpec,
     /// What web pages may do.
     pub web: WebSpec,
+    /// The audit log.
+    pub audit: AuditSpec,
     /// Bounds on the requests of clients.
     pub limits: LimitsSpec,
     /// The log of record.
@@ -141,6 +144,7 @@ mod tests {
             "env",
             "file",
             "keep_events",
+            "probes",
             "hosts",
         ] {
             assert!(submitted_text(optional), "{optional} is not in the template");

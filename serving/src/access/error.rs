@@ -130,6 +130,10 @@ impl ApiError {
     }
 }
 
+/// The sentence of a refusal, as an extension of its answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Said(pub String);
+
 impl From<RequestError> for ApiError {
     fn from(error: RequestError) -> ApiError {
         let kind = match error {
@@ -164,6 +168,7 @@ impl IntoResponse for ApiError {
     /// precise.
     fn into_response(self) -> Response {
         let mut body = json!({ "error": self.error, "code": self.kind.word() });
+        let said = Said(self.error);
         if let Value::Object(fields) = &mut body {
             fields.extend(self.more);
             if let Some(after) = self.retry_after {
@@ -179,6 +184,7 @@ impl IntoResponse for ApiError {
         if self.kind == ErrorKind::Unauthenticated {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        response.extensions_mut().insert(said);
         response
     }
 }

@@ -212,7 +212,11 @@ impl Running {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let spec = spec.clone();
+        let mut spec = spec.clone();
+        // No load balancer waits for the servers of tests.
+        if spec.listen.linger_ms == ServeSpec::default().listen.linger_ms {
+            spec.listen.linger_ms = 0;
+        }
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(async {

@@ -9,6 +9,7 @@ mod grpc;
 mod limits;
 mod oip;
 mod openapi;
+mod probes;
 mod starting;
 mod stream;
 mod tls;

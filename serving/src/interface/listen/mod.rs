@@ -18,11 +18,11 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use crate::access::limits::LimitsSpec;
 use crate::interface::listen::prompt::FirstBytesTimeout;
 use crate::interface::listen::room::{Place, Room};
+use crate::interface::listen::tls::Tls;
 use crate::observe::metrics::Metrics;
 
 /// The section `listen` of a server's settings. Every address speaks HTTP/1.1, HTTP/2 and gRPC.
@@ -38,8 +38,8 @@ pub struct ListenSpec {
     /// connections of its own, needs no token and is not encrypted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probes: Option<SocketAddr>,
-    /// How long the server continues to accept requests after it has begun to stop and is not ready any more, in
-    /// milliseconds. In this time a load balancer can notice.
+    /// How long the server continues to accept requests after SIGTERM, when it is not ready any more, in milliseconds. In
+    /// this time a load balancer can notice. Ctrl-C does not wait.
     pub linger_ms: u64,
     /// How long the server then waits for requests in flight, in milliseconds.
     pub drain_ms: u64,
@@ -47,7 +47,13 @@ pub struct ListenSpec {
 
 impl Default for ListenSpec {
     fn default() -> ListenSpec {
-        ListenSpec { http: SocketAddr::from(([127, 0, 0, 1], 8080)), grpc: None, probes: None, linger_ms: 0, drain_ms: 10_000 }
+        ListenSpec {
+            http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            grpc: None,
+            probes: None,
+            linger_ms: 3000,
+            drain_ms: 10_000,
+        }
     }
 }
 
@@ -65,7 +71,7 @@ impl ListenSpec {
 #[derive(Clone)]
 pub(crate) struct Acceptor {
     router: Router,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     protocol: Arc<auto::Builder<TokioExecutor>>,
     head: Duration,
     room: Room,
@@ -73,7 +79,7 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    pub fn new(router: Router, tls: Option<TlsAcceptor>, limits: &LimitsSpec, metrics: Arc<Metrics>) -> Acceptor {
+    pub fn new(router: Router, tls: Option<Arc<Tls>>, limits: &LimitsSpec, metrics: Arc<Metrics>) -> Acceptor {
         let mut protocol = auto::Builder::new(TokioExecutor::new());
         protocol.http1().timer(TokioTimer::new()).header_read_timeout(limits.head());
         // Detects a peer that is gone without closing the connection, and frees its permit.
@@ -142,7 +148,7 @@ impl Acceptor {
             None => self.serve_connection(stream, from, place, watcher).await,
             // A failed or slow handshake is a fault of the peer and not logged.
             Some(tls) => {
-                if let Ok(Ok(stream)) = tokio::time::timeout(self.head, tls.accept(stream)).await {
+                if let Ok(Ok(stream)) = tokio::time::timeout(self.head, tls.acceptor().accept(stream)).await {
                     self.serve_connection(stream, from, place, watcher).await;
                 }
             }
