@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import io
 import select
+import selectors
+import socket
 import ssl
 import threading
 import time
-from typing import Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Iterator, List, Mapping, Optional, Tuple, cast
 
 from ._address import Address
 from ._retry import NotSent
@@ -96,19 +99,65 @@ class Pool:
         self, connection: http.client.HTTPConnection, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], until: float
     ) -> http.client.HTTPResponse:
         self.begin(connection, method, path, headers if body is None else {**headers, "content-length": str(len(body))})
-        try:
-            for start in range(0, len(body or b""), _PIECE):
-                connection.sock.settimeout(_left(until))
-                connection.send((body or b"")[start : start + _PIECE])
-        except (BrokenPipeError, ConnectionResetError) as broken:
-            # A server that refuses a body does not read it to its end. Its answer says why.
-            try:
-                connection.sock.settimeout(min(1.0, _left(until)))
-                return connection.getresponse()
-            except (OSError, http.client.HTTPException):
-                raise broken from None
+        early = send_body(connection.sock, body, until) if body else b""
         connection.sock.settimeout(_left(until))
-        return connection.getresponse()
+        if not early:
+            return connection.getresponse()
+        response = http.client.HTTPResponse(cast(socket.socket, Begun(early, connection.sock)), method=method)
+        response.begin()
+        # The server has not read the body to its end, so what follows on this connection would be the rest of it.
+        response.will_close = True
+        return response
+
+
+# What a connection that must not wait says where it would have to.
+WOULD_WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+def send_body(sock: socket.socket, body: bytes, until: float) -> bytes:
+    """Sends a body, unless the server answers before its end. Returns the beginning of that answer.
+
+    A server that refuses a body closes the connection without reading the rest. So the answer has to be looked for while the body is sent; afterwards
+    there would only be a broken pipe.
+    """
+    rest = memoryview(body)
+    sock.setblocking(False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        while rest:
+            try:
+                early = sock.recv(_PIECE)
+                if not early:
+                    raise ConnectionResetError("the server has closed the connection")
+                return early
+            except WOULD_WAIT:
+                pass
+            try:
+                rest = rest[sock.send(rest[:_PIECE]) :]
+            except WOULD_WAIT:
+                selector.select(_left(until))
+    return b""
+
+
+class Begun(io.RawIOBase):
+    """A connection from which the beginning of an answer has been read already, as `http.client` reads it."""
+
+    def __init__(self, early: bytes, sock: socket.socket) -> None:
+        self._early, self._sock = early, sock
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        if self._early:
+            count = min(len(view), len(self._early))
+            view[:count], self._early = self._early[:count], self._early[count:]
+            return count
+        return self._sock.recv_into(view)
 
 
 def _read(connection: http.client.HTTPConnection, response: http.client.HTTPResponse, until: float) -> bytes:

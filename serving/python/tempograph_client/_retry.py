@@ -51,8 +51,10 @@ class Attempts:
                 if wait is not None:
                     return wait
             raise error
-        unreachable = Unreachable(f"{self._url}: {error or type(error).__name__}")
-        if self._again and (self._safe or isinstance(error, NotSent)) and not isinstance(error, TIMEOUTS):
+        late = isinstance(error, TIMEOUTS)
+        said = "no answer came in time" if late else str(error) or type(error).__name__
+        unreachable = Unreachable(f"{self._url}: {said}")
+        if self._again and (self._safe or isinstance(error, NotSent)) and not late:
             wait = self._next(None)
             if wait is not None:
                 return wait

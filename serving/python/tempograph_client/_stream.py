@@ -7,13 +7,12 @@ import io
 import queue
 import selectors
 import socket
-import ssl
 import threading
 import time
 from typing import Any, Iterable, Iterator, List, Mapping, Optional, Union, cast
 
 from ._calls import StreamState, refusal
-from ._http import Pool, chunk, lines
+from ._http import WOULD_WAIT, Pool, chunk, lines
 from ._retry import Attempts, NotSent
 from ._types import Event, Receipt, Refused
 
@@ -96,7 +95,7 @@ class Duplex:
                     raise ConnectionAbortedError("the stream was closed")
                 try:
                     return self._sock.recv_into(buffer)
-                except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                except WOULD_WAIT:
                     pass
             self._wait(reading=True)
 
@@ -109,7 +108,7 @@ class Duplex:
                 try:
                     rest = rest[self._sock.send(rest) :]
                     continue
-                except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                except WOULD_WAIT:
                     pass
             self._wait(reading=False)
 

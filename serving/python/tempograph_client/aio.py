@@ -132,7 +132,7 @@ class AsyncClient:
         within = self.deadline if deadline is None else deadline
         path = "/v1/events/stream?" + urlencode({"ack": ack, "batch": batch, "receipts": "batch"})
         state = StreamState(once)
-        feed = _Feed(events, state)
+        feed = _Feed(events, state, max(_AHEAD, 16 * batch))
         attempts = Attempts(self.url, True, within)
         loop = asyncio.get_running_loop()
         try:
@@ -141,6 +141,7 @@ class AsyncClient:
                 try:
                     async for receipt in self._over_one_connection(path, feed, state):
                         attempts.progress(within)
+                        feed.acknowledged()
                         yield receipt
                     if feed.failed is not None:
                         raise feed.failed
@@ -303,11 +304,7 @@ class AsyncClient:
 
 def _told(error: Exception) -> Exception:
     """The error in the terms of `Attempts`."""
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return NotSent(str(error))
-    if isinstance(error, TIMEOUTS):
-        return TimeoutError("no answer came in time")
-    return error
+    return NotSent(str(error)) if isinstance(error, aiohttp.ClientConnectorError) else error
 
 
 async def _each(events: Union[Iterable[Event], AsyncIterable[Event]]) -> AsyncIterator[Event]:
@@ -320,22 +317,35 @@ async def _each(events: Union[Iterable[Event], AsyncIterable[Event]]) -> AsyncIt
 
 
 class _Feed:
-    """The caller's events, read in a task of their own, so that the connection stays alive while the caller has none."""
+    """The caller's events, read in a task of their own, so that the connection stays alive while the caller has none.
 
-    def __init__(self, events: Union[Iterable[Event], AsyncIterable[Event]], state: StreamState) -> None:
-        self._state = state
-        self._ready: "asyncio.Queue[Optional[bytes]]" = asyncio.Queue(_AHEAD)
+    They go into the events without a receipt at once. A connection sends these from the first on.
+    """
+
+    def __init__(self, events: Union[Iterable[Event], AsyncIterable[Event]], state: StreamState, most: int) -> None:
+        self._state, self._most = state, most
         self.failed: Optional[BaseException] = None
         self._ended = False
+        self._more, self._room = asyncio.Event(), asyncio.Event()
         self._task = asyncio.ensure_future(self._run(events))
 
     async def _run(self, events: Union[Iterable[Event], AsyncIterable[Event]]) -> None:
         try:
             async for event in _each(events):
-                await self._ready.put(self._state.line(event))
+                self._state.waiting.append(self._state.line(event))
+                self._more.set()
+                if len(self._state.waiting) >= self._most:
+                    self._room.clear()
+                    await self._room.wait()
         except Exception as error:  # The caller's own iterator may raise anything, and its caller is to see it.
             self.failed = error
-        await self._ready.put(None)
+        self._ended = True
+        self._more.set()
+
+    def acknowledged(self) -> None:
+        """Lets more events in."""
+        if len(self._state.waiting) < self._most:
+            self._room.set()
 
     async def stop(self) -> None:
         self._task.cancel()
@@ -345,21 +355,19 @@ class _Feed:
             pass
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """What one connection sends: events without a receipt again, then those to come."""
-        again = b"".join(self._state.waiting)
-        if again:
-            yield again
-        while not self._ended:
-            try:
-                found = [await asyncio.wait_for(self._ready.get(), _ALIVE)]
-            except TIMEOUTS:
-                # The server ends a stream on which nothing comes. An empty line is no event.
-                yield b"\n"
-                continue
-            while not self._ready.empty():
-                found.append(self._ready.get_nowait())
-            self._ended = found[-1] is None
-            new = [line for line in found if line is not None]
-            self._state.waiting.extend(new)
+        """What one connection sends: the events without a receipt, then those to come."""
+        sent = self._state.done
+        while True:
+            self._more.clear()
+            new = self._state.waiting[sent - self._state.done :]
             if new:
+                sent += len(new)
                 yield b"".join(new)
+            elif self._ended:
+                return
+            else:
+                try:
+                    await asyncio.wait_for(self._more.wait(), _ALIVE)
+                except TIMEOUTS:
+                    # The server ends a stream on which nothing comes. An empty line is no event.
+                    yield b"\n"
