@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.server
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -158,7 +159,7 @@ def test_the_package_is_typed_throughout() -> None:
         cwd=root,
         capture_output=True,
         text=True,
-        env={"MYPYPATH": f"{root}:{root / 'tests'}", "PATH": ""},
+        env={**os.environ, "MYPYPATH": f"{root}{os.pathsep}{root / 'tests'}"},
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
