@@ -29,7 +29,7 @@ for one in before.ranked:
 
 # %%
 chosen = before.ranked[-1].dst
-receipt = client.send([Event(src=1, dst=chosen, time=int(model["newest"]))], ack="durable", once=True)
+receipt = client.send([Event(src=1, dst=chosen, time=int(model["newest"]))], ack="durable")
 after = client.score([(1, one.dst) for one in before.ranked], min_seq=receipt.first_seq + 1)
 for one, probability in zip(before.ranked, after.probabilities):
     print(f"{one.dst:>6}  {one.probability:.1%} -> {probability:.1%}" + ("   it happened" if one.dst == chosen else ""))

@@ -49,6 +49,7 @@ mod engine;
 mod interface;
 mod log;
 mod observe;
+mod reload;
 mod request;
 mod schedule;
 mod serve;
@@ -57,6 +58,7 @@ mod spec;
 
 pub use access::auth::{AuthSpec, Role, TokenSpec};
 pub use access::limits::LimitsSpec;
+pub use access::web::WebSpec;
 pub use artifact::export::Export;
 pub use artifact::features::EdgeStore;
 pub use artifact::manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
@@ -68,6 +70,7 @@ pub use interface::listen::tls::TlsSpec;
 #[cfg(feature = "kafka")]
 pub use log::KafkaLog;
 pub use log::{EmbeddedLog, Entry, Log, LogError, LogKind, LogOrigin, LogSpec, MemoryLog, Mutation, ReplayError};
+pub use observe::audit::AuditSpec;
 pub use observe::trace::{LogFormat, LoggingSpec, TracesSpec};
 pub use request::id::{ExternalId, LONGEST_NODE_ID};
 pub use request::{AtPosition, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
@@ -76,7 +79,7 @@ pub use schedule::{
     ReadOptions, ReadOutcome, ReadRequest, Scheduler, SchedulerSpec, SchedulerStatus, SimulationReport, TenantStatus,
     simulate,
 };
-pub use serve::{ServeError, run, serve};
+pub use serve::{ServeError, run, serve, serve_rereading};
 pub use service::erase::expire::Expired;
 pub use service::erase::retract::Retracted;
 pub use service::{

@@ -7,22 +7,26 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use crate::ArtifactError;
-use crate::access::auth::Authenticator;
+use crate::access::limits::LimitsSpec;
+use crate::access::live::{Access, Live};
 use crate::interface::grpc;
 use crate::interface::http;
 use crate::interface::http::{no_such_route, wrong_method};
 use crate::interface::listen::Acceptor;
 use crate::interface::listen::tls::Tls;
-use crate::interface::middleware::handle_request;
+use crate::interface::middleware::{OfProbes, handle_request};
 use crate::interface::server::{Phase, Served, Server};
 use crate::log::LogKind;
+use crate::observe::audit::Audit;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace;
+use crate::reload::{Hangup, Reloader, Reread};
 use crate::schedule::{Scheduler, SchedulerSpec};
 use crate::service::{Readiness, Service, ServiceError};
 use crate::spec::ServeSpec;
@@ -62,14 +66,29 @@ impl From<ArtifactError> for ServeError {
 /// request.
 ///
 /// The server listens at once. While it opens the artifact and the log and replays the log, it reports that it is alive
-/// and how far it is, and refuses all other requests with a time to retry.
+/// and how far it is, and refuses all other requests with a time to retry. At SIGHUP it reads tokens and certificates
+/// again.
 ///
 /// # Errors
 /// [`ServeError`], before the first request is served; later only if a listener fails.
 pub fn serve(artifact: &Path, spec: &ServeSpec) -> Result<(), ServeError> {
+    let same = spec.clone();
+    serve_rereading(artifact, spec, move || Ok(same.clone()))
+}
+
+/// As [`serve`]. At SIGHUP the settings are what `reread` returns, as far as they can change while the server runs.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_rereading(
+    artifact: &Path,
+    spec: &ServeSpec,
+    reread: impl Fn() -> Result<ServeSpec, String> + Send + Sync + 'static,
+) -> Result<(), ServeError> {
     let begun = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        let hangup = Hangup::listen();
         let _tracing = trace::start(&spec.logging, &spec.traces).map_err(ServeError::Setting)?;
         let stop = stop_signal()?;
         let listeners = bind(spec).await?;
@@ -82,13 +101,31 @@ pub fn serve(artifact: &Path, spec: &ServeSpec) -> Result<(), ServeError> {
         let mut failed = None;
         let end = async {
             tokio::select! {
-                () = stop => {}
-                Ok(why) = failing => failed = Some(why),
+                stop = stop => stop,
+                Ok(why) = failing => {
+                    failed = Some(why);
+                    Stop::AtOnce
+                }
             }
         };
-        run_then(listeners, opening, &spec, end, served).await?;
+        let reloading = Reloading { hangup, reread: Arc::new(reread) };
+        run_then(listeners, opening, &spec, end, served, reloading).await?;
         failed.map_or(Ok(()), |why| Err(ServeError::Replay(why)))
     })
+}
+
+/// How a server is asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// It lingers, so that load balancers notice.
+    Lingering,
+    AtOnce,
+}
+
+/// What a server reads again while it runs, and when.
+struct Reloading {
+    hangup: Hangup,
+    reread: Reread,
 }
 
 /// Opens a service on its own thread. A server that receives a stop signal does not wait for this thread.
@@ -115,9 +152,9 @@ async fn bind(spec: &ServeSpec) -> Result<Vec<TcpListener>, ServeError> {
     Ok(listeners)
 }
 
-/// Serves on `listeners` until `shutdown` resolves. Then the server reports that it is not ready, lingers, lets
-/// requests in flight finish, and drains the service. It serves the service that `opening` returns; until then it is
-/// alive but not ready. The caller may also query the service itself.
+/// Serves on `listeners`, and on the spec's `listen.probes`, until `shutdown` resolves. Then the server reports that it
+/// is not ready, lingers, lets requests in flight finish, and drains the service. It serves the service that `opening`
+/// returns; until then it is alive but not ready. The caller may also query the service itself.
 ///
 /// # Errors
 /// [`ServeError`], before anything but health is served.
@@ -127,7 +164,13 @@ pub async fn run(
     spec: &ServeSpec,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    run_then(listeners, opening, spec, shutdown, |_| ()).await
+    let same = spec.clone();
+    let reloading = Reloading { hangup: Hangup::listen(), reread: Arc::new(move || Ok(same.clone())) };
+    let shutdown = async {
+        shutdown.await;
+        Stop::Lingering
+    };
+    run_then(listeners, opening, spec, shutdown, |_| (), reloading).await
 }
 
 /// As [`run`]; calls `on_open` when the opened service is served.
@@ -135,22 +178,23 @@ async fn run_then(
     listeners: Vec<TcpListener>,
     opening: impl Future<Output = Result<Arc<Service>, ServiceError>>,
     spec: &ServeSpec,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = Stop>,
     on_open: impl FnOnce(&Arc<Service>),
+    reloading: Reloading,
 ) -> Result<(), ServeError> {
-    let authenticator = Authenticator::open(&spec.auth).map_err(ServeError::Setting)?;
-    let tls = Tls::open(&spec.tls).map_err(ServeError::Setting)?;
-    warn_if_open(&authenticator, tls.is_some(), &listeners);
     let (phases, phase) = watch::channel(Phase::Up);
-    let metrics = Arc::new(Metrics::default());
     let server = Arc::new(Server {
-        authenticator,
+        access: Live::new(Access::open(&spec.auth, &spec.web).map_err(ServeError::Setting)?),
+        audit: Audit::open(&spec.audit).map_err(ServeError::Setting)?,
+        tls: Tls::open(&spec.tls).map_err(ServeError::Setting)?.map(Arc::new),
         limits: spec.limits.clone(),
-        metrics: metrics.clone(),
+        metrics: Arc::new(Metrics::default()),
         phase,
         served: OnceLock::new(),
     });
-    let acceptor = Acceptor::new(router(server.clone()), tls.as_ref().map(Tls::acceptor), &spec.limits, metrics);
+    warn_if_open(&server, &listeners);
+    let probes = listen_for_probes(&server, spec).await?;
+    let acceptor = Acceptor::new(router(server.clone()), server.tls.clone(), &spec.limits, server.metrics.clone());
     let mut ended = Box::pin(serve_until(&server, opening, &spec.scheduler, shutdown, on_open));
     // Polled once first: a service that is already open is served from the first connection on.
     let at_once = tokio::select! {
@@ -160,40 +204,80 @@ async fn run_then(
     };
     let acceptors: Vec<_> = listeners
         .into_iter()
-        .map(|listener| {
-            let mut closing = phases.subscribe();
-            let stop = async move {
-                // A closed channel also ends the wait.
-                let _ = closing.wait_for(|phase| *phase == Phase::Closing).await;
-            };
-            tokio::spawn(acceptor.clone().run(listener, stop, spec.listen.drain()))
-        })
+        .map(|listener| tokio::spawn(acceptor.clone().run(listener, closing(&phases), spec.listen.drain())))
         .collect();
-    let renewal = tls.map(|tls| tokio::spawn(async move { tls.renew().await }));
+    let reloader = tokio::spawn(Reloader::new(server.clone(), spec, reloading.reread).run(reloading.hangup));
     let opened = match at_once {
         Some(opened) => opened,
         None => ended.as_mut().await,
     };
     drop(ended);
+    reloader.abort();
     // The acceptors hold the server as long as there are connections.
     drop(server);
     // Sending fails only without receivers, and the server itself holds the receivers.
     let _ = phases.send(Phase::Lingering);
-    if opened.is_ok() {
+    if opened.as_ref().is_ok_and(|(_, stop)| *stop == Stop::Lingering) {
         tokio::time::sleep(spec.listen.linger()).await;
     }
     let _ = phases.send(Phase::Closing);
     for acceptor in acceptors {
         acceptor.await.map_err(io::Error::other)?;
     }
-    renewal.inspect(tokio::task::JoinHandle::abort);
-    let Some(service) = opened? else { return Ok(()) };
-    let deadline = Instant::now() + spec.listen.drain();
-    let drained = tokio::task::spawn_blocking(move || service.drain(deadline)).await.map_err(io::Error::other)?;
-    if !drained {
+    let drained = match opened {
+        Ok((Some(service), _)) => {
+            let deadline = Instant::now() + spec.listen.drain();
+            tokio::task::spawn_blocking(move || service.drain(deadline)).await.map_err(io::Error::other)
+        }
+        Ok((None, _)) => Ok(true),
+        Err(error) => return Err(error),
+    };
+    // Liveness is answered until the very end.
+    probes.inspect(tokio::task::JoinHandle::abort);
+    if !drained? {
         tracing::warn!("the service did not come to an end in time; what is durable is so in any case");
     }
     Ok(())
+}
+
+/// Resolves when no more connections are accepted.
+fn closing(phases: &watch::Sender<Phase>) -> impl Future<Output = ()> + Send + use<> {
+    let mut phase = phases.subscribe();
+    async move {
+        // A closed channel also ends the wait.
+        let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
+    }
+}
+
+/// Bounds on the connections of the listener for probes. Its requests are short.
+fn limits_of_probes(limits: &LimitsSpec) -> LimitsSpec {
+    let seconds = 5000;
+    LimitsSpec {
+        connections: 128,
+        connections_per_address: 32,
+        head_ms: limits.head_ms.min(seconds),
+        body_ms: limits.body_ms.min(seconds),
+        ..limits.clone()
+    }
+}
+
+/// Serves probes and metrics on an address of their own, if the settings name one.
+///
+/// # Errors
+/// [`ServeError::Listen`].
+async fn listen_for_probes(
+    server: &Arc<Server>,
+    spec: &ServeSpec,
+) -> Result<Option<tokio::task::JoinHandle<()>>, ServeError> {
+    let Some(address) = spec.listen.probes else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
+    let routes = http::probes();
+    let routes = routes.fallback(no_such_route).method_not_allowed_fallback(wrong_method);
+    let routes = routes.layer(from_fn_with_state(server.clone(), handle_request)).layer(Extension(OfProbes));
+    let limits = limits_of_probes(&spec.limits);
+    let acceptor = Acceptor::new(routes.with_state(server.clone()), None, &limits, server.metrics.clone());
+    // The task is ended from outside, after everything else.
+    Ok(Some(tokio::spawn(acceptor.run(listener, std::future::pending(), Duration::ZERO))))
 }
 
 /// Makes the service available once it is open, and waits for `shutdown`. Returns the service, or `None` if `shutdown`
@@ -202,22 +286,22 @@ async fn serve_until(
     server: &Server,
     opening: impl Future<Output = Result<Arc<Service>, ServiceError>>,
     scheduling: &SchedulerSpec,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = Stop>,
     on_open: impl FnOnce(&Arc<Service>),
-) -> Result<Option<Arc<Service>>, ServeError> {
+) -> Result<(Option<Arc<Service>>, Stop), ServeError> {
     tokio::pin!(shutdown);
     let service = tokio::select! {
         biased;
         service = opening => service?,
-        () = &mut shutdown => return Ok(None),
+        _ = &mut shutdown => return Ok((None, Stop::AtOnce)),
     };
     let scheduler = Scheduler::start(service.clone(), scheduling)?;
     // No other code sets it, so this cannot fail.
     let _ = server.served.set(Served { service: service.clone(), scheduler });
     on_open(&service);
-    shutdown.await;
+    let stop = shutdown.await;
     tracing::info!("asked to stop");
-    Ok(Some(service))
+    Ok((Some(service), stop))
 }
 
 /// All routes, behind the middleware that handles every request.
@@ -227,13 +311,13 @@ fn router(server: Arc<Server>) -> axum::Router {
     routes.layer(from_fn_with_state(server.clone(), handle_request)).with_state(server)
 }
 
-fn warn_if_open(authenticator: &Authenticator, tls: bool, listeners: &[TcpListener]) {
+fn warn_if_open(server: &Server, listeners: &[TcpListener]) {
     let reachable =
         listeners.iter().filter_map(|listener| listener.local_addr().ok()).find(|address| !address.ip().is_loopback());
     let Some(address) = reachable else { return };
-    if authenticator.is_open() {
+    if server.access.now().authenticator.is_open() {
         tracing::warn!(%address, "others can reach this address, and anyone may ask or tell events: see `auth` in the spec");
-    } else if !tls {
+    } else if server.tls.is_none() {
         tracing::warn!(%address, "others can reach this address, and tokens travel in the clear: see `tls` in the spec");
     }
 }
@@ -285,7 +369,7 @@ impl StartupReporter {
             Some(src) => {
                 // A quote would end the shell's word.
                 let src = serde_json::json!(src).to_string().replace('\'', "\\u0027");
-                format!("curl -s {url}/v1/rank -d '{{\"src\": {src}, \"k\": 5}}'")
+                format!("curl -s {url}/v1/rank --json '{{\"src\": {src}, \"k\": 5}}'")
             }
             None => format!("curl -s {url}/v1/model"),
         };
@@ -294,25 +378,26 @@ impl StartupReporter {
     }
 }
 
-/// Resolves at SIGTERM or Ctrl-C. The handlers are installed when this returns.
+/// Resolves at SIGTERM or Ctrl-C, which does not linger: nobody waits behind a terminal. The handlers are installed when this returns.
 #[cfg(unix)]
-fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+fn stop_signal() -> io::Result<impl Future<Output = Stop> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = interrupt.recv() => Stop::AtOnce,
+            _ = terminate.recv() => Stop::Lingering,
         }
     })
 }
 
 /// Resolves at Ctrl-C.
 #[cfg(not(unix))]
-fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+fn stop_signal() -> io::Result<impl Future<Output = Stop> + Send + 'static> {
     Ok(async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending().await
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => Stop::AtOnce,
+            Err(_) => std::future::pending().await,
         }
     })
 }

@@ -7,10 +7,12 @@ use tempograph_framework::{apply_override, explain_toml};
 
 use crate::access::auth::AuthSpec;
 use crate::access::limits::LimitsSpec;
+use crate::access::web::WebSpec;
 use crate::engine::EngineSpec;
 use crate::interface::listen::ListenSpec;
 use crate::interface::listen::tls::TlsSpec;
 use crate::log::LogSpec;
+use crate::observe::audit::AuditSpec;
 use crate::observe::trace::{LoggingSpec, TracesSpec};
 use crate::schedule::SchedulerSpec;
 use crate::service::{Late, ServiceSpec, SnapshotSpec};
@@ -27,6 +29,10 @@ pub struct ServeSpec {
     pub tls: TlsSpec,
     /// What each caller may do.
     pub auth: AuthSpec,
+    /// What web pages may do.
+    pub web: WebSpec,
+    /// The audit log.
+    pub audit: AuditSpec,
     /// Bounds on the requests of clients.
     pub limits: LimitsSpec,
     /// The log of record.
@@ -91,6 +97,7 @@ impl ServeSpec {
     fn checked(self) -> Result<ServeSpec, String> {
         self.auth.check()?;
         self.tls.check()?;
+        self.web.check()?;
         self.limits.check()?;
         self.engine.check()?;
         self.logging.check()?;
@@ -125,9 +132,21 @@ mod tests {
             assert!(SERVE_TEMPLATE.contains(&format!("[{section}]")), "[{section}] is not in the template");
             keys.keys().for_each(|key| assert!(submitted_text(key), "{section}.{key} is not in the template"));
         }
-        for optional in
-            ["cert", "key", "client_ca", "grpc", "dir", "endpoint", "anonymous", "sha256", "env", "file", "keep_events"]
-        {
+        for optional in [
+            "cert",
+            "key",
+            "client_ca",
+            "grpc",
+            "dir",
+            "endpoint",
+            "anonymous",
+            "sha256",
+            "env",
+            "file",
+            "keep_events",
+            "probes",
+            "hosts",
+        ] {
             assert!(submitted_text(optional), "{optional} is not in the template");
         }
     }

@@ -135,7 +135,7 @@ fn a_body_that_is_too_large_is_refused() {
     let mut stream = TcpStream::connect(server.address).unwrap();
     write!(
         stream,
-        "POST /v1/events HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        "POST /v1/events HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         (16 << 20) + 1
     )
     .unwrap();

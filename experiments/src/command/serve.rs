@@ -8,7 +8,7 @@ use clap::Args;
 use tempograph_serving::ServeSpec;
 
 /// Serve an artifact over HTTP and gRPC: submit events, read scores.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(
     after_help = "Without a spec it listens on 127.0.0.1:8080, keeps events in ARTIFACT.log beside the artifact and snapshots in
 ARTIFACT.snapshots, and anyone on this machine may tell events and ask. `--set log.kind=memory` keeps nothing.
@@ -44,6 +44,9 @@ pub struct ServeArgs {
     /// A second address, for gRPC: `listen.grpc`.
     #[arg(long, value_name = "ADDR")]
     grpc: Option<SocketAddr>,
+    /// An address for probes and metrics alone: `listen.probes`.
+    #[arg(long, value_name = "ADDR")]
+    probes: Option<SocketAddr>,
 }
 
 impl ServeArgs {
@@ -56,6 +59,7 @@ impl ServeArgs {
         }
         spec.listen.http = self.listen.unwrap_or(spec.listen.http);
         spec.listen.grpc = self.grpc.or(spec.listen.grpc);
+        spec.listen.probes = self.probes.or(spec.listen.probes);
         Ok(spec)
     }
 }
@@ -65,5 +69,7 @@ impl ServeArgs {
 /// # Errors
 /// A spec that is not valid, an artifact that is damaged, or an address that cannot be listened on.
 pub fn run(args: &ServeArgs) -> Result<()> {
-    Ok(tempograph_serving::serve(&args.artifact, &args.spec()?)?)
+    let again = args.clone();
+    let reread = move || again.spec().map_err(|error| error.to_string());
+    Ok(tempograph_serving::serve_rereading(&args.artifact, &args.spec()?, reread)?)
 }

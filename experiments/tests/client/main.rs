@@ -4,69 +4,44 @@
 mod browser;
 #[path = "../common/mod.rs"]
 mod common;
+mod page;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use browser::{Browser, chromium};
 use common::Server;
 
 fn python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../serving/python")
 }
 
+/// The Python that has what the tests need: `TEMPOGRAPH_PYTHON`, or `python3`.
+fn interpreter() -> Command {
+    Command::new(std::env::var("TEMPOGRAPH_PYTHON").unwrap_or_else(|_| "python3".into()))
+}
+
+/// Runs Python with a server's address. Gives what it printed where it failed.
+fn runs(args: &[&str], url: &str, folder: &Path) -> Result<(), String> {
+    let mut command = interpreter();
+    command.arg("-B").args(args).env("TEMPOGRAPH_URL", url).env("PYTHONPATH", python());
+    command.env("TEMPOGRAPH_BIN", env!("CARGO_BIN_EXE_tempograph"));
+    command.env("TEMPOGRAPH_ARTIFACT", folder.join("runs/tiny/artifact"));
+    let ran = command.current_dir(python()).output().map_err(|error| error.to_string())?;
+    let printed = format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    if ran.status.success() { Ok(()) } else { Err(printed) }
+}
+
 #[test]
 fn the_python_client_does_what_its_tests_say() {
-    if Command::new("python3").arg("--version").output().is_err() {
+    if interpreter().arg("--version").output().is_err() {
         return println!("skipped: there is no python3");
     }
     let folder = tempfile::tempdir().unwrap();
     let server = Server::of_a_small_model(folder.path());
-    for script in ["tests/test_client.py", "example.py"] {
-        let mut command = Command::new("python3");
-        command.arg("-B").arg(python().join(script)).env("TEMPOGRAPH_URL", &server.url).env("PYTHONPATH", python());
-        let ran = command.output().unwrap();
-        assert!(
-            ran.status.success(),
-            "{script}: {}{}",
-            String::from_utf8_lossy(&ran.stdout),
-            String::from_utf8_lossy(&ran.stderr)
-        );
+    runs(&["example.py"], &server.url, folder.path()).unwrap_or_else(|printed| panic!("example.py: {printed}"));
+    if runs(&["-c", "import pytest"], &server.url, folder.path()).is_err() {
+        return println!("skipped: the tests of the Python client need `pip install './serving/python[test]'`");
     }
-}
-
-#[test]
-fn the_page_shows_the_server_and_moves_its_scores() {
-    let Some(program) = chromium() else { return println!("skipped: there is no Chromium to open the page in") };
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::of_a_small_model(folder.path());
-    let mut browser = Browser::open(program, &format!("{}/", server.url));
-    browser.wait_for("document.getElementById('state').textContent === 'ready'");
-    browser.wait_for("document.getElementById('seen').textContent.startsWith('900 events seen')");
-    browser.wait_for("document.getElementById('model').textContent.startsWith('tgn-')");
-    // Charts have something to show once they were drawn twice.
-    browser.wait_for("document.getElementById('throughput-key').textContent.includes('events 0.0')");
-
-    let submit = |form: &str, src: u64, dst: u64| {
-        format!(
-            "(() => {{ const form = document.getElementById('{form}'); form.src.value = {src}; form.dst.value = {dst}; form.requestSubmit(); return true; }})()"
-        )
-    };
-    browser.value(&submit("explain", 1, 1));
-    browser.wait_for("document.getElementById('explain-said').textContent.startsWith('score ')");
-    browser.wait_for("document.querySelectorAll('#neighbours tr').length > 1");
-    browser.value(&submit("event", 1, 1));
-    browser.wait_for("document.getElementById('event-said').textContent.startsWith('event 900 is applied')");
-    browser.wait_for(
-        "[...document.querySelectorAll('#moved span')].some(one => /^[+-]0\\.\\d*[1-9]/.test(one.textContent))",
-    );
-    browser.wait_for("document.getElementById('seen').textContent.startsWith('901 events seen')");
-
-    // Something was drawn in each chart that is about reads and events.
-    let drawn = "['latency', 'throughput', 'lag', 'staleness', 'touched'].every(id => series[id][0].some(value => value != null && isFinite(value)))";
-    browser.wait_for(drawn);
-    browser.wait_for("series.throughput[0].some(value => value > 0) && series.latency[0].some(value => value > 0)");
-
-    browser.value(&submit("explain", 123456, 1));
-    browser.wait_for("document.getElementById('explain-said').textContent.includes('no source has the id 123456')");
+    let tests = ["-m", "pytest", "-q", "tests"];
+    runs(&tests, &server.url, folder.path()).unwrap_or_else(|printed| panic!("tests: {printed}"));
 }

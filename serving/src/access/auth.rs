@@ -9,14 +9,18 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::access::error::{ApiError, ErrorKind};
 
-/// The permissions of a caller. No role includes another.
+/// The permissions of a caller. No role includes another, except that `read` includes `metrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// Submit and retract events.
+    /// Submit events.
     Ingest,
+    /// Retract events, also those that others have submitted.
+    Retract,
     /// Query, and read the metrics.
     Read,
+    /// Read the metrics and the status.
+    Metrics,
     /// Reload, roll back, take snapshots, drain, expire, promote.
     Admin,
 }
@@ -26,9 +30,16 @@ impl Role {
         1 << self as u8
     }
 
-    fn name(self) -> &'static str {
+    /// The roles that allow what this role allows.
+    fn allowing(self) -> u8 {
+        self.bit() | if self == Role::Metrics { Role::Read.bit() } else { 0 }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Role::Ingest => "ingest",
+            Role::Retract => "retract",
+            Role::Metrics => "metrics",
             Role::Read => "read",
             Role::Admin => "admin",
         }
@@ -39,8 +50,8 @@ impl Role {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthSpec {
-    /// The roles of a caller without a token. Left out, `read` and `ingest` if there are no tokens, and none if there
-    /// are. `admin` is not allowed here.
+    /// The roles of a caller without a token. Left out, all but `admin` if there are no tokens, and none if there are.
+    /// `admin` is not allowed here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anonymous: Option<Vec<Role>>,
     /// Tokens.
@@ -68,6 +79,9 @@ pub struct TokenSpec {
     pub file: Option<PathBuf>,
 }
 
+/// The roles of every caller where there are no tokens.
+const ANYONE: [Role; 4] = [Role::Ingest, Role::Retract, Role::Read, Role::Metrics];
+
 /// Shortest allowed token, in bytes.
 const SHORTEST: usize = 16;
 
@@ -87,7 +101,9 @@ impl AuthSpec {
                 return Err(format!("{place}: another token has that name"));
             }
             if token.roles.is_empty() {
-                return Err(format!("{place}: roles is empty; it may be \"ingest\", \"read\" and \"admin\""));
+                return Err(format!(
+                    "{place}: roles is empty; it may be \"ingest\", \"retract\", \"read\", \"metrics\" and \"admin\""
+                ));
             }
             let given = [token.sha256.is_some(), token.env.is_some(), token.file.is_some()];
             if given.iter().filter(|given| **given).count() != 1 {
@@ -110,7 +126,7 @@ impl Caller {
     /// # Errors
     /// 401 for a caller without a token, 403 for a token without the role.
     pub fn require_role(&self, role: Role) -> Result<(), ApiError> {
-        match (self.roles & role.bit() != 0, &self.name) {
+        match (self.roles & role.allowing() != 0, &self.name) {
             (true, _) => Ok(()),
             (false, None) => Err(ApiError::new(
                 ErrorKind::Unauthenticated,
@@ -146,7 +162,7 @@ impl Authenticator {
     pub fn open(spec: &AuthSpec) -> Result<Authenticator, String> {
         spec.check()?;
         let tokens = spec.tokens.iter().map(Token::read).collect::<Result<Vec<_>, _>>()?;
-        let by_default = if tokens.is_empty() { vec![Role::Read, Role::Ingest] } else { Vec::new() };
+        let by_default = if tokens.is_empty() { ANYONE.to_vec() } else { Vec::new() };
         Ok(Authenticator { anonymous: bits(spec.anonymous.as_ref().unwrap_or(&by_default)), tokens })
     }
 
@@ -268,6 +284,15 @@ mod tests {
         for wrong in [&shown("nobody")[..], b"Bearer ", b"Basic abc", b"", b"Bearer", &[0xff; 40]] {
             assert_eq!(gate.caller(Some(wrong)).unwrap_err().kind, ErrorKind::Unauthenticated);
         }
+    }
+
+    #[test]
+    fn a_token_that_reads_may_read_the_metrics_and_one_for_metrics_may_read_nothing_else() {
+        let tokens = vec![token("reader", &[Role::Read]), token("prometheus", &[Role::Metrics])];
+        let gate = Authenticator::open(&AuthSpec { tokens, ..AuthSpec::default() }).unwrap();
+        let may = |name: &str, role| gate.caller(Some(&shown(name))).unwrap().require_role(role).is_ok();
+        assert!(may("reader", Role::Metrics) && may("reader", Role::Read));
+        assert!(may("prometheus", Role::Metrics) && !may("prometheus", Role::Read));
     }
 
     #[test]

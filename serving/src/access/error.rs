@@ -20,6 +20,10 @@ pub(crate) enum ErrorKind {
     Unauthenticated,
     /// A token without the role.
     Forbidden,
+    /// A request for a host that this server is not.
+    WrongHost,
+    /// A request of another server's page.
+    WrongOrigin,
     /// No node has this id.
     UnknownNode,
     /// No such route, model or tensor.
@@ -57,6 +61,8 @@ impl ErrorKind {
             ErrorKind::Malformed => (400, Code::InvalidArgument, "malformed"),
             ErrorKind::Unauthenticated => (401, Code::Unauthenticated, "unauthenticated"),
             ErrorKind::Forbidden => (403, Code::PermissionDenied, "forbidden"),
+            ErrorKind::WrongHost => (403, Code::PermissionDenied, "wrong_host"),
+            ErrorKind::WrongOrigin => (403, Code::PermissionDenied, "wrong_origin"),
             ErrorKind::UnknownNode => (404, Code::NotFound, "unknown_node"),
             ErrorKind::NotFound => (404, Code::NotFound, "not_found"),
             ErrorKind::WrongMethod => (405, Code::Unimplemented, "wrong_method"),
@@ -124,6 +130,10 @@ impl ApiError {
     }
 }
 
+/// The sentence of a refusal, as an extension of its answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Said(pub String);
+
 impl From<RequestError> for ApiError {
     fn from(error: RequestError) -> ApiError {
         let kind = match error {
@@ -158,6 +168,7 @@ impl IntoResponse for ApiError {
     /// precise.
     fn into_response(self) -> Response {
         let mut body = json!({ "error": self.error, "code": self.kind.word() });
+        let said = Said(self.error);
         if let Value::Object(fields) = &mut body {
             fields.extend(self.more);
             if let Some(after) = self.retry_after {
@@ -173,6 +184,7 @@ impl IntoResponse for ApiError {
         if self.kind == ErrorKind::Unauthenticated {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        response.extensions_mut().insert(said);
         response
     }
 }

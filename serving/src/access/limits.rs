@@ -21,8 +21,11 @@ pub struct LimitsSpec {
     pub pairs: usize,
     /// Most candidates that one request names; at most 50,000.
     pub candidates: usize,
-    /// Most open connections; another one is closed at once.
+    /// Most open connections; another one is closed at once, if all have sent something.
     pub connections: usize,
+    /// Most open connections of one client's address, or of one /64 network of IPv6. Where this or `connections` is
+    /// reached, the oldest connection that has sent nothing is closed for a new one.
+    pub connections_per_address: usize,
     /// Most open HTTP/2 streams of one connection.
     pub streams: u32,
     /// Longest wait for a request's head and for a TLS handshake, and longest idle time of a connection, in
@@ -43,6 +46,7 @@ impl Default for LimitsSpec {
             pairs: MAX_ITEMS,
             candidates: MAX_ITEMS,
             connections: 1024,
+            connections_per_address: 512,
             streams: 128,
             head_ms: 30_000,
             body_ms: 30_000,
@@ -63,6 +67,7 @@ impl LimitsSpec {
             ("body_bytes", self.body_bytes as u64),
             ("line_bytes", self.line_bytes as u64),
             ("connections", self.connections as u64),
+            ("connections_per_address", self.connections_per_address as u64),
             ("streams", u64::from(self.streams)),
             ("head_ms", self.head_ms),
             ("body_ms", self.body_ms),

@@ -2,4 +2,6 @@
 pub(crate) mod auth;
 pub(crate) mod error;
 pub(crate) mod limits;
+pub(crate) mod live;
 pub(crate) mod routes;
+pub(crate) mod web;

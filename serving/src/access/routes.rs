@@ -25,6 +25,7 @@ const fn open(path: &'static str) -> Route {
 }
 
 const READ: Option<Role> = Some(Role::Read);
+const METRICS: Option<Role> = Some(Role::Metrics);
 
 /// All routes.
 pub(crate) const ROUTES: &[Route] = &[
@@ -32,13 +33,13 @@ pub(crate) const ROUTES: &[Route] = &[
     get("/", None),
     post("/v1/events", Role::Ingest),
     post("/v1/events/stream", Role::Ingest),
-    post("/v1/retract", Role::Ingest),
+    post("/v1/retract", Role::Retract),
     post("/v1/score", Role::Read),
     post("/v1/rank", Role::Read),
     get("/v1/embedding", READ),
     post("/v1/explain", Role::Read),
     get("/v1/model", READ),
-    get("/v1/status", READ),
+    get("/v1/status", METRICS),
     post("/admin/reload", Role::Admin),
     post("/admin/rollback", Role::Admin),
     post("/admin/snapshot", Role::Admin),
@@ -47,7 +48,7 @@ pub(crate) const ROUTES: &[Route] = &[
     post("/admin/expire", Role::Admin),
     get("/health/live", None),
     get("/health/ready", None),
-    get("/metrics", READ),
+    get("/metrics", METRICS),
     get("/openapi.json", None),
     get("/v2", READ),
     get("/v2/health/live", None),
@@ -60,7 +61,7 @@ pub(crate) const ROUTES: &[Route] = &[
     post("/v2/models/{model}/versions/{version}/infer", Role::Read),
     post("/tempograph.v1.Events/Send", Role::Ingest),
     post("/tempograph.v1.Events/Stream", Role::Ingest),
-    post("/tempograph.v1.Events/Retract", Role::Ingest),
+    post("/tempograph.v1.Events/Retract", Role::Retract),
     post("/tempograph.v1.Reads/Score", Role::Read),
     post("/tempograph.v1.Reads/Rank", Role::Read),
     post("/tempograph.v1.Reads/Embed", Role::Read),

@@ -19,6 +19,9 @@ use crate::service::{Readiness, ServiceError, Status};
 /// Longest time for a drain or a promotion by request. Reloads and snapshots have no limit.
 const DRAIN: Duration = Duration::from_secs(60);
 
+/// How many ids of a retraction are written to the audit log.
+const FIRST_IDS: usize = 10;
+
 /// All numbers of service and scheduler.
 #[derive(Serialize)]
 pub(crate) struct ServerStatus {
@@ -38,51 +41,64 @@ impl Server {
 
     /// # Errors
     /// 409 or 422 with the fault of the artifact; the current model continues to answer.
-    pub async fn reload(&self, artifact: PathBuf) -> Result<Value, ApiError> {
+    pub async fn reload(&self, call: &Call, artifact: PathBuf) -> Result<Value, ApiError> {
+        call.details.note("artifact", artifact.display().to_string());
         let service = self.service()?.clone();
         let done = run_blocking(move || service.reload(&artifact)).await??;
-        Ok(json!({ "model": done.model, "previous": done.previous, "replayed": done.replayed }))
+        let done = json!({ "model": done.model, "previous": done.previous, "replayed": done.replayed });
+        call.details.note("result", done.clone());
+        Ok(done)
     }
 
     /// # Errors
     /// 409 without an earlier model.
-    pub async fn rollback(&self) -> Result<Value, ApiError> {
+    pub async fn rollback(&self, call: &Call) -> Result<Value, ApiError> {
         let service = self.service()?.clone();
         let done = run_blocking(move || service.rollback()).await??;
-        Ok(json!({ "model": done.model, "previous": done.previous, "replayed": done.replayed }))
+        let done = json!({ "model": done.model, "previous": done.previous, "replayed": done.replayed });
+        call.details.note("result", done.clone());
+        Ok(done)
     }
 
     /// # Errors
     /// 503 if the snapshot cannot be written.
-    pub async fn snapshot(&self) -> Result<Value, ApiError> {
+    pub async fn snapshot(&self, call: &Call) -> Result<Value, ApiError> {
         let service = self.service()?.clone();
         let taken = run_blocking(move || service.snapshot()).await??;
-        Ok(json!({ "snapshot": taken.number, "log_seq": taken.log_seq }))
+        let done = json!({ "snapshot": taken.number, "log_seq": taken.log_seq });
+        call.details.note("result", done.clone());
+        Ok(done)
     }
 
     /// # Errors
     /// 409 for a server that does not follow another, or that cannot read the log to its end.
-    pub async fn promote(&self) -> Result<Value, ApiError> {
+    pub async fn promote(&self, call: &Call) -> Result<Value, ApiError> {
         let service = self.service()?.clone();
         let position = run_blocking(move || service.promote(Instant::now() + DRAIN)).await??;
-        Ok(json!({ "log_seq": position.log_seq }))
+        let done = json!({ "log_seq": position.log_seq });
+        call.details.note("result", done.clone());
+        Ok(done)
     }
 
     /// # Errors
     /// Never in practice.
-    pub async fn drain(&self) -> Result<Value, ApiError> {
+    pub async fn drain(&self, call: &Call) -> Result<Value, ApiError> {
         let service = self.service()?.clone();
         let (drained, durable_seq) =
             run_blocking(move || (service.drain(Instant::now() + DRAIN), service.durable_seq())).await?;
-        Ok(json!({ "drained": drained, "durable_seq": durable_seq }))
+        let done = json!({ "drained": drained, "durable_seq": durable_seq });
+        call.details.note("result", done.clone());
+        Ok(done)
     }
 
     /// # Errors
     /// 422 without a time to live in the settings; 503 if the log cannot be written.
-    pub async fn expire(&self) -> Result<Value, ApiError> {
+    pub async fn expire(&self, call: &Call) -> Result<Value, ApiError> {
         let service = self.service()?.clone();
         let done = run_blocking(move || service.expire(None)).await??;
-        Ok(json!({ "forgotten": done.forgotten, "log_seq": done.position.log_seq }))
+        let done = json!({ "forgotten": done.forgotten, "log_seq": done.position.log_seq });
+        call.details.note("result", done.clone());
+        Ok(done)
     }
 
     /// # Errors
@@ -90,6 +106,8 @@ impl Server {
     /// the deadline.
     pub async fn retract(&self, call: &Call, ids: Vec<String>) -> Result<(u64, Position), ApiError> {
         LimitsSpec::count("ids", ids.len(), self.limits.events)?;
+        call.details.note("ids", ids.len());
+        call.details.note("first_ids", ids.iter().take(FIRST_IDS).cloned().collect::<Vec<_>>());
         let service = self.service()?.clone();
         let receipt = async {
             let ticket = run_blocking(move || service.submit_retraction(&ids)).await??;
@@ -97,6 +115,7 @@ impl Server {
         };
         let receipt = self.by(call.deadline, receipt, "they may be taken back still; ask again to be sure").await??;
         let Retracted { retracted, position } = Retracted::of(&receipt);
+        call.details.note("retracted", retracted);
         Ok((retracted, position))
     }
 
@@ -150,6 +169,14 @@ impl Server {
             alone,
         );
         gauge(&mut out, "log_bytes", "Bytes of the log of record.", status.log_bytes);
+        if let Some(tls) = &self.tls {
+            gauge(
+                &mut out,
+                "certificate_not_after_seconds",
+                "When the certificate expires, since 1970.",
+                tls.not_after(),
+            );
+        }
         if let Some(last) = &status.snapshots.last {
             gauge(&mut out, "snapshot_log_seq", "Events the newest snapshot has seen.", last.log_seq);
             gauge(&mut out, "snapshot_age_seconds", "Seconds since it was taken.", status.snapshots.age_seconds);

@@ -1,9 +1,23 @@
-//! A page that shows the running server: one file, which loads nothing from elsewhere.
+//! A page that shows the running server. It is sent as one document, which loads nothing from elsewhere.
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
-const PAGE: &str = include_str!("page.html");
+const PAGE: &str = concat!(
+    "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n",
+    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Tempograph</title>\n<style>\n",
+    include_str!("page/style.css"),
+    "</style>\n</head>\n<body>\n",
+    include_str!("page/index.html"),
+    "<script>\n",
+    include_str!("page/wire.js"),
+    include_str!("page/show.js"),
+    include_str!("page/chart.js"),
+    include_str!("page/watch.js"),
+    include_str!("page/explore.js"),
+    include_str!("page/main.js"),
+    "</script>\n</body>\n</html>\n",
+);
 
 /// The page may only send requests to its own server, and no other page may embed it.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \

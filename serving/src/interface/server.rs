@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use crate::access::auth::Authenticator;
 use crate::access::error::{ApiError, ErrorKind};
 use crate::access::limits::LimitsSpec;
+use crate::access::live::{Access, Live};
+use crate::interface::listen::tls::Tls;
+use crate::observe::audit::{Audit, AuditDetails};
 use crate::observe::metrics::{Metrics, Stage};
 use crate::schedule::{Answer, ReadOptions, ReadRequest, Scheduler};
 use crate::service::{Ack, IngestError, IngestRequest, Readiness, Receipt, Service, Ticket};
@@ -17,7 +19,9 @@ use crate::service::{Ack, IngestError, IngestRequest, Readiness, Receipt, Servic
 /// A service as its clients see it. It exists from the start, while its artifact and log may still be opening.
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub authenticator: Authenticator,
+    pub access: Live<Access>,
+    pub audit: Audit,
+    pub tls: Option<Arc<Tls>>,
     pub limits: LimitsSpec,
     pub metrics: Arc<Metrics>,
     pub phase: watch::Receiver<Phase>,
@@ -48,6 +52,8 @@ pub(crate) enum Phase {
 pub(crate) struct Call {
     pub tenant: Arc<str>,
     pub deadline: Option<Instant>,
+    /// What the audit log says about the request.
+    pub details: AuditDetails,
 }
 
 /// The read consistency of a request, as clients write it.

@@ -214,7 +214,11 @@ impl Running {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let spec = spec.clone();
+        let mut spec = spec.clone();
+        // No load balancer waits for the servers of tests.
+        if spec.listen.linger_ms == ServeSpec::default().listen.linger_ms {
+            spec.listen.linger_ms = 0;
+        }
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(async {
@@ -258,6 +262,19 @@ impl Running {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), String::from_utf8(body).unwrap())
     }
 
+    /// Status and body of the answer to a request as it is.
+    pub fn send_raw(&self, request: &str) -> (u16, String) {
+        let (head, body) = self.raw_answer(request.as_bytes());
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), String::from_utf8(body).unwrap())
+    }
+
+    /// Head and body of the answer to a request as it is.
+    pub fn raw_answer(&self, request: &[u8]) -> (String, Vec<u8>) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(request).unwrap();
+        read_answer(&mut stream)
+    }
+
     /// Head and body of the answer.
     pub fn send_bytes(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (String, Vec<u8>) {
         let mut stream = TcpStream::connect(self.address).unwrap();
@@ -299,8 +316,13 @@ pub fn request(method: &str, path: &str, body: &str) -> String {
     request_head(method, path, "", body.len()) + body
 }
 
+/// A body is JSON unless `headers` say otherwise.
 fn request_head(method: &str, path: &str, headers: &str, length: usize) -> String {
-    format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n")
+    let typed = length == 0 || headers.to_lowercase().contains("content-type:");
+    let json = if typed { "" } else { "Content-Type: application/json\r\n" };
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}{json}Content-Length: {length}\r\n\r\n"
+    )
 }
 
 pub fn response(stream: &mut TcpStream) -> (u16, String) {

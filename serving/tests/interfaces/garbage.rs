@@ -33,7 +33,8 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     let framed = |message: Vec<u8>| [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
     let grpc = "Content-Type: application/grpc\r\nTE: trailers\r\n".to_string();
     let event = r#"{"src":1,"dst":2,"time":99999999,"features":[0.5,-1],"label":1,"id":"a"}"#;
-    let plain = |path, body: &str| (path, String::new(), body.as_bytes().to_vec());
+    let json = "Content-Type: application/json\r\n";
+    let plain = |path, body: &str| (path, json.to_string(), body.as_bytes().to_vec());
     let score = ScoreRequest {
         pairs: vec![Default::default()],
         during: vec![Default::default()],

@@ -39,7 +39,7 @@ fn lists_and_bodies_are_bounded_by_the_spec() {
     }
     // A body without a declared length is cut off while it is read.
     let mut stream = TcpStream::connect(server.address).unwrap();
-    let head = "POST /v1/score HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST /v1/score HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(format!("{head}fa0\r\n{}\r\n0\r\n\r\n", " ".repeat(4000)).as_bytes()).unwrap();
     let (status, answer) = crate::common::response(&mut stream);
     assert_eq!(status, 413, "{answer}");
@@ -84,7 +84,7 @@ fn slow_heads_and_bodies_are_not_waited_for() {
     }
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream
-        .write_all(b"POST /v1/score HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 10\r\n\r\n{")
+        .write_all(b"POST /v1/score HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 10\r\n\r\n{")
         .unwrap();
     let (status, answer) = crate::common::response(&mut stream);
     assert_eq!(status, 408, "{answer}");

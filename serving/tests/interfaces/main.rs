@@ -9,6 +9,8 @@ mod grpc;
 mod limits;
 mod oip;
 mod openapi;
+mod probes;
 mod starting;
 mod stream;
 mod tls;
+mod web;

@@ -42,7 +42,9 @@ fn a_stream_leaves_the_state_of_requests_however_its_bytes_are_cut() {
 /// Sends `body` in chunks of `piece` bytes.
 fn chunked(server: &Running, path: &str, body: &[u8], piece: usize) -> (u16, Value) {
     let mut stream = TcpStream::connect(server.address).unwrap();
-    let head = format!("POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
     let mut bytes = head.into_bytes();
     for chunk in body.chunks(piece) {
         bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
@@ -89,7 +91,7 @@ fn receipts_come_while_the_stream_goes_on() {
     let server = Running::start(&world);
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let head = "POST /v1/events/stream?receipts=batch HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST /v1/events/stream?receipts=batch HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
     let mut submitted = String::new();
     for at in SEEN..SEEN + 3 {
@@ -117,8 +119,7 @@ fn a_stream_that_pauses_is_not_held_back_and_one_that_stalls_is_ended() {
     let server = Running::with(&world, &spec);
     let mut stream = TcpStream::connect(server.address).unwrap();
     let line = lines(&world.new_events(SEEN..SEEN + 1));
-    let head =
-        "POST /v1/events/stream HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST /v1/events/stream HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(format!("{head}{:x}\r\n{line}\r\n", line.len()).as_bytes()).unwrap();
     let begun = Instant::now();
     while server.service.position().log_seq == SEEN as u64 {
@@ -136,7 +137,7 @@ fn a_stream_ends_when_the_server_stops() {
     let mut server = Running::start(&world);
     let mut stream = TcpStream::connect(server.address).unwrap();
     let line = lines(&world.new_events(SEEN..SEEN + 1));
-    let head = "POST /v1/events/stream HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST /v1/events/stream HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(format!("{head}{:x}\r\n{line}\r\n", line.len()).as_bytes()).unwrap();
     server.get("/health/live");
     server.ask_to_stop();

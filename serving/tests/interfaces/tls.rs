@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::common::{Running, World, small};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use tempograph_serving::ServeSpec;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -25,9 +25,15 @@ fn authority() -> Authority {
 
 /// Writes a certificate for `localhost` and its key.
 fn issue(authority: &Authority, folder: &Path, name: &str) {
+    issue_for(authority, folder, name, 2000, 4000);
+}
+
+/// The same, valid from the year `from` to the year `to`.
+fn issue_for(authority: &Authority, folder: &Path, name: &str, from: i32, to: i32) {
     let key = KeyPair::generate().unwrap();
-    let certificate =
-        CertificateParams::new(vec!["localhost".to_string()]).unwrap().signed_by(&key, authority).unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_string()]).unwrap();
+    (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+    let certificate = params.signed_by(&key, authority).unwrap();
     fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
     fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
 }
@@ -42,6 +48,10 @@ fn spec(folder: &Path) -> ServeSpec {
 
 /// The answer of `GET /health/live` to a client that trusts `authority` and has the certificate `own`.
 fn ask(address: SocketAddr, authority: &Authority, own: Option<&Path>) -> std::io::Result<String> {
+    ask_for(address, authority, own, "/health/live")
+}
+
+fn ask_for(address: SocketAddr, authority: &Authority, own: Option<&Path>, path: &str) -> std::io::Result<String> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.der().clone()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -60,7 +70,7 @@ fn ask(address: SocketAddr, authority: &Authority, own: Option<&Path>) -> std::i
     let mut connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
     let mut socket = TcpStream::connect(address)?;
     let mut stream = Stream::new(&mut connection, &mut socket);
-    stream.write_all(crate::common::request("GET", "/health/live", "").as_bytes())?;
+    stream.write_all(crate::common::request("GET", path, "").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
@@ -135,4 +145,50 @@ fn certificates_that_will_not_do_are_named_before_anything_is_served() {
     assert!(refusal("missing.pem", "server.key").contains("missing.pem"));
     assert!(refusal("server.key", "server.key").contains("server.key: holds no certificate"));
     assert!(refusal("server.pem", "other.key").contains("does not go with"));
+}
+
+#[test]
+fn a_certificate_that_has_expired_or_is_not_valid_yet_is_refused_and_one_that_will_expire_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority();
+    issue_for(&authority, folder.path(), "server", 2001, 2002);
+    let world = World::new(&small(), 0);
+    world.engine();
+    let mut spec = spec(folder.path());
+    spec.listen.http = "127.0.0.1:0".parse().unwrap();
+    spec.log.kind = tempograph_serving::LogKind::Memory;
+    let error = tempograph_serving::serve(&world.folder(), &spec).unwrap_err().to_string();
+    assert!(error.contains("server.pem") && error.contains("expired") && error.contains("days ago"), "{error}");
+    issue_for(&authority, folder.path(), "server", 3001, 3002);
+    let error = tempograph_serving::serve(&world.folder(), &spec).unwrap_err().to_string();
+    assert!(error.contains("valid only in"), "{error}");
+    issue_for(&authority, folder.path(), "server", 2001, 2100);
+    let server = Running::with(&world, &spec);
+    let metrics = ask_for(server.address, &authority, None, "/metrics").unwrap();
+    // The first second of the year 2100.
+    assert!(metrics.contains("tempograph_certificate_not_after_seconds 4102444800"), "{metrics}");
+    // While it runs, an expired one is not taken.
+    issue_for(&authority, folder.path(), "server", 2001, 2003);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(ask(server.address, &authority, None).is_ok(), "the one before is used still");
+}
+
+#[test]
+fn newer_authorities_of_clients_are_taken_while_the_server_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (authority(), authority());
+    issue(&first, folder.path(), "server");
+    issue(&second, folder.path(), "client");
+    fs::write(folder.path().join("ca.pem"), first.pem()).unwrap();
+    let mut spec = spec(folder.path());
+    spec.tls.client_ca = Some(folder.path().join("ca.pem"));
+    let world = World::new(&small(), 0);
+    let server = Running::with(&world, &spec);
+    assert!(ask(server.address, &first, Some(folder.path())).is_err());
+    fs::write(folder.path().join("ca.pem"), second.pem() + &first.pem()).unwrap();
+    let begun = Instant::now();
+    while ask(server.address, &first, Some(folder.path())).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the newer authority is not used");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

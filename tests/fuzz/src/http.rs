@@ -10,6 +10,7 @@ use tempograph_serving::proto::open_inference::ModelInferRequest;
 use tempograph_serving::proto::tempograph::{EventsRequest, RankRequest, ScoreRequest};
 use tempograph_serving::{LogKind, ServeSpec, Service, run};
 
+const JSON: &str = "Content-Type: application/json\r\n";
 const GRPC: &str = "Content-Type: application/grpc\r\nTE: trailers\r\n";
 
 /// Path and headers of what takes a body, and one that is right; lines of a stream and gRPC's frames are bodies, too.
@@ -26,13 +27,13 @@ fn routes() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let infer =
         ModelInferRequest { model_name: "score".into(), inputs: vec![Default::default(); 2], ..Default::default() };
     vec![
-        ("/v1/events", "", format!(r#"{{"events":[{event}],"granularity":"batch","ack":"durable"}}"#).into()),
-        ("/v1/events/stream?batch=2", "", format!("{event}\n{event}\n").into()),
-        ("/v1/score", "", format!(r#"{{"queries":[{{"src":1,"dst":2}}],"during":[{event}],"min_seq":0}}"#).into()),
-        ("/v1/rank", "", r#"{"src":1,"candidates":[1,2],"time":2000000999,"k":4}"#.into()),
-        ("/v1/explain", "", r#"{"src":1,"dst":2}"#.into()),
-        ("/v1/retract", "", r#"{"ids":["a","b"]}"#.into()),
-        ("/v2/models/score/infer", "", tensors.into()),
+        ("/v1/events", JSON, format!(r#"{{"events":[{event}],"granularity":"batch","ack":"durable"}}"#).into()),
+        ("/v1/events/stream?batch=2", JSON, format!("{event}\n{event}\n").into()),
+        ("/v1/score", JSON, format!(r#"{{"queries":[{{"src":1,"dst":2}}],"during":[{event}],"min_seq":0}}"#).into()),
+        ("/v1/rank", JSON, r#"{"src":1,"candidates":[1,2],"time":2000000999,"k":4}"#.into()),
+        ("/v1/explain", JSON, r#"{"src":1,"dst":2}"#.into()),
+        ("/v1/retract", JSON, r#"{"ids":["a","b"]}"#.into()),
+        ("/v2/models/score/infer", JSON, tensors.into()),
         ("/v2/models/score/infer", "Inference-Header-Content-Length: 64\r\n", tensors.into()),
         ("/tempograph.v1.Events/Send", GRPC, context()),
         ("/tempograph.v1.Events/Stream", GRPC, context()),

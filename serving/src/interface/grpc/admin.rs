@@ -6,7 +6,7 @@ use tonic::{Request, Response};
 use crate::access::error::ApiError;
 use crate::interface::grpc::proto::tempograph as message;
 use crate::interface::grpc::proto::tempograph::admin_server::Admin;
-use crate::interface::grpc::{Calls, GrpcResult};
+use crate::interface::grpc::{Calls, GrpcResult, call};
 
 fn done(value: &Value) -> GrpcResult<message::AdminAnswer> {
     Ok(Response::new(message::AdminAnswer { json: value.to_string() }))
@@ -19,27 +19,28 @@ impl Admin for Calls {
         Ok(Response::new(message::StatusAnswer { json }))
     }
 
-    async fn reload(&self, request: Request<message::ReloadRequest>) -> GrpcResult<message::AdminAnswer> {
-        done(&self.0.reload(request.into_inner().artifact.into()).await?)
+    async fn reload(&self, mut request: Request<message::ReloadRequest>) -> GrpcResult<message::AdminAnswer> {
+        let call = call(&mut request)?;
+        done(&self.0.reload(&call, request.into_inner().artifact.into()).await?)
     }
 
-    async fn rollback(&self, _: Request<message::RollbackRequest>) -> GrpcResult<message::AdminAnswer> {
-        done(&self.0.rollback().await?)
+    async fn rollback(&self, mut request: Request<message::RollbackRequest>) -> GrpcResult<message::AdminAnswer> {
+        done(&self.0.rollback(&call(&mut request)?).await?)
     }
 
-    async fn snapshot(&self, _: Request<message::SnapshotRequest>) -> GrpcResult<message::AdminAnswer> {
-        done(&self.0.snapshot().await?)
+    async fn snapshot(&self, mut request: Request<message::SnapshotRequest>) -> GrpcResult<message::AdminAnswer> {
+        done(&self.0.snapshot(&call(&mut request)?).await?)
     }
 
-    async fn drain(&self, _: Request<message::DrainRequest>) -> GrpcResult<message::AdminAnswer> {
-        done(&self.0.drain().await?)
+    async fn drain(&self, mut request: Request<message::DrainRequest>) -> GrpcResult<message::AdminAnswer> {
+        done(&self.0.drain(&call(&mut request)?).await?)
     }
 
-    async fn expire(&self, _: Request<message::ExpireRequest>) -> GrpcResult<message::AdminAnswer> {
-        done(&self.0.expire().await?)
+    async fn expire(&self, mut request: Request<message::ExpireRequest>) -> GrpcResult<message::AdminAnswer> {
+        done(&self.0.expire(&call(&mut request)?).await?)
     }
 
-    async fn promote(&self, _: Request<message::PromoteRequest>) -> GrpcResult<message::AdminAnswer> {
-        done(&self.0.promote().await?)
+    async fn promote(&self, mut request: Request<message::PromoteRequest>) -> GrpcResult<message::AdminAnswer> {
+        done(&self.0.promote(&call(&mut request)?).await?)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::access::error::{ApiError, ErrorKind};
 use crate::interface::grpc::proto::tempograph::events_server::Events;
@@ -58,6 +58,9 @@ async fn submit_requests(
         let next = tokio::select! {
             next = tokio::time::timeout(server.limits.body(), requests.next()) => match next {
                 Ok(Some(Ok(request))) => submit_request(&server, request, at).await,
+                Ok(Some(Err(status))) if status.code() == Code::OutOfRange => {
+                    Err(ApiError::too_large(server.limits.body_bytes).at(format_args!("request {at} of the stream")))
+                }
                 // The stream has ended. If it broke off, no client is left to get an error.
                 Ok(None | Some(Err(_))) => return,
                 Err(_) => Err(ApiError::new(ErrorKind::SlowRequest, format!("nothing came for {} ms", server.limits.body_ms))),

@@ -17,42 +17,42 @@ struct ReloadRequest {
 
 /// `POST /admin/reload` `{"artifact": FOLDER}`.
 pub(crate) async fn reload(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
-    let (_, ReloadRequest { artifact }) = json(&server, request).await?;
-    let done = server.reload(artifact).await?;
+    let (call, ReloadRequest { artifact }) = json(&server, request).await?;
+    let done = server.reload(&call, artifact).await?;
     write(&server, &done)
 }
 
 /// `POST /admin/rollback`.
 pub(crate) async fn rollback(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
-    let (_, Nothing {}) = json_or_nothing(&server, request).await?;
-    let done = server.rollback().await?;
+    let (call, Nothing {}) = json_or_nothing(&server, request).await?;
+    let done = server.rollback(&call).await?;
     write(&server, &done)
 }
 
 /// `POST /admin/snapshot`.
 pub(crate) async fn snapshot(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
-    let (_, Nothing {}) = json_or_nothing(&server, request).await?;
-    let done = server.snapshot().await?;
+    let (call, Nothing {}) = json_or_nothing(&server, request).await?;
+    let done = server.snapshot(&call).await?;
     write(&server, &done)
 }
 
 /// `POST /admin/promote`.
 pub(crate) async fn promote(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
-    let (_, Nothing {}) = json_or_nothing(&server, request).await?;
-    let done = server.promote().await?;
+    let (call, Nothing {}) = json_or_nothing(&server, request).await?;
+    let done = server.promote(&call).await?;
     write(&server, &done)
 }
 
 /// `POST /admin/drain`.
 pub(crate) async fn drain(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
-    let (_, Nothing {}) = json_or_nothing(&server, request).await?;
-    let done = server.drain().await?;
+    let (call, Nothing {}) = json_or_nothing(&server, request).await?;
+    let done = server.drain(&call).await?;
     write(&server, &done)
 }
 
 /// `POST /admin/expire`.
 pub(crate) async fn expire(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
-    let (_, Nothing {}) = json_or_nothing(&server, request).await?;
-    let done = server.expire().await?;
+    let (call, Nothing {}) = json_or_nothing(&server, request).await?;
+    let done = server.expire(&call).await?;
     write(&server, &done)
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,27 @@ fn broken_off(error: &axum::Error, most: usize) -> ApiError {
     ApiError::new(ErrorKind::Malformed, format!("the body broke off: {error}"))
 }
 
+/// Whether a body is of the type `kind`, such as `json`. A page of any other origin can send forms, plain text and
+/// bodies without a type, and its browser does not ask first. So none of these is taken for the wanted type.
+///
+/// # Errors
+/// 415 naming the type.
+pub(crate) fn check_type(headers: &HeaderMap, kinds: &[&str]) -> Result<(), ApiError> {
+    let given = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("no text"));
+    let bare = given.and_then(|given| given.split(';').next()).map(|bare| bare.trim().to_ascii_lowercase());
+    if bare.as_ref().is_some_and(|bare| kinds.contains(&bare.as_str())) {
+        return Ok(());
+    }
+    let given = given.map_or("the body has no content type".into(), |given| format!("the body is `{given}`"));
+    Err(ApiError::new(
+        ErrorKind::WrongMedia,
+        format!("{given}; this route reads {}: send the header `content-type: {}`", kinds.join(" and "), kinds[0]),
+    ))
+}
+
+/// The type of JSON bodies.
+pub(crate) const JSON: &str = "application/json";
+
 /// Receives a body and parses it as JSON.
 ///
 /// # Errors
@@ -62,6 +83,7 @@ pub(crate) async fn json<T: DeserializeOwned + Send + 'static>(
     request: Request,
 ) -> Result<(Call, T), ApiError> {
     let begun = Instant::now();
+    check_type(request.headers(), &[JSON])?;
     let (call, body) = receive(server, request).await?;
     let value = if body.len() <= SHORT { read(&body)? } else { run_blocking(move || read(&body)).await?? };
     server.metrics.stage(Stage::Read, begun.elapsed());
@@ -113,7 +135,12 @@ pub(crate) async fn json_or_nothing<T: DeserializeOwned + Default>(
     server: &Server,
     request: Request,
 ) -> Result<(Call, T), ApiError> {
+    let typed = check_type(request.headers(), &[JSON]);
     let (call, body) = receive(server, request).await?;
-    let value = if body.is_empty() { T::default() } else { read(&body)? };
+    if body.is_empty() {
+        return Ok((call, T::default()));
+    }
+    typed?;
+    let value = read(&body)?;
     Ok((call, value))
 }

@@ -16,7 +16,7 @@ use tokio_stream::{Stream, StreamExt};
 
 use crate::access::error::{ApiError, ErrorKind};
 use crate::access::limits::LimitsSpec;
-use crate::interface::http::body::{HttpResult, read, write};
+use crate::interface::http::body::{HttpResult, JSON, check_type, read, write};
 use crate::interface::server::{Call, Server, Submitted};
 use crate::request::{Granularity, NewEvent, Position};
 use crate::service::{Ack, IngestRequest, Receipt};
@@ -84,6 +84,7 @@ pub(crate) async fn stream(State(server): State<Arc<Server>>, mut request: Reque
     let options = Query::<Options>::try_from_uri(request.uri());
     let Query(options) = options.map_err(|rejection| ApiError::new(ErrorKind::Malformed, rejection.body_text()))?;
     LimitsSpec::count("batch", options.batch.unwrap_or(1), server.limits.events)?;
+    check_type(request.headers(), &["application/x-ndjson", "application/ndjson", "application/jsonl", JSON])?;
     let call = request.extensions_mut().remove::<Call>().ok_or_else(ApiError::broken)?;
     let body = request.into_body();
     if options.receipts == Receipts::End {

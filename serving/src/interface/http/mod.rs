@@ -54,6 +54,16 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/v2/models/{model}/versions/{version}/infer", post(oip::infer))
 }
 
+/// The routes of the listener for probes.
+pub(crate) fn probes() -> Router<Arc<Server>> {
+    Router::new()
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/v2/health/live", get(oip::live))
+        .route("/v2/health/ready", get(oip::ready))
+}
+
 /// The machine-readable description of all routes.
 pub(crate) const OPENAPI: &str = include_str!("openapi.json");
 

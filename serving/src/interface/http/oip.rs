@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::access::error::{ApiError, ErrorKind};
-use crate::interface::http::body::{HttpResult, read, receive};
+use crate::interface::http::body::{HttpResult, JSON, check_type, read, receive};
 use crate::interface::oip::{EXTENSIONS, Inference, InferenceResult, Model, Parameter, Port, Tensor, Values};
 use crate::interface::server::Server;
 use crate::request::Position;
@@ -117,6 +117,11 @@ impl Binary {
 pub(crate) async fn infer(State(server): State<Arc<Server>>, Path(named): Path<Named>, request: Request) -> HttpResult {
     let model = named.find(&server)?;
     let length = json_length(request.headers())?;
+    // Clients of the protocol may leave the type out. A request without one changes nothing, and no page of another
+    // origin may read its answer.
+    if request.headers().contains_key(header::CONTENT_TYPE) {
+        check_type(request.headers(), &[JSON, "application/octet-stream"])?;
+    }
     let (call, body) = receive(&server, request).await?;
     let (inference, binary) = parse(model, &body, length)?;
     let id = inference.id.clone();

@@ -170,6 +170,9 @@ struct Model<'a> {
     /// Time of the newest event.
     #[serde(skip_serializing_if = "Option::is_none")]
     newest: Option<Number>,
+    /// A source that can be queried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    example: Option<ExternalId>,
     log_seq: u64,
     version: u64,
     model: String,
@@ -185,6 +188,7 @@ pub(crate) async fn model(State(server): State<Arc<Server>>) -> HttpResult {
             manifest,
             nodes: engine.nodes(),
             newest: engine.newest(),
+            example: engine.example(),
             log_seq,
             version,
             model: manifest.model_version(),

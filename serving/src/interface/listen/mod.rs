@@ -1,5 +1,6 @@
 //! Connections: accepted, counted, limited, and finished when the server stops.
 pub(crate) mod prompt;
+pub(crate) mod room;
 pub(crate) mod tls;
 
 use std::future::Future;
@@ -8,20 +9,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use crate::access::limits::LimitsSpec;
 use crate::interface::listen::prompt::FirstBytesTimeout;
+use crate::interface::listen::room::{Place, Room};
+use crate::interface::listen::tls::Tls;
 use crate::observe::metrics::Metrics;
 
 /// The section `listen` of a server's settings. Every address speaks HTTP/1.1, HTTP/2 and gRPC.
@@ -33,8 +34,12 @@ pub struct ListenSpec {
     /// One more address, for clients that expect gRPC on its own port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc: Option<SocketAddr>,
-    /// How long the server continues to accept requests after it has begun to stop and is not ready any more, in
-    /// milliseconds. In this time a load balancer can notice.
+    /// One more address, for probes and metrics alone: `/health/…`, `/metrics`, and gRPC's health service. It has
+    /// connections of its own, needs no token and is not encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probes: Option<SocketAddr>,
+    /// How long the server continues to accept requests after SIGTERM, when it is not ready any more, in milliseconds. In
+    /// this time a load balancer can notice. Ctrl-C does not wait.
     pub linger_ms: u64,
     /// How long the server then waits for requests in flight, in milliseconds.
     pub drain_ms: u64,
@@ -42,7 +47,13 @@ pub struct ListenSpec {
 
 impl Default for ListenSpec {
     fn default() -> ListenSpec {
-        ListenSpec { http: SocketAddr::from(([127, 0, 0, 1], 8080)), grpc: None, linger_ms: 0, drain_ms: 10_000 }
+        ListenSpec {
+            http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            grpc: None,
+            probes: None,
+            linger_ms: 3000,
+            drain_ms: 10_000,
+        }
     }
 }
 
@@ -60,22 +71,22 @@ impl ListenSpec {
 #[derive(Clone)]
 pub(crate) struct Acceptor {
     router: Router,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     protocol: Arc<auto::Builder<TokioExecutor>>,
     head: Duration,
-    room: Arc<Semaphore>,
+    room: Room,
     metrics: Arc<Metrics>,
 }
 
 impl Acceptor {
-    pub fn new(router: Router, tls: Option<TlsAcceptor>, limits: &LimitsSpec, metrics: Arc<Metrics>) -> Acceptor {
+    pub fn new(router: Router, tls: Option<Arc<Tls>>, limits: &LimitsSpec, metrics: Arc<Metrics>) -> Acceptor {
         let mut protocol = auto::Builder::new(TokioExecutor::new());
         protocol.http1().timer(TokioTimer::new()).header_read_timeout(limits.head());
         // Detects a peer that is gone without closing the connection, and frees its permit.
         let alive = (Duration::from_secs(30), Duration::from_secs(20));
         protocol.http2().timer(TokioTimer::new()).keep_alive_interval(alive.0).keep_alive_timeout(alive.1);
         protocol.http2().max_concurrent_streams(limits.streams).adaptive_window(true);
-        let room = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+        let room = Room::new(limits.connections, limits.connections_per_address);
         Acceptor { router, tls, protocol: Arc::new(protocol), head: limits.head(), room, metrics }
     }
 
@@ -88,7 +99,7 @@ impl Acceptor {
             tokio::select! {
                 () = &mut stop => break,
                 taken = listener.accept() => match taken {
-                    Ok((stream, _)) => self.serve_in_task(stream, &graceful, &mut connections),
+                    Ok((stream, from)) => self.serve_in_task(stream, from, &graceful, &mut connections),
                     Err(error) => back_off(&error).await,
                 },
                 // Removes a finished connection from the set.
@@ -104,45 +115,64 @@ impl Acceptor {
         }
     }
 
-    fn serve_in_task(&self, stream: TcpStream, graceful: &GracefulShutdown, connections: &mut JoinSet<()>) {
-        let Ok(place) = self.room.clone().try_acquire_owned() else {
+    fn serve_in_task(
+        &self,
+        stream: TcpStream,
+        from: SocketAddr,
+        graceful: &GracefulShutdown,
+        connections: &mut JoinSet<()>,
+    ) {
+        let Some((place, yielded)) = self.room.take(from.ip()) else {
             self.metrics.connection_refused();
             return;
         };
+        if yielded {
+            self.metrics.connection_yielded();
+        }
         // Small answers are sent at once instead of waiting for later ones. An error here means that the connection is
         // gone, which the next read shows.
         let _ = stream.set_nodelay(true);
         self.metrics.connection_opened();
         let (acceptor, watcher) = (self.clone(), graceful.watcher());
         connections.spawn(async move {
-            let _place: OwnedSemaphorePermit = place;
-            match &acceptor.tls {
-                None => acceptor.serve_connection(stream, watcher).await,
-                // A failed or slow handshake is a fault of the peer and not logged.
-                Some(tls) => {
-                    if let Ok(Ok(stream)) = tokio::time::timeout(acceptor.head, tls.accept(stream)).await {
-                        acceptor.serve_connection(stream, watcher).await;
-                    }
-                }
+            tokio::select! {
+                () = place.yielded.notified() => {}
+                () = acceptor.serve(stream, from, &place, watcher) => {}
             }
             acceptor.metrics.connection_closed();
         });
     }
 
+    async fn serve(&self, stream: TcpStream, from: SocketAddr, place: &Place, watcher: Watcher) {
+        match &self.tls {
+            None => self.serve_connection(stream, from, place, watcher).await,
+            // A failed or slow handshake is a fault of the peer and not logged.
+            Some(tls) => {
+                if let Ok(Ok(stream)) = tokio::time::timeout(self.head, tls.acceptor().accept(stream)).await {
+                    self.serve_connection(stream, from, place, watcher).await;
+                }
+            }
+        }
+    }
+
     async fn serve_connection(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        watcher: hyper_util::server::graceful::Watcher,
+        from: SocketAddr,
+        place: &Place,
+        watcher: Watcher,
     ) {
-        let service = TowerToHyperService::new(self.router.clone());
-        let connection = self
-            .protocol
-            .serve_connection(TokioIo::new(FirstBytesTimeout::new(stream, self.head)), service)
-            .into_owned();
+        let service = TowerToHyperService::new(self.router.clone().layer(Extension(Peer(from))));
+        let stream = FirstBytesTimeout::new(stream, self.head, place.spoken.clone());
+        let connection = self.protocol.serve_connection(TokioIo::new(stream), service).into_owned();
         // A broken connection is a fault of the peer as well. Its requests were counted where they were answered.
         let _ = watcher.watch(connection).await;
     }
 }
+
+/// The address of the client, as an extension of its requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub SocketAddr);
 
 /// Does not wait after an error of one connection. Any other error means that the system has no more connections for
 /// now.

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,11 +17,13 @@ const PREFACE: usize = 24;
 pub(crate) struct FirstBytesTimeout<S> {
     stream: S,
     waiting: Option<(usize, Pin<Box<Sleep>>)>,
+    /// Set when they have arrived.
+    spoken: Arc<AtomicBool>,
 }
 
 impl<S> FirstBytesTimeout<S> {
-    pub fn new(stream: S, within: Duration) -> FirstBytesTimeout<S> {
-        FirstBytesTimeout { stream, waiting: Some((0, Box::pin(sleep(within)))) }
+    pub fn new(stream: S, within: Duration, spoken: Arc<AtomicBool>) -> FirstBytesTimeout<S> {
+        FirstBytesTimeout { stream, waiting: Some((0, Box::pin(sleep(within)))), spoken }
     }
 }
 
@@ -39,6 +43,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstBytesTimeout<S> {
         *count += buffer.filled().len() - before;
         if *count >= PREFACE {
             self.waiting = None;
+            self.spoken.store(true, Relaxed);
         }
         read
     }

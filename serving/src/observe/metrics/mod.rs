@@ -89,6 +89,7 @@ pub(crate) struct Metrics {
     opened: AtomicU64,
     closed: AtomicU64,
     refused: AtomicU64,
+    yielded: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -110,6 +111,7 @@ impl Default for Metrics {
             opened: AtomicU64::new(0),
             closed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            yielded: AtomicU64::new(0),
         }
     }
 }
@@ -153,6 +155,11 @@ impl Metrics {
         self.refused.fetch_add(1, Relaxed);
     }
 
+    /// Records that a silent connection was closed for a new one.
+    pub fn connection_yielded(&self) {
+        self.yielded.fetch_add(1, Relaxed);
+    }
+
     /// Writes the metrics to `out`.
     pub fn write(&self, out: &mut String) {
         let opened = self.opened.load(Relaxed);
@@ -162,6 +169,12 @@ impl Metrics {
             "connections_refused_total",
             "Connections closed at once, because as many were open as may be.",
             self.refused.load(Relaxed),
+        );
+        counter(
+            out,
+            "connections_yielded_total",
+            "Connections that had sent nothing, closed for new ones because as many were open as may be.",
+            self.yielded.load(Relaxed),
         );
         gauge(out, "connections", "Connections open.", opened.saturating_sub(self.closed.load(Relaxed)));
         self.write_routes(out);
