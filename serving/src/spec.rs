@@ -15,7 +15,7 @@ use crate::log::LogSpec;
 use crate::observe::audit::AuditSpec;
 use crate::observe::trace::{LoggingSpec, TracesSpec};
 use crate::schedule::SchedulerSpec;
-use crate::service::{Late, ServiceSpec, SnapshotSpec};
+use crate::service::{EventTimeSpec, Late, ServiceSpec, SnapshotSpec};
 
 /// A server's settings. Unknown keys are refused; [`SERVE_TEMPLATE`] explains every key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ use crate::service::{Late, ServiceSpec, SnapshotSpec};
 pub struct ServeSpec {
     /// How events that are older than the newest event are handled.
     pub late: Late,
+    /// Bounds on the times of events, and how long they wait.
+    pub event_time: EventTimeSpec,
     /// The addresses that the server listens on.
     pub listen: ListenSpec,
     /// Encryption of connections.
@@ -90,6 +92,7 @@ impl ServeSpec {
             log: self.log.clone(),
             snapshots: self.snapshots.clone(),
             late: self.late,
+            event_time: self.event_time.clone(),
             engine: self.engine.clone(),
         }
     }
@@ -100,6 +103,7 @@ impl ServeSpec {
         self.web.check()?;
         self.limits.check()?;
         self.engine.check()?;
+        self.event_time.check()?;
         self.logging.check()?;
         self.traces.check()?;
         Ok(self)

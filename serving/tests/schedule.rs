@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use common::service::{in_memory, ingest, open};
 use common::{EVENTS, SEEN, World, small};
 use tempograph_serving::{
-    Ack, AnswerBody, ExternalId, Granularity, IngestRequest, PairQuery, Policy, RankQuery, ReadError, ReadOptions,
-    ReadRequest, RequestError, Scheduler, SchedulerSpec, Service,
+    Ack, AnswerBody, ExternalId, Granularity, IngestRequest, OnError, PairQuery, Policy, RankQuery, ReadError,
+    ReadOptions, ReadRequest, RequestError, Scheduler, SchedulerSpec, Service,
 };
 use tokio::runtime::Runtime;
 
@@ -167,7 +167,12 @@ fn an_answer_is_no_older_than_its_bound() {
     // How many events had been submitted at some times.
     let mut taken = Vec::new();
     for event in setting.world.new_events(SEEN..SEEN + 60) {
-        let accepted = IngestRequest { events: vec![event], granularity: Granularity::Event, ack: Ack::Accepted };
+        let accepted = IngestRequest {
+            events: vec![event],
+            granularity: Granularity::Event,
+            ack: Ack::Accepted,
+            on_error: OnError::Abort,
+        };
         setting.service.ingest(accepted).unwrap();
         taken.push((Instant::now(), setting.service.submitted_seq()));
         let asked = Instant::now();

@@ -13,7 +13,7 @@ use common::{EVENTS, Running, SEEN, World, small};
 use tempograph_framework::Dataset;
 use tempograph_serving::{
     Ack, EngineSpec, Granularity, IngestError, IngestRequest, LONGEST_ID, Late, Log, LogSpec, Mutation, NewEvent,
-    Readiness, RequestError, Retraction, ServeSpec, Service, ServiceSpec,
+    OnError, Readiness, RequestError, Retraction, ServeSpec, Service, ServiceSpec,
 };
 
 #[test]
@@ -255,7 +255,7 @@ fn a_retraction_of_a_failed_write_that_is_found_in_the_log_happens_and_lateness_
     assert!(service.retract(&["event-19".into()]).is_err());
     log.full.store(false, Ordering::Relaxed);
     // Until the retraction appears in the log.
-    while !ingest(&service, &events[20..]).unwrap_err().to_string().contains("tell these again") {
+    while !ingest(&service, &events[20..]).unwrap_err().to_string().contains("submit these again") {
         std::thread::sleep(Duration::from_millis(20));
     }
     let late = NewEvent { id: None, ..events[0].clone() };
@@ -309,7 +309,14 @@ fn batches_of_training_are_replayed_as_batches() {
     for batch in common::batches(common::BATCH) {
         let events = world.new_events(batch);
         engine.observe(&events, Granularity::Batch).unwrap();
-        service.ingest(IngestRequest { events, granularity: Granularity::Batch, ack: Ack::Applied }).unwrap();
+        service
+            .ingest(IngestRequest {
+                events,
+                granularity: Granularity::Batch,
+                ack: Ack::Applied,
+                on_error: OnError::Abort,
+            })
+            .unwrap();
     }
     drop(service);
     assert_eq!(saved(&open(&world.folder(), &without_snapshots()).engine()), saved(&engine));

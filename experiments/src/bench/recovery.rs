@@ -11,7 +11,8 @@ use serde_json::json;
 use tempograph_framework::{Dataset, Features, History, SliceModel};
 use tempograph_models::FeatureWidths;
 use tempograph_serving::{
-    Ack, Export, ExternalId, Granularity, IngestRequest, NewEvent, Readiness, Service, ServiceSpec, SnapshotSpec,
+    Ack, Export, ExternalId, Granularity, IngestRequest, NewEvent, OnError, Readiness, Service, ServiceSpec,
+    SnapshotSpec,
 };
 
 use crate::bench::numbers::stats::quantile;
@@ -148,7 +149,7 @@ fn ingest(service: &Service, set: &Dataset, range: std::ops::Range<usize>, granu
     for start in range.clone().step_by(REQUEST) {
         let events: Vec<NewEvent> = (start..range.end.min(start + REQUEST)).map(tell).collect();
         // Waits for each request: the queue holds only some requests.
-        service.ingest(IngestRequest { events, granularity, ack: Ack::Applied })?;
+        service.ingest(IngestRequest { events, granularity, ack: Ack::Applied, on_error: OnError::Abort })?;
     }
     Ok(())
 }

@@ -154,6 +154,11 @@ impl History {
         self.graph.seen()
     }
 
+    /// The time that memories start from: that of the first event of the log it was begun with.
+    pub fn origin(&self) -> Timestamp {
+        self.graph.origin
+    }
+
     /// Time of the newest event observed.
     pub fn newest(&self) -> Option<Timestamp> {
         self.graph.newest()

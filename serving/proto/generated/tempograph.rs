@@ -41,8 +41,10 @@ pub struct EventsRequest {
     pub granularity: i32,
     #[prost(enumeration = "Ack", tag = "3")]
     pub ack: i32,
+    #[prost(enumeration = "OnError", tag = "4")]
+    pub on_error: i32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Receipt {
     /// Place in the log of the first event that was accepted.
     #[prost(uint64, tag = "1")]
@@ -57,11 +59,86 @@ pub struct Receipt {
     pub late: u64,
     #[prost(message, optional, tag = "5")]
     pub position: ::core::option::Option<Position>,
+    /// Accepted events that wait for their time, with `late = "wait"`.
+    #[prost(uint64, tag = "6")]
+    pub waiting: u64,
+    /// Events that were refused while the others were accepted.
+    #[prost(uint64, tag = "7")]
+    pub refused: u64,
+    /// Why each of these was refused.
+    #[prost(message, repeated, tag = "8")]
+    pub refusals: ::prost::alloc::vec::Vec<Refusal>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Refusal {
+    /// Index of the event in the request.
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    #[prost(string, tag = "2")]
+    pub error: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RetractRequest {
     #[prost(string, repeated, tag = "1")]
     pub ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Numbers of events, for those without an id.
+    #[prost(uint64, repeated, tag = "2")]
+    pub seqs: ::prost::alloc::vec::Vec<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefusedRequest {
+    /// The first number.
+    #[prost(uint64, tag = "1")]
+    pub from: u64,
+    /// Most events; 0 for 100.
+    #[prost(uint64, tag = "2")]
+    pub limit: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RefusedAnswer {
+    /// Events in the list.
+    #[prost(uint64, tag = "1")]
+    pub kept: u64,
+    /// Events that were dropped because newer ones needed the room.
+    #[prost(uint64, tag = "2")]
+    pub dropped: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub events: ::prost::alloc::vec::Vec<RefusedEvent>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RefusedEvent {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Seconds since 1970 by the server's clock.
+    #[prost(uint64, tag = "2")]
+    pub refused_at: u64,
+    #[prost(string, tag = "3")]
+    pub error: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub event: ::core::option::Option<Event>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefusedNumbers {
+    #[prost(uint64, repeated, tag = "1")]
+    pub numbers: ::prost::alloc::vec::Vec<u64>,
+    /// All events of the list, in place of numbers.
+    #[prost(bool, tag = "2")]
+    pub all: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResendAnswer {
+    #[prost(uint64, tag = "1")]
+    pub accepted: u64,
+    #[prost(uint64, tag = "2")]
+    pub duplicates: u64,
+    /// Refused again; these stay in the list.
+    #[prost(uint64, tag = "3")]
+    pub refused: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForgetAnswer {
+    #[prost(uint64, tag = "1")]
+    pub forgotten: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RetractAnswer {
@@ -342,6 +419,35 @@ impl Granularity {
         }
     }
 }
+/// What an invalid or late event refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OnError {
+    /// The whole request.
+    Abort = 0,
+    /// Only the event. It goes to the list of refused events, and the others are accepted.
+    Continue = 1,
+}
+impl OnError {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Abort => "ON_ERROR_ABORT",
+            Self::Continue => "ON_ERROR_CONTINUE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ON_ERROR_ABORT" => Some(Self::Abort),
+            "ON_ERROR_CONTINUE" => Some(Self::Continue),
+            _ => None,
+        }
+    }
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Side {
@@ -521,6 +627,72 @@ pub mod events_client {
                 .insert(GrpcMethod::new("tempograph.v1.Events", "Retract"));
             self.inner.unary(req, path, codec).await
         }
+        /// Events that were refused one by one, with ON_ERROR_CONTINUE.
+        pub async fn refused(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RefusedRequest>,
+        ) -> std::result::Result<tonic::Response<super::RefusedAnswer>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tempograph.v1.Events/Refused",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tempograph.v1.Events", "Refused"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Submits refused events again. Those that are accepted leave the list.
+        pub async fn resend(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RefusedNumbers>,
+        ) -> std::result::Result<tonic::Response<super::ResendAnswer>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tempograph.v1.Events/Resend",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tempograph.v1.Events", "Resend"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Removes refused events from the list.
+        pub async fn forget(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RefusedNumbers>,
+        ) -> std::result::Result<tonic::Response<super::ForgetAnswer>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tempograph.v1.Events/Forget",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tempograph.v1.Events", "Forget"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -557,6 +729,21 @@ pub mod events_server {
             &self,
             request: tonic::Request<super::RetractRequest>,
         ) -> std::result::Result<tonic::Response<super::RetractAnswer>, tonic::Status>;
+        /// Events that were refused one by one, with ON_ERROR_CONTINUE.
+        async fn refused(
+            &self,
+            request: tonic::Request<super::RefusedRequest>,
+        ) -> std::result::Result<tonic::Response<super::RefusedAnswer>, tonic::Status>;
+        /// Submits refused events again. Those that are accepted leave the list.
+        async fn resend(
+            &self,
+            request: tonic::Request<super::RefusedNumbers>,
+        ) -> std::result::Result<tonic::Response<super::ResendAnswer>, tonic::Status>;
+        /// Removes refused events from the list.
+        async fn forget(
+            &self,
+            request: tonic::Request<super::RefusedNumbers>,
+        ) -> std::result::Result<tonic::Response<super::ForgetAnswer>, tonic::Status>;
     }
     /// Telling the server what happened. Role `ingest`.
     #[derive(Debug)]
@@ -752,6 +939,135 @@ pub mod events_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RetractSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tempograph.v1.Events/Refused" => {
+                    #[allow(non_camel_case_types)]
+                    struct RefusedSvc<T: Events>(pub Arc<T>);
+                    impl<T: Events> tonic::server::UnaryService<super::RefusedRequest>
+                    for RefusedSvc<T> {
+                        type Response = super::RefusedAnswer;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RefusedRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Events>::refused(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RefusedSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tempograph.v1.Events/Resend" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResendSvc<T: Events>(pub Arc<T>);
+                    impl<T: Events> tonic::server::UnaryService<super::RefusedNumbers>
+                    for ResendSvc<T> {
+                        type Response = super::ResendAnswer;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RefusedNumbers>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Events>::resend(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResendSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tempograph.v1.Events/Forget" => {
+                    #[allow(non_camel_case_types)]
+                    struct ForgetSvc<T: Events>(pub Arc<T>);
+                    impl<T: Events> tonic::server::UnaryService<super::RefusedNumbers>
+                    for ForgetSvc<T> {
+                        type Response = super::ForgetAnswer;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RefusedNumbers>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Events>::forget(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ForgetSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -34,6 +34,8 @@ pub(crate) enum ErrorKind {
     SlowRequest,
     /// A time before the newest event.
     Late,
+    /// A time too far in the future.
+    Ahead,
     /// The request conflicts with what the server is doing or has done.
     Conflict,
     /// The request has more entries than are allowed.
@@ -68,6 +70,7 @@ impl ErrorKind {
             ErrorKind::WrongMethod => (405, Code::Unimplemented, "wrong_method"),
             ErrorKind::SlowRequest => (408, Code::DeadlineExceeded, "slow_request"),
             ErrorKind::Late => (409, Code::FailedPrecondition, "late"),
+            ErrorKind::Ahead => (422, Code::InvalidArgument, "ahead"),
             ErrorKind::Conflict => (409, Code::FailedPrecondition, "conflict"),
             ErrorKind::TooLarge => (413, Code::ResourceExhausted, "too_large"),
             ErrorKind::WrongMedia => (415, Code::InvalidArgument, "wrong_media"),
@@ -139,8 +142,10 @@ impl From<RequestError> for ApiError {
         let kind = match error {
             RequestError::UnknownNode { .. } => ErrorKind::UnknownNode,
             RequestError::Late { .. } => ErrorKind::Late,
+            RequestError::Ahead { .. } => ErrorKind::Ahead,
             RequestError::Invalid { .. } => ErrorKind::Invalid,
             RequestError::TooMany { .. } => ErrorKind::TooLarge,
+            RequestError::Deadline { .. } => ErrorKind::Deadline,
             _ => ErrorKind::Internal,
         };
         ApiError::new(kind, error.to_string())

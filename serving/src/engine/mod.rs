@@ -84,6 +84,10 @@ pub struct Engine {
     spaces: Workspaces,
 }
 
+/// Called before each chunk of a long read with the share of the work that is done. Returns how many items the chunk may
+/// have, or the error with which the read ends.
+pub(crate) type Pace<'a> = &'a mut dyn FnMut(f64) -> Result<usize, RequestError>;
+
 /// State of the writing thread: the copy in progress, if there is one.
 type WriterState = Option<Capture>;
 

@@ -11,13 +11,22 @@ use crate::engine::snapshot_read::SnapshotRead;
 use crate::engine::state::State;
 use crate::engine::state::pass::Pass;
 use crate::engine::workspace::{A_PASS, ViewBuffers, Workspace};
-use crate::engine::{Engine, Part, position, sampling};
+use crate::engine::{Engine, Pace, Part, position, sampling};
 use crate::request::id::ExternalId;
 use crate::request::incoming::Incoming;
 use crate::request::{AtPosition, FieldPath, MAX_ITEMS, NewEvent, PairQuery, Position, RequestError};
 
 /// Features of the observed events and of the events in `during`, where there are any.
 pub(super) type DuringFeatures = Option<Arc<dyn Rows>>;
+
+/// Pairs that are scored in parts.
+struct ScoreInParts<'a> {
+    long: &'a SnapshotRead<'a>,
+    features: &'a DuringFeatures,
+    cacheable: bool,
+    /// Most pairs of the first part.
+    chunk: usize,
+}
 
 impl Engine {
     /// Logits of pairs. `during` are events that have not been observed. A model with exact lookups sees those that are
@@ -41,13 +50,28 @@ impl Engine {
         during: &[NewEvent],
         scores: &mut Vec<f32>,
     ) -> Result<Position, RequestError> {
+        self.score_in_chunks(queries, during, scores, &mut |_| Ok(A_PASS))
+    }
+
+    /// As [`score_into`](Engine::score_into), in chunks. Before each of them `pace` says how many pairs it may have.
+    ///
+    /// # Errors
+    /// As [`score`](Engine::score), and the error with which `pace` ends the work.
+    pub(crate) fn score_in_chunks(
+        &self,
+        queries: &[PairQuery],
+        during: &[NewEvent],
+        scores: &mut Vec<f32>,
+        pace: Pace<'_>,
+    ) -> Result<Position, RequestError> {
         scores.clear();
+        let chunk = pace(0.0)?.clamp(1, A_PASS);
         self.spaces.with(|space| {
             let (features, long, position) = {
                 let state = &*self.state()?;
                 let features = self.read_pairs(state, space, queries, during)?;
-                let parts = passes(&space.pairs, state.history.newest()).count();
-                let long = (parts > 1).then(|| self.begin_snapshot_read(state));
+                let first = first_pass(&space.pairs, state.history.newest(), chunk);
+                let long = (first < space.pairs.len()).then(|| self.begin_snapshot_read(state));
                 if long.is_none() {
                     self.view_pairs(state, &features, during.is_empty(), space);
                 }
@@ -55,7 +79,10 @@ impl Engine {
             };
             match long {
                 None => self.score_viewed(space, scores)?,
-                Some(long) => self.score_in_parts(&long, &features, during.is_empty(), space, scores)?,
+                Some(long) => {
+                    let parts = ScoreInParts { long: &long, features: &features, cacheable: during.is_empty(), chunk };
+                    self.score_in_parts(&parts, space, scores, pace)?
+                }
             }
             self.finite(scores)?;
             Ok(position)
@@ -65,18 +92,24 @@ impl Engine {
     /// Scores the queried pairs, part by part.
     fn score_in_parts(
         &self,
-        long: &SnapshotRead<'_>,
-        features: &DuringFeatures,
-        cacheable: bool,
+        parts: &ScoreInParts<'_>,
         space: &mut Workspace,
         scores: &mut Vec<f32>,
+        pace: Pace<'_>,
     ) -> Result<(), RequestError> {
+        let &ScoreInParts { long, features, cacheable, mut chunk } = parts;
         let all = std::mem::take(&mut space.pairs);
-        for part in passes(&all, long.newest) {
+        let mut rest = &all[..];
+        while !rest.is_empty() {
+            let (part, later) = rest.split_at(first_pass(rest, long.newest, chunk));
             space.pairs.clear();
             space.pairs.extend_from_slice(part);
             self.view_pairs_snapshot(long, features, cacheable, space)?;
             self.score_viewed(space, scores)?;
+            rest = later;
+            if !rest.is_empty() {
+                chunk = pace(1.0 - rest.len() as f64 / all.len() as f64)?.clamp(1, A_PASS);
+            }
         }
         Ok(())
     }
@@ -251,14 +284,12 @@ pub(super) fn copy_view(state: &State, during: Option<&Batch<'_>>, features: &Du
     }
 }
 
-/// The pairs in the parts that one pass answers: at most so many, and all at the time of the `newest` event or all after it, since a pass
-/// shows each memory once.
-fn passes(
-    pairs: &[(NodeId, NodeId, Timestamp)],
-    newest: Option<Timestamp>,
-) -> impl Iterator<Item = &[(NodeId, NodeId, Timestamp)]> {
-    let is_after = move |time: Timestamp| newest.is_none_or(|newest| time > newest);
-    pairs.chunk_by(move |a, b| is_after(a.2) == is_after(b.2)).flat_map(|part| part.chunks(A_PASS))
+/// Number of the first pairs that one pass answers: at most `most`, and all at the time of the `newest` event or all after
+/// it, since a pass shows each memory once.
+fn first_pass(pairs: &[(NodeId, NodeId, Timestamp)], newest: Option<Timestamp>, most: usize) -> usize {
+    let is_after = |time: Timestamp| newest.is_none_or(|newest| time > newest);
+    let Some(first) = pairs.first().map(|first| is_after(first.2)) else { return 0 };
+    pairs.iter().take(most).take_while(|pair| is_after(pair.2) == first).count()
 }
 
 impl Engine {

@@ -1,11 +1,12 @@
 //! Retracts events.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 use tempograph_framework::{EventId, NodeId, Side};
 
 use crate::engine::{Engine, position};
 use crate::request::id::ExternalId;
-use crate::request::{AtPosition, FieldPath, MAX_ITEMS, RequestError};
+use crate::request::{AtPosition, FieldPath, MAX_ITEMS, RequestError, ticks};
 
 /// An event to retract.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,18 @@ impl Engine {
         let answer = state.history.retract(&found);
         self.counts.retracted(answer);
         Ok(AtPosition { answer, position: position(&state.history) })
+    }
+
+    /// Sets the newest time to that of the newest event that is not retracted, so that the next events may be older than
+    /// those that were [retracted](Engine::retract). Does nothing if it is not later.
+    ///
+    /// # Errors
+    /// [`RequestError`] for a time that is out of range.
+    pub fn lower_newest(&self, newest: &Number) -> Result<(), RequestError> {
+        let _writer = self.writer.lock().map_err(|_| RequestError::Broken)?;
+        let newest = ticks(&self.manifest.time_unit, newest, FieldPath::field("newest"))?;
+        self.state_mut()?.history.lower_newest(newest);
+        Ok(())
     }
 
     /// Parts of this model's state that keep the effect of an event after it is [retracted](Engine::retract).

@@ -14,7 +14,7 @@ use crate::observe::metrics::{counter, gauge, header, line};
 use crate::request::{PairQuery, Position};
 use crate::schedule::{AnswerBody, ReadRequest, SchedulerStatus};
 use crate::service::erase::retract::Retracted;
-use crate::service::{Readiness, ServiceError, Status};
+use crate::service::{Readiness, Resent, ServiceError, Status};
 
 /// Longest time for a drain or a promotion by request. Reloads and snapshots have no limit.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -104,19 +104,37 @@ impl Server {
     /// # Errors
     /// 413 for too many ids; 422 for an id that the log does not remember; 503 if the log cannot be written; 504 after
     /// the deadline.
-    pub async fn retract(&self, call: &Call, ids: Vec<String>) -> Result<(u64, Position), ApiError> {
+    pub async fn retract(&self, call: &Call, ids: Vec<String>, seqs: Vec<u64>) -> Result<(u64, Position), ApiError> {
         LimitsSpec::count("ids", ids.len(), self.limits.events)?;
+        LimitsSpec::count("seqs", seqs.len(), self.limits.events)?;
         call.details.note("ids", ids.len());
         call.details.note("first_ids", ids.iter().take(FIRST_IDS).cloned().collect::<Vec<_>>());
+        call.details.note("seqs", seqs.len());
         let service = self.service()?.clone();
         let receipt = async {
-            let ticket = run_blocking(move || service.submit_retraction(&ids)).await??;
+            let ticket = run_blocking(move || service.submit_retraction(&ids, &seqs)).await??;
             Ok::<_, ApiError>(ticket.await?)
         };
         let receipt = self.by(call.deadline, receipt, "they may be taken back still; ask again to be sure").await??;
         let Retracted { retracted, position } = Retracted::of(&receipt);
         call.details.note("retracted", retracted);
         Ok((retracted, position))
+    }
+
+    /// # Errors
+    /// 503 if the log cannot be written; 504 after the deadline.
+    pub async fn resend_refused(&self, call: &Call, numbers: Option<Vec<u64>>) -> Result<Resent, ApiError> {
+        let service = self.service()?.clone();
+        let sent = run_blocking(move || service.resend_refused(numbers.as_deref()));
+        Ok(self.by(call.deadline, sent, "they may be accepted still; look at the list again").await???)
+    }
+
+    /// # Errors
+    /// 503 if the list cannot be written; 504 after the deadline.
+    pub async fn forget_refused(&self, call: &Call, numbers: Option<Vec<u64>>) -> Result<u64, ApiError> {
+        let service = self.service()?.clone();
+        let forgotten = run_blocking(move || service.forget_refused(numbers.as_deref()));
+        Ok(self.by(call.deadline, forgotten, "they may be forgotten still; look at the list again").await???)
     }
 
     /// # Errors
@@ -152,6 +170,8 @@ impl Server {
         line(&mut out, format_args!("tempograph_model{{version=\"{}\"}} 1", status.model));
         gauge(&mut out, "durable_seq", "Events on the disk.", status.durable_seq);
         gauge(&mut out, "lag_events", "Events taken that reads do not see yet.", status.queued);
+        gauge(&mut out, "events_waiting", "Events that wait for their time, with late = \"wait\".", status.waiting);
+        gauge(&mut out, "refused_kept", "Refused events that are kept to be looked at.", status.refused_list.kept);
         gauge(&mut out, "reads_waiting", "Reads that wait.", scheduler.waiting);
         gauge(&mut out, "nodes", "Nodes known.", nodes);
         gauge(&mut out, "hit_rate", "Share of the asked embeddings that were kept.", engine.hit_rate());
@@ -203,6 +223,12 @@ impl Server {
             ("events_total", "Events taken.", status.accepted),
             ("duplicates_total", "Events left out because the log had them.", status.duplicates),
             ("late_events_total", "Late events that happened at the newest time.", status.late),
+            (
+                "refused_events_total",
+                "Events refused while others of their request were accepted.",
+                status.refused_events,
+            ),
+            ("refused_dropped_total", "Refused events that are not kept any more.", status.refused_list.dropped),
             ("late_requests_total", "Requests refused for a late event.", status.late_refused),
             ("refused_requests_total", "Requests refused for events that will not do.", status.refused),
             ("full_requests_total", "Requests refused because too many events waited.", status.full),

@@ -14,7 +14,7 @@ use crate::interface::listen::tls::Tls;
 use crate::observe::audit::{Audit, AuditDetails};
 use crate::observe::metrics::{Metrics, Stage};
 use crate::schedule::{Answer, ReadOptions, ReadRequest, Scheduler};
-use crate::service::{Ack, IngestError, IngestRequest, Readiness, Receipt, Service, Ticket};
+use crate::service::{Ack, IngestError, IngestRequest, Readiness, Receipt, Refusal, Service, Ticket};
 
 /// A service as its clients see it. It exists from the start, while its artifact and log may still be opening.
 #[derive(Debug)]
@@ -69,6 +69,13 @@ pub(crate) struct Submitted {
     ticket: Ticket,
     ack: Ack,
     begun: Instant,
+}
+
+impl Submitted {
+    /// The events that were refused while the others were accepted.
+    pub fn take_refusals(&mut self) -> Vec<Refusal> {
+        self.ticket.take_refusals()
+    }
 }
 
 /// Most events that are validated on a thread that drives connections. Longer work would delay other connections.
@@ -131,15 +138,6 @@ impl Server {
         }
     }
 
-    /// Submits events, and waits for the acknowledgement that the request's `ack` names.
-    ///
-    /// # Errors
-    /// [`ApiError`]: no event is applied, except where the deadline passed after the events were submitted.
-    pub async fn ingest(&self, call: &Call, request: IngestRequest) -> Result<Receipt, ApiError> {
-        let submitted = self.submit(request).await?;
-        self.wait_for_receipt(call, submitted).await
-    }
-
     /// Validates and enqueues events.
     ///
     /// # Errors
@@ -177,7 +175,7 @@ impl Server {
     /// Waits for the receipt of submitted events.
     ///
     /// # Errors
-    /// As [`ingest`](Server::ingest).
+    /// [`ApiError`]: no event is applied, except where the deadline passed.
     pub async fn wait_for_receipt(&self, call: &Call, submitted: Submitted) -> Result<Receipt, ApiError> {
         let waiting = submitted.ticket.instrument(tracing::debug_span!("ingest"));
         let receipt = self

@@ -1,8 +1,12 @@
 //! The binary form of entries, in which every log stores them.
 //!
 //! An entry is `form u8 = 1`, `kind u8` (0 events one by one, 1 events as a batch, 2 retractions, 3 an expiry among all
-//! nodes, 4 an expiry among some nodes, 5 retractions with ids that are text), `first_seq u64`, `count varint`, and its content. A retraction is the event's
-//! number, `src` and `dst`, varints; or its number and two texts. An expiry is the time before which nodes were idle; among some nodes, then the
+//! nodes, 4 an expiry among some nodes, 5 retractions of the newest events, 6 events that wait, 7 events that waited, 8
+//! events that are dropped while they wait, 9 and 10 as 2 and 5 with ids that are text), `first_seq u64`, `count
+//! varint`, and its content. A retraction is the event's number, `src` and `dst`, varints, or the number and two texts;
+//! after those of the newest events comes the newest time from then on. Of events that wait, first comes the number of
+//! the first, a varint; of those that waited, each number as a varint comes before its event; of those that are
+//! dropped, only the numbers. An expiry is the time before which nodes were idle; among some nodes, then the
 //! first of their numbers and the one after the last, varints. An event is `flags u8`, `src varint`, `dst varint`, a
 //! time, and depending on the flags a label `f32` (bit 0; else it is 0), features (bit 1: `count varint`, `f32` each),
 //! an id (bit 2: `bytes u8`, UTF-8) and the time with which it was submitted (bit 3: it was late). With bit 4, `src` and
@@ -27,7 +31,12 @@ const BATCH: u8 = 1;
 const RETRACT: u8 = 2;
 const EXPIRE: u8 = 3;
 const EXPIRE_SOME: u8 = 4;
-const RETRACT_TEXT: u8 = 5;
+const RETRACT_NEWEST: u8 = 5;
+const HOLD: u8 = 6;
+const RELEASE: u8 = 7;
+const DROP: u8 = 8;
+const RETRACT_TEXT: u8 = 9;
+const RETRACT_NEWEST_TEXT: u8 = 10;
 
 /// The range of all node numbers.
 const ALL: Range<u32> = 0..u32::MAX;
@@ -44,10 +53,19 @@ impl Entry {
         let (kind, count) = match &self.mutation {
             Mutation::Events { events, granularity: Granularity::Event, .. } => (EVENTS, events.len()),
             Mutation::Events { events, granularity: Granularity::Batch, .. } => (BATCH, events.len()),
-            Mutation::Retract { events } if events.iter().any(|event| is_text([&event.src, &event.dst])) => {
-                (RETRACT_TEXT, events.len())
+            Mutation::Retract { events, newest } => {
+                let text = events.iter().any(|event| is_text([&event.src, &event.dst]));
+                let kind = match (newest, text) {
+                    (None, false) => RETRACT,
+                    (None, true) => RETRACT_TEXT,
+                    (Some(_), false) => RETRACT_NEWEST,
+                    (Some(_), true) => RETRACT_NEWEST_TEXT,
+                };
+                (kind, events.len())
             }
-            Mutation::Retract { events } => (RETRACT, events.len()),
+            Mutation::Hold { events, .. } => (HOLD, events.len()),
+            Mutation::Release { events, .. } => (RELEASE, events.len()),
+            Mutation::Drop { arrivals } => (DROP, arrivals.len()),
             Mutation::Expire { nodes, .. } if *nodes == ALL => (EXPIRE, 1),
             Mutation::Expire { .. } => (EXPIRE_SOME, 1),
         };
@@ -69,12 +87,25 @@ impl Entry {
                 let some = (*nodes != ALL).then_some([nodes.start, nodes.end]);
                 some.into_iter().flatten().for_each(|number| put_varint(&mut bytes, number.into()));
             }
-            Mutation::Retract { events } => {
+            Mutation::Retract { events, newest } => {
+                let text = [RETRACT_TEXT, RETRACT_NEWEST_TEXT].contains(&kind);
                 for event in events {
                     put_varint(&mut bytes, event.seq);
-                    [&event.src, &event.dst].into_iter().for_each(|id| put_node(&mut bytes, id, kind == RETRACT_TEXT));
+                    [&event.src, &event.dst].into_iter().for_each(|id| put_node(&mut bytes, id, text));
+                }
+                newest.iter().for_each(|newest| put_time(&mut bytes, newest));
+            }
+            Mutation::Hold { first_arrival, events } => {
+                put_varint(&mut bytes, *first_arrival);
+                events.iter().for_each(|event| put_event(&mut bytes, event, None));
+            }
+            Mutation::Release { arrivals, events } => {
+                for (&arrival, event) in arrivals.iter().zip(events) {
+                    put_varint(&mut bytes, arrival);
+                    put_event(&mut bytes, event, None);
                 }
             }
+            Mutation::Drop { arrivals } => arrivals.iter().for_each(|&arrival| put_varint(&mut bytes, arrival)),
         }
         bytes
     }
@@ -95,10 +126,19 @@ impl Entry {
         let mutation = match kind {
             EVENTS => reader.events(count, Granularity::Event)?,
             BATCH => reader.events(count, Granularity::Batch)?,
-            RETRACT | RETRACT_TEXT => {
-                let events = (0..count).map(|_| reader.retraction(kind == RETRACT_TEXT)).collect::<Result<_, _>>()?;
-                Mutation::Retract { events }
+            RETRACT | RETRACT_TEXT | RETRACT_NEWEST | RETRACT_NEWEST_TEXT => {
+                let text = [RETRACT_TEXT, RETRACT_NEWEST_TEXT].contains(&kind);
+                let events = reader.list(count, |reader| reader.retraction(text))?;
+                let sets_back = [RETRACT_NEWEST, RETRACT_NEWEST_TEXT].contains(&kind);
+                Mutation::Retract { events, newest: sets_back.then(|| reader.time()).transpose()? }
             }
+            HOLD => Mutation::Hold { first_arrival: reader.varint()?, events: reader.list(count, Reader::on_time)? },
+            RELEASE => {
+                let waited = reader.list(count, |reader| Ok((reader.varint()?, reader.on_time()?)))?;
+                let (arrivals, events) = waited.into_iter().unzip();
+                Mutation::Release { arrivals, events }
+            }
+            DROP => Mutation::Drop { arrivals: reader.list(count, Reader::varint)? },
             EXPIRE if count == 1 => Mutation::Expire { before: reader.time()?, nodes: ALL },
             EXPIRE_SOME if count == 1 => {
                 Mutation::Expire { before: reader.time()?, nodes: reader.node()?..reader.node()? }
@@ -227,6 +267,18 @@ impl<'a> Reader<'a> {
         Ok(Mutation::Events { events, granularity, late })
     }
 
+    fn list<T>(&mut self, count: u64, one: impl Fn(&mut Self) -> Result<T, String>) -> Result<Vec<T>, String> {
+        (0..count).map(|_| one(self)).collect()
+    }
+
+    /// An event that has one time only.
+    fn on_time(&mut self) -> Result<NewEvent, String> {
+        match self.event()? {
+            (event, None) => Ok(event),
+            (_, Some(time)) => Err(format!("an event that waits for its time has a second one, {time}")),
+        }
+    }
+
     fn retraction(&mut self, text: bool) -> Result<Retraction, String> {
         Ok(Retraction { seq: self.varint()?, src: self.external_id(text)?, dst: self.external_id(text)? })
     }
@@ -314,15 +366,28 @@ mod tests {
 
     fn retraction() -> impl Strategy<Value = Entry> {
         let event = (any::<u64>(), node(), node()).prop_map(|(seq, src, dst)| Retraction { seq, src, dst });
-        (any::<u64>(), proptest::collection::vec(event, 0..6))
-            .prop_map(|(first_seq, events)| Entry { first_seq, mutation: Mutation::Retract { events } })
+        (any::<u64>(), proptest::collection::vec(event, 0..6), proptest::option::of(number()))
+            .prop_map(|(first_seq, events, newest)| Entry { first_seq, mutation: Mutation::Retract { events, newest } })
+    }
+
+    fn waiting() -> impl Strategy<Value = Entry> {
+        let events = proptest::collection::vec((any::<u64>(), event().prop_map(|(event, _)| event)), 0..6);
+        (any::<u64>(), any::<u64>(), events, 0..3).prop_map(|(first_seq, first_arrival, numbered, kind)| {
+            let (arrivals, events) = numbered.into_iter().unzip();
+            let mutation = match kind {
+                0 => Mutation::Hold { first_arrival, events },
+                1 => Mutation::Release { arrivals, events },
+                _ => Mutation::Drop { arrivals },
+            };
+            Entry { first_seq, mutation }
+        })
     }
 
     fn entry() -> impl Strategy<Value = Entry> {
         let nodes = prop_oneof![Just(ALL), (any::<u32>(), any::<u32>()).prop_map(|(from, to)| from..to)];
         let expiry = (any::<u64>(), number(), nodes)
             .prop_map(|(first_seq, before, nodes)| Entry { first_seq, mutation: Mutation::Expire { before, nodes } });
-        prop_oneof![events(), retraction(), expiry]
+        prop_oneof![events(), retraction(), expiry, waiting()]
     }
 
     fn events() -> impl Strategy<Value = Entry> {
@@ -364,7 +429,9 @@ mod tests {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = Entry::from_bytes(&bytes);
-            let _ = Entry::from_bytes(&[vec![FORM, 0], bytes].concat());
+            for kind in 0..=DROP {
+                let _ = Entry::from_bytes(&[vec![FORM, kind], bytes.clone()].concat());
+            }
         }
     }
 

@@ -39,19 +39,54 @@ pub enum Mutation {
     Retract {
         /// The events.
         events: Vec<Retraction>,
+        /// The newest time from then on, where the newest events of the log are retracted.
+        newest: Option<Number>,
+    },
+    /// Events wait to be applied in order of time.
+    Hold {
+        /// The number of the first: events that ever waited are numbered in the order in which they arrived.
+        first_arrival: u64,
+        /// The events, in any order of time.
+        events: Vec<NewEvent>,
+    },
+    /// Events that waited are applied, one by one.
+    Release {
+        /// The numbers under which they waited, in the order of the events.
+        arrivals: Vec<u64>,
+        /// The events, in order of time.
+        events: Vec<NewEvent>,
+    },
+    /// Events that waited are retracted, and never applied.
+    Drop {
+        /// The numbers under which they waited.
+        arrivals: Vec<u64>,
     },
 }
 
 impl Entry {
-    /// The events it holds.
+    /// The events that it applies.
     pub fn new_events(&self) -> &[NewEvent] {
         match &self.mutation {
-            Mutation::Events { events, .. } => events,
-            Mutation::Retract { .. } | Mutation::Expire { .. } => &[],
+            Mutation::Events { events, .. } | Mutation::Release { events, .. } => events,
+            Mutation::Retract { .. } | Mutation::Expire { .. } | Mutation::Hold { .. } | Mutation::Drop { .. } => &[],
         }
     }
 
-    /// Number of its events.
+    /// Number of events of which it says that they wait, or do not any more.
+    pub fn changed_waiting(&self) -> usize {
+        match &self.mutation {
+            Mutation::Hold { events, .. } => events.len(),
+            Mutation::Release { arrivals, .. } | Mutation::Drop { arrivals } => arrivals.len(),
+            _ => 0,
+        }
+    }
+
+    /// Whether it says only which events wait, and so changes no history.
+    pub fn changes_only_waiting(&self) -> bool {
+        matches!(self.mutation, Mutation::Hold { .. } | Mutation::Drop { .. })
+    }
+
+    /// Number of events that it applies.
     pub fn events(&self) -> usize {
         self.new_events().len()
     }

@@ -118,10 +118,12 @@ pub(crate) fn replay(
         if entries.is_empty() {
             break;
         }
+        place += entries.len() as u64;
+        // What waits changes nothing, and must not part the events that are applied together.
+        entries.retain(|entry| !entry.changes_only_waiting());
         for group in entries.chunk_by(|a, b| one_by_one(a) && one_by_one(b)) {
             apply_entries(engine, group)?;
         }
-        place += entries.len() as u64;
         if on_progress(engine.position()).is_break() {
             break;
         }
@@ -143,12 +145,15 @@ pub(crate) fn apply_entry(engine: &Engine, entry: &Entry) -> Result<Applied, Rep
         return Err(ReplayError::Gap { seen, first: entry.first_seq });
     }
     match &entry.mutation {
-        Mutation::Events { events, granularity, .. } => {
-            let known = ((seen - entry.first_seq) as usize).min(events.len());
-            Ok(Applied { position: engine.observe(&events[known..], *granularity)?, changed: 0 })
-        }
-        Mutation::Retract { events } => {
+        Mutation::Events { granularity, .. } => observe_unseen(engine, entry, *granularity),
+        Mutation::Release { .. } => observe_unseen(engine, entry, Granularity::Event),
+        Mutation::Hold { .. } => Ok(Applied { position: engine.position(), changed: 0 }),
+        Mutation::Drop { arrivals } => Ok(Applied { position: engine.position(), changed: arrivals.len() as u64 }),
+        Mutation::Retract { events, newest } => {
             let AtPosition { answer, position } = retract_known(engine, events)?;
+            if let Some(newest) = newest {
+                engine.lower_newest(newest)?;
+            }
             Ok(Applied { position, changed: answer as u64 })
         }
         Mutation::Expire { before, nodes } => {
@@ -156,6 +161,13 @@ pub(crate) fn apply_entry(engine: &Engine, entry: &Entry) -> Result<Applied, Rep
             Ok(Applied { position, changed: answer as u64 })
         }
     }
+}
+
+/// Observes the events of an entry that the engine has not seen.
+fn observe_unseen(engine: &Engine, entry: &Entry, granularity: Granularity) -> Result<Applied, ReplayError> {
+    let events = entry.new_events();
+    let known = ((engine.position().log_seq - entry.first_seq) as usize).min(events.len());
+    Ok(Applied { position: engine.observe(&events[known..], granularity)?, changed: 0 })
 }
 
 /// Retracts the events whose nodes are not expired. Of the others the history holds nothing.
@@ -176,7 +188,7 @@ fn retract_known(engine: &Engine, events: &[Retraction]) -> Result<AtPosition<us
 }
 
 fn one_by_one(entry: &Entry) -> bool {
-    matches!(entry.mutation, Mutation::Events { granularity: Granularity::Event, .. })
+    matches!(entry.mutation, Mutation::Events { granularity: Granularity::Event, .. } | Mutation::Release { .. })
 }
 
 /// Applies entries together: events that are applied one by one give the same state however they are grouped.

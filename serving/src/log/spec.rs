@@ -76,6 +76,15 @@ impl LogSpec {
         self.dir.clone().unwrap_or_else(|| next_to(artifact, "log"))
     }
 
+    /// The file of the list of refused events; nothing for a log in memory.
+    pub(crate) fn refused_path(&self, artifact: &Path) -> Option<PathBuf> {
+        match self.kind {
+            LogKind::Embedded => Some(self.dir(artifact).join("refused.jsonl")),
+            LogKind::Memory => None,
+            LogKind::Kafka => Some(next_to(artifact, "refused.jsonl")),
+        }
+    }
+
     /// The topic's address, for messages.
     pub(crate) fn address(&self) -> String {
         format!("{}[{}] at {}", self.topic, self.partition, self.brokers)

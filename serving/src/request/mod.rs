@@ -140,6 +140,22 @@ pub enum RequestError {
         /// The newest time before it, observed or in the request, likewise.
         newest: String,
     },
+    /// A time too far in the future: a stream that takes it would refuse all that comes after.
+    #[error("{place} is {time}, which is more than {bound} ahead of {of} (setting `{setting}`){hint}")]
+    Ahead {
+        /// The field of the request.
+        place: String,
+        /// The time, in the user's unit, to the last tick.
+        time: String,
+        /// What it is ahead of.
+        of: String,
+        /// How far it may be ahead.
+        bound: String,
+        /// The key of the bound in the server's settings.
+        setting: &'static str,
+        /// A likely reason, or nothing.
+        hint: String,
+    },
     /// An invalid value.
     #[error("{place} {problem}")]
     Invalid {
@@ -155,6 +171,14 @@ pub enum RequestError {
         place: String,
         /// Number of its entries.
         count: usize,
+    },
+    /// The deadline passed while the answer was computed, and the work was stopped.
+    #[error(
+        "the deadline has passed, with {done} % of the answer computed; ask for less, or give it more time (`deadline-ms`)"
+    )]
+    Deadline {
+        /// How much of the answer was computed, in percent.
+        done: u64,
     },
     /// Weights or memories have gone wrong.
     #[error(

@@ -79,7 +79,7 @@ impl Scheduler {
         Ok(scheduler)
     }
 
-    /// Answers a read, or refuses it. If the future is dropped, the read is not computed. Must be awaited in a tokio
+    /// Answers a read, or refuses it. If the future is dropped, the read is not computed, or not any further. Must be awaited in a tokio
     /// runtime.
     ///
     /// # Errors
@@ -214,7 +214,12 @@ impl Shared {
         match read {
             ReadRequest::Score { queries, during } => {
                 let size = Size { items: queries.len(), neighbours: engine.neighbours_of(queries) };
-                (if during.is_empty() { ReadKind::Score } else { ReadKind::ScoreShown }, size)
+                let kind = match (queries.len() > self.spec.chunk, during.is_empty()) {
+                    (true, _) => ReadKind::ScoreMany,
+                    (false, true) => ReadKind::Score,
+                    (false, false) => ReadKind::ScoreShown,
+                };
+                (kind, size)
             }
             ReadRequest::Rank(RankQuery { candidates: Some(candidates), .. }) => {
                 (ReadKind::Rank, Size::of(candidates.len()))

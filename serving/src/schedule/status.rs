@@ -41,7 +41,7 @@ pub struct SchedulerStatus {
 /// The cost of a kind of pass, as estimated from earlier passes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CostStatus {
-    /// `score`, `score-shown`, `embedding`, `explain`, `rank` or `top-k`.
+    /// `score`, `score-shown`, `score-many`, `embedding`, `explain`, `rank` or `top-k`.
     pub kind: ReadKind,
     /// Fixed microseconds of a pass.
     pub pass_us: f64,

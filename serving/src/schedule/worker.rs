@@ -5,9 +5,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Engine;
-use crate::request::{AtPosition, PairQuery, RankQuery, RequestError};
+use crate::engine::Pace;
+use crate::request::{AtPosition, PairQuery, RequestError};
 use crate::schedule::policy::cost::Size;
 use crate::schedule::policy::job::{Batch, Job, ReadKind, WorkerAction};
+use crate::schedule::policy::spec::SchedulerSpec;
 use crate::schedule::read::{Answer, AnswerBody, ReadError, ReadRequest};
 use crate::schedule::scheduler::{Pending, Shared};
 
@@ -40,7 +42,7 @@ impl Shared {
             }
             state = match turn {
                 WorkerAction::Run(batch) => {
-                    state.queue.set_running(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline);
+                    state.queue.set_running(now, worker, batch.kind, batch.size, batch.size.items);
                     return Some(batch);
                 }
                 WorkerAction::Wait(until) => {
@@ -104,6 +106,12 @@ impl Shared {
     fn answer_single(&self, worker: usize, engine: &Engine, job: Job<Pending>) {
         let begun = Instant::now();
         let body = match &job.read.read {
+            ReadRequest::Score { queries, during } if job.kind.yields() => {
+                let mut scores = Vec::with_capacity(queries.len());
+                let position =
+                    self.in_chunks(worker, &job, |pace| engine.score_in_chunks(queries, during, &mut scores, pace));
+                position.map(|position| AtPosition { answer: AnswerBody::Scores(scores), position })
+            }
             ReadRequest::Score { queries, during } => {
                 engine.score(queries, during).map(|answered| answered.map(AnswerBody::Scores))
             }
@@ -111,9 +119,9 @@ impl Shared {
                 engine.embedding(node, *side, time.as_ref()).map(|answered| answered.map(AnswerBody::Embedding))
             }
             ReadRequest::Explain(query) => engine.explain(query).map(|answered| answered.map(AnswerBody::Explained)),
-            ReadRequest::Rank(query) => {
-                self.rank(worker, engine, query, &job).map(|answered| answered.map(AnswerBody::Ranked))
-            }
+            ReadRequest::Rank(query) => self
+                .in_chunks(worker, &job, |pace| engine.rank_in_chunks(query, pace))
+                .map(|answered| answered.map(AnswerBody::Ranked)),
         };
         if body.is_ok() && !job.kind.yields() {
             self.learn(job.kind, job.size, begun.elapsed());
@@ -126,41 +134,47 @@ impl Shared {
         let _ = job.read.answer.send(answered.map_err(ReadError::from));
     }
 
-    /// Ranks in chunks. Between two chunks, jobs with tighter deadlines run.
-    fn rank(
+    /// Computes a long job in chunks that take about the time of the settings. Between two chunks, shorter jobs run. The
+    /// work ends when its deadline has passed or nobody waits for it any more.
+    fn in_chunks<R>(
         &self,
         worker: usize,
-        engine: &Engine,
-        query: &RankQuery,
         job: &Job<Pending>,
-    ) -> Result<AtPosition<Vec<crate::Ranked>>, RequestError> {
-        let (mut begun, mut took) = (Instant::now(), Duration::ZERO);
-        let answered = engine.rank_in_chunks(query, self.spec.chunk, &mut |done| {
-            took += self.chunk_took(job, begun.elapsed());
+        work: impl FnOnce(Pace<'_>) -> Result<R, RequestError>,
+    ) -> Result<R, RequestError> {
+        let mut chunks = Chunks::new(self.state().queue.expected_chunk(job.kind), &self.spec);
+        let answered = work(&mut |done| {
             let left = (job.size.items as f64 * (1.0 - done)).ceil() as usize;
+            if let Some(took) = chunks.end(job.size.items - left) {
+                self.state().queue.charge(&job.tenant, took);
+            }
             self.run_preempting(worker, job, left);
-            begun = Instant::now();
-        })?;
-        took += self.chunk_took(job, begun.elapsed());
-        self.learn(job.kind, job.size, took);
-        Ok(answered)
-    }
-
-    fn chunk_took(&self, job: &Job<Pending>, took: Duration) -> Duration {
-        self.state().queue.charge(&job.tenant, took);
-        took
+            if self.now() >= job.deadline || job.read.answer.is_closed() {
+                return Err(RequestError::Deadline { done: (100.0 * done) as u64 });
+            }
+            Ok(chunks.begin())
+        });
+        // What is left of a job that was stopped is not known.
+        let whole = answered.is_ok();
+        if let Some(took) = chunks.end(if whole { job.size.items } else { chunks.done }) {
+            self.state().queue.charge(&job.tenant, took);
+        }
+        let size = if whole { job.size } else { Size::of(chunks.done) };
+        if size.items > 0 {
+            self.learn(job.kind, size, chunks.total);
+        }
+        answered
     }
 
     /// Answers the jobs that are due before the rest of a long job, of which `left` items remain.
     fn run_preempting(&self, worker: usize, long: &Job<Pending>, left: usize) {
         loop {
             let (mut state, now, mut late) = (self.state(), self.now(), Vec::new());
-            let batch = state.queue.preempting_batch(now, long.deadline, &long.tenant, &mut late);
-            match &batch {
-                Some(batch) => {
-                    state.queue.set_running(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline)
-                }
-                None => state.queue.set_running(now, worker, long.kind, long.size, left, long.deadline),
+            state.queue.set_running(now, worker, long.kind, long.size, left);
+            let ends = state.queue.ends(worker);
+            let batch = state.queue.preempting_batch(now, long.deadline, ends, &long.tenant, &mut late);
+            if let Some(batch) = &batch {
+                state.queue.set_running(now, worker, batch.kind, batch.size, batch.size.items);
             }
             state.counts.dropped += late.len() as u64;
             state.counts.overtakings += u64::from(batch.is_some());
@@ -179,6 +193,43 @@ impl Shared {
         state.counts.passes += 1;
         state.counts.items += size.items as u64;
         state.counts.busy_seconds += took.as_secs_f64();
+    }
+}
+
+/// The chunks of a long job.
+struct Chunks {
+    /// Items of the next chunk.
+    items: usize,
+    most: usize,
+    wanted: Duration,
+    begun: Option<Instant>,
+    /// Items so far, and the time that they took.
+    done: usize,
+    total: Duration,
+}
+
+impl Chunks {
+    fn new(expected: usize, spec: &SchedulerSpec) -> Chunks {
+        let wanted = Duration::from_micros(spec.chunk_us);
+        let items = expected.clamp(1, spec.chunk);
+        Chunks { items, most: spec.chunk, wanted, begun: None, done: 0, total: Duration::ZERO }
+    }
+
+    fn begin(&mut self) -> usize {
+        self.begun = Some(Instant::now());
+        self.items
+    }
+
+    /// Ends a chunk, after which `done` items are done in all. Returns its time, if one was begun.
+    fn end(&mut self, done: usize) -> Option<Duration> {
+        let took = self.begun.take()?.elapsed();
+        let items = done.saturating_sub(self.done);
+        self.total += took;
+        self.done = done;
+        // No more than twice as many as before: one chunk may have been fast by chance.
+        let fitting = items as f64 * self.wanted.as_secs_f64() / took.as_secs_f64().max(1e-6);
+        self.items = (fitting as usize).clamp(self.items / 2, 2 * self.items).clamp(1, self.most);
+        Some(took)
     }
 }
 

@@ -16,23 +16,33 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
+use tokio::sync::oneshot::Sender;
+
+use self::ingest::IngestResult;
+use self::ingest::event_time::TimeBounds;
+pub use self::ingest::event_time::{EventClock, EventTimeSpec};
 use self::ingest::failing::LogHealth;
 pub use self::ingest::progress::LogProgress;
 use self::ingest::progress::Progress;
-use self::ingest::queue::{IngestQueue, QueuedRequest, SeqPoint};
+use self::ingest::queue::{IngestQueue, QueueState, QueuedRequest, SeqPoint};
 pub use self::ingest::readiness::Readiness;
 use self::ingest::readiness::SharedReadiness;
-pub use self::ingest::{Ack, IngestError, IngestRequest, LONGEST_ID, Receipt, Ticket};
+use self::ingest::refused::RefusedList;
+pub use self::ingest::refused::{Refusal, RefusedEvent, RefusedStatus};
+use self::ingest::reorder::WaitingChange;
+pub use self::ingest::resend::Resent;
+pub use self::ingest::{Ack, IngestError, IngestRequest, LONGEST_ID, OnError, Receipt, Ticket};
 pub use self::reload::Reloaded;
-use self::schema::EventSchema;
+use self::schema::{EventSchema, Sequenced, TimeRules};
 pub use self::snapshotter::{Snapshot, SnapshotStatus};
 use self::snapshotter::{SnapshotCommand, Snapshotter};
 pub use self::spec::{Clock, Late, ServiceSpec, SnapshotSpec};
 use self::status::Counts;
 pub use self::status::Status;
 use crate::log::{Entry, Log, LogError, Mutation, ReplayError};
+use crate::request::{Granularity, RequestError};
 use crate::{ArtifactError, Engine, Position};
 
 /// A model and a history that outlive the process: every event is appended to the log of record before it is applied.
@@ -56,6 +66,12 @@ struct Core {
     /// Log position of the next entry to apply.
     next_entry: Mutex<u64>,
     schema: EventSchema,
+    bounds: TimeBounds,
+    /// Time of the newest event of the artifact, and the number of its events.
+    artifact_end: SeqPoint,
+    /// Log position from which the events that wait are found.
+    waiting_from: u64,
+    refused: RefusedList,
     queue: IngestQueue,
     progress: Progress,
     readiness: SharedReadiness,
@@ -128,6 +144,9 @@ impl Service {
 
     /// Submits events: validates, sequences and enqueues them. Does not wait for the log; the ticket resolves to the
     /// receipt.
+    ///
+    /// With [`OnError::Continue`], events that are invalid or out of time are refused one by one, and the ticket names
+    /// them.
     ///
     /// # Errors
     /// [`IngestError`]: none of the events was accepted.
@@ -247,8 +266,21 @@ impl Core {
     }
 
     fn submit(&self, request: IngestRequest) -> Result<Ticket, IngestError> {
+        self.submit_as(request, true)
+    }
+
+    /// As `submit`, for events that are in the list of refused events already.
+    fn submit_again(&self, request: IngestRequest) -> Result<Ticket, IngestError> {
+        self.submit_as(request, false)
+    }
+
+    fn submit_as(&self, request: IngestRequest, keep_refused: bool) -> Result<Ticket, IngestError> {
         self.ready()?;
         let (ack, granularity) = (request.ack, request.granularity);
+        if self.spec.late == Late::Wait && granularity == Granularity::Batch {
+            let problem = "is \"batch\", and this server applies events one by one, in order of time (late = \"wait\")";
+            return Err(RequestError::invalid("granularity", problem).into());
+        }
         let validated = self.schema.validate(request)?;
         // `sequence` looks up ids in the log, so a failed log is reopened first.
         self.log_health.retry(|| self.log.reopen())?;
@@ -256,32 +288,81 @@ impl Core {
         // Checked again under the lock: the queue may have been closed meanwhile, and then the readiness says why.
         self.ready()?;
         let (queued, most) = (state.pending_events, self.spec.log.queue);
-        if queued > 0 && queued + validated.request.events.len() > most {
+        if queued > 0 && queued + validated.len() > most {
             return Err(IngestError::Full { queued, most });
         }
-        let sequenced = self.schema.sequence(validated, &state, &*self.log, self.spec.late)?;
+        let rules = TimeRules { late: self.spec.late, bounds: &self.bounds };
+        let mut sequenced = self.schema.sequence(validated, &state, &*self.log, &rules)?;
+        let refused = std::mem::take(&mut sequenced.refused);
+        if keep_refused && !refused.is_empty() {
+            // Before any event is accepted: if they cannot be kept, the whole request fails.
+            self.refused.add(&refused, self.now()).map_err(|error| self.cannot_keep(error))?;
+        }
         let accepted = sequenced.events.len() as u64;
         let receipt = Receipt {
-            first_seq: state.next.seq,
             accepted,
             duplicates: sequenced.duplicates,
             late: sequenced.late.len() as u64,
-            position: self.applied_position(),
+            refused: refused.len() as u64,
+            ..Receipt::new(state.next.seq, self.applied_position())
         };
+        let (answer, ticket) = Ticket::new();
+        let receipt = match self.spec.late {
+            Late::Wait => self.enqueue_to_wait(&mut state, sequenced, receipt, ack, answer),
+            _ => self.enqueue_in_order(&mut state, sequenced, receipt, ack, answer, granularity),
+        };
+        drop(state);
+        self.queue.notify();
+        self.counts.submitted(&receipt);
+        Ok(ticket.with_refusals(refused))
+    }
+
+    /// Enqueues events that are applied in the order of the queue.
+    fn enqueue_in_order(
+        &self,
+        state: &mut QueueState,
+        sequenced: Sequenced,
+        receipt: Receipt,
+        ack: Ack,
+        answer: Sender<IngestResult>,
+        granularity: Granularity,
+    ) -> Receipt {
         let mutation = Mutation::Events { events: sequenced.events, granularity, late: sequenced.late };
-        let entry = (accepted > 0).then_some(Entry { first_seq: state.next.seq, mutation });
+        let entry = (receipt.accepted > 0).then_some(Entry { first_seq: state.next.seq, mutation });
         if let Some(entry) = &entry {
             state.ids.extend(entry.ids().map(|(id, seq)| (id.to_owned(), seq)));
         }
-        state.next = SeqPoint { seq: state.next.seq + accepted, newest: sequenced.newest };
-        let (answer, ticket) = Ticket::new();
-        let mut waiting = QueuedRequest { entry, ack, receipt, newest: sequenced.newest, answer: Some(answer) };
+        state.next = SeqPoint { seq: state.next.seq + receipt.accepted, newest: sequenced.newest };
+        self.push(state, entry, WaitingChange::None, receipt, ack, answer);
+        receipt
+    }
+
+    /// Enqueues a request, and acknowledges it where its `ack` asks for no more.
+    fn push(
+        &self,
+        state: &mut QueueState,
+        entry: Option<Entry>,
+        change: WaitingChange,
+        receipt: Receipt,
+        ack: Ack,
+        answer: Sender<IngestResult>,
+    ) {
+        let newest = state.next.newest;
+        let mut waiting = QueuedRequest { entry, ack, receipt, newest, change, answer: Some(answer) };
         // While the log fails, `accepted` is not promised: the events would probably be lost.
         if ack == Ack::Accepted && !self.log_health.is_failing() {
             waiting.acknowledge(Ok(receipt));
         }
-        self.queue.enqueue(state, waiting);
-        self.counts.submitted(&receipt);
-        Ok(ticket)
+        state.push(waiting);
+    }
+
+    /// Seconds since 1970 by the server's clock.
+    fn now(&self) -> u64 {
+        (self.spec.snapshots.clock.0)().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+    }
+
+    fn cannot_keep(&self, error: std::io::Error) -> IngestError {
+        let place = "the list of refused events".into();
+        IngestError::Log(LogError::Storage { place, fact: error.to_string() })
     }
 }

@@ -6,13 +6,17 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tempograph_framework::Timestamp;
+
 use crate::artifact::open::read_manifest;
 use crate::artifact::past::PastHash;
 use crate::log::{Log, LogKind, begin_or_check, entry_after, next_seq, resumes_at};
+use crate::service::ingest::event_time::TimeBounds;
 use crate::service::ingest::failing::LogHealth;
 use crate::service::ingest::progress::{LogProgress, Progress};
-use crate::service::ingest::queue::{IngestQueue, SeqPoint};
+use crate::service::ingest::queue::{IngestQueue, NewestTimes, SeqPoint};
 use crate::service::ingest::readiness::SharedReadiness;
+use crate::service::ingest::refused::RefusedList;
 use crate::service::schema::EventSchema;
 use crate::service::snapshots::{MEMORY, SnapshotMetadata, SnapshotStore, identity};
 use crate::service::snapshotter::Snapshotter;
@@ -66,6 +70,17 @@ impl Service {
         if end < position.log_seq {
             return Err(crate::log::ReplayError::Ahead { seen: position.log_seq, end }.into());
         }
+        let manifest = read_manifest(artifact)?;
+        let artifact_newest = manifest.newest.map(Timestamp);
+        let bounds = TimeBounds::new(
+            &spec.event_time,
+            manifest.time_unit.clone(),
+            engine.history().origin(),
+            artifact_newest,
+            spec.snapshots.clock,
+        );
+        let refused = RefusedList::open(spec.log.refused_path(artifact), spec.event_time.refused_kept)?;
+        let waiting_from = note.as_ref().map_or(0, |note| note.waiting_from.unwrap_or(note.place));
         let (due, to_keep) = channel();
         let core = Arc::new(Core {
             spec: spec.clone(),
@@ -74,7 +89,11 @@ impl Service {
             previous: Mutex::default(),
             next_entry: Mutex::new(place),
             log,
-            queue: IngestQueue::starting_at(SeqPoint { seq: end, newest: None }),
+            bounds,
+            artifact_end: SeqPoint { seq: manifest.log_position, newest: NewestTimes::applied(artifact_newest) },
+            waiting_from,
+            refused,
+            queue: IngestQueue::starting_at(SeqPoint { seq: end, newest: NewestTimes::default() }),
             progress: Progress::new(LogProgress { durable_seq: end, applied: position }),
             readiness: SharedReadiness::new(Readiness::Recovering { applied: position.log_seq, of: end }),
             promoting: AtomicBool::new(false),

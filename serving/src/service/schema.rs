@@ -7,11 +7,14 @@ use serde_json::Number;
 use tempograph_framework::{Sides, TimeUnit, Timestamp};
 
 use crate::artifact::manifest::Manifest;
+use crate::log::Mutation;
 use crate::log::{Entry, Log};
 use crate::request::incoming::{EventRules, not_before};
 use crate::request::{FieldPath, MAX_ITEMS, NewEvent, RequestError, ticks, user_time};
-use crate::service::ingest::queue::QueueState;
-use crate::service::ingest::{IngestError, IngestRequest, LONGEST_ID};
+use crate::service::ingest::event_time::TimeBounds;
+use crate::service::ingest::queue::{NewestTimes, QueueState};
+use crate::service::ingest::refused::Refusal;
+use crate::service::ingest::{IngestError, IngestRequest, LONGEST_ID, OnError};
 use crate::service::spec::Late;
 
 /// The rules for events that stay the same as long as the model does.
@@ -37,17 +40,52 @@ impl fmt::Display for EventSchema {
 
 /// A request that passed all checks that do not depend on earlier events.
 pub(crate) struct Validated {
-    pub request: IngestRequest,
-    times: Vec<Timestamp>,
+    /// The events that passed, each with its index in the request and its time.
+    events: Vec<(usize, NewEvent, Timestamp)>,
+    refused: Refusals,
+}
+
+impl Validated {
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+}
+
+/// Events that are refused one by one, or the first of which refuses the whole request.
+struct Refusals {
+    on_error: OnError,
+    list: Vec<Refusal>,
+}
+
+impl Refusals {
+    /// # Errors
+    /// The error itself, where it refuses the whole request.
+    fn refuse(&mut self, index: usize, event: NewEvent, error: RequestError) -> Result<(), RequestError> {
+        match self.on_error {
+            OnError::Abort => Err(error),
+            OnError::Continue => {
+                self.list.push(Refusal { index, event, error });
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The rules for the times of new events.
+pub(crate) struct TimeRules<'a> {
+    pub late: Late,
+    pub bounds: &'a TimeBounds,
 }
 
 /// The new events of a request, at the times at which they are applied.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Sequenced {
     pub events: Vec<NewEvent>,
+    pub times: Vec<Timestamp>,
     pub late: Vec<(u32, Number)>,
     pub duplicates: u64,
-    pub newest: Option<Timestamp>,
+    pub newest: NewestTimes,
+    pub refused: Vec<Refusal>,
 }
 
 impl EventSchema {
@@ -60,16 +98,45 @@ impl EventSchema {
         }
     }
 
-    /// Time of an entry's last event.
-    pub fn newest(&self, entry: &Entry) -> Option<Timestamp> {
-        ticks(&self.unit, &entry.new_events().last()?.time, FieldPath::field("time")).ok()
+    /// The unit of the times.
+    pub fn unit(&self) -> &TimeUnit {
+        &self.unit
+    }
+
+    /// A time of the log in ticks.
+    pub fn ticks(&self, time: &Number) -> Option<Timestamp> {
+        ticks(&self.unit, time, FieldPath::field("time")).ok()
+    }
+
+    /// The newest times after an entry of the log.
+    pub fn newest_after(&self, entry: &Entry, before: NewestTimes) -> NewestTimes {
+        let last = |events: &[NewEvent]| events.iter().filter_map(|event| self.ticks(&event.time)).max();
+        match &entry.mutation {
+            Mutation::Hold { events, .. } => NewestTimes { submitted: before.submitted.max(last(events)), ..before },
+            Mutation::Retract { newest: Some(newest), .. } => NewestTimes::applied(self.ticks(newest)),
+            _ => {
+                let applied = last(entry.new_events()).or(before.applied);
+                NewestTimes { applied, submitted: before.submitted.max(applied) }
+            }
+        }
+    }
+
+    /// The times of the events of an entry of the log, those that wait included.
+    pub fn times(&self, entry: &Entry) -> Vec<Timestamp> {
+        let events = match &entry.mutation {
+            Mutation::Hold { events, .. } => events,
+            _ => entry.new_events(),
+        };
+        events.iter().map(|event| self.ticks(&event.time).unwrap_or_default()).collect()
     }
 
     /// Checks everything that does not depend on earlier events.
+    ///
+    /// # Errors
+    /// The fault of the first event, where it refuses the whole request; or too many events.
     pub fn validate(&self, request: IngestRequest) -> Result<Validated, RequestError> {
-        let events = &request.events;
-        if events.len() > MAX_ITEMS {
-            return Err(RequestError::TooMany { place: "events".into(), count: events.len() });
+        if request.events.len() > MAX_ITEMS {
+            return Err(RequestError::TooMany { place: "events".into(), count: request.events.len() });
         }
         let rules = EventRules {
             unit: &self.unit,
@@ -78,52 +145,87 @@ impl EventSchema {
             text_ids: self.text_ids,
             exact: true,
         };
-        let mut times = Vec::with_capacity(events.len());
-        for (i, event) in events.iter().enumerate() {
-            let place = |field| FieldPath::of("events", i, field);
-            times.push(rules.time(&event.time, place("time"))?);
-            rules.validate_values(event, "events", i)?;
-            if let Some(problem) = event.id.as_deref().and_then(id_problem) {
-                return Err(RequestError::invalid(place("id"), problem));
+        let mut events = Vec::with_capacity(request.events.len());
+        let mut refused = Refusals { on_error: request.on_error, list: Vec::new() };
+        for (i, event) in request.events.into_iter().enumerate() {
+            match validate_event(&rules, &event, i) {
+                Ok(time) => events.push((i, event, time)),
+                Err(error) => refused.refuse(i, event, error)?,
             }
         }
-        Ok(Validated { request, times })
+        Ok(Validated { events, refused })
     }
 
-    /// Leaves out duplicates, and applies the rule for late events.
+    /// Leaves out duplicates, and applies the rules for times.
     pub fn sequence(
         &self,
         validated: Validated,
         state: &QueueState,
         log: &dyn Log,
-        late: Late,
+        rules: &TimeRules<'_>,
     ) -> Result<Sequenced, IngestError> {
-        let Validated { request, times } = validated;
+        let Validated { events, mut refused } = validated;
         let mut sequenced = Sequenced { newest: state.next.newest, ..Sequenced::default() };
         let mut own: FxHashSet<String> = FxHashSet::default();
-        for (i, (mut event, time)) in request.events.into_iter().zip(times).enumerate() {
-            if let Some(id) = &event.id {
-                if own.contains(id) || state.ids.contains_key(id) || log.find(id)?.is_some() {
+        for (i, mut event, time) in events {
+            let id = event.id.clone();
+            if let Some(id) = &id {
+                let waits = || state.ids.contains_key(id) || state.waiting.contains_id(id);
+                if own.contains(id) || waits() || log.find(id)?.is_some() {
                     sequenced.duplicates += 1;
                     continue;
                 }
-                own.insert(id.clone());
             }
-            match (
-                not_before(&self.unit, sequenced.newest, time, FieldPath::of("events", i, "time")),
-                sequenced.newest,
-                late,
-            ) {
-                (Ok(()), ..) => sequenced.newest = Some(time),
-                (Err(_), Some(newest), Late::ApplyNow) => {
-                    let submitted_time = std::mem::replace(&mut event.time, user_time(&self.unit, newest));
-                    sequenced.late.push((sequenced.events.len() as u32, submitted_time));
+            match self.place(&mut sequenced, &mut event, time, FieldPath::of("events", i, "time"), rules) {
+                Ok(time) => {
+                    own.extend(id);
+                    sequenced.events.push(event);
+                    sequenced.times.push(time);
                 }
-                (Err(error), ..) => return Err(error.into()),
+                Err(error) => refused.refuse(i, event, error)?,
             }
-            sequenced.events.push(event);
         }
+        sequenced.refused = refused.list;
         Ok(sequenced)
+    }
+
+    /// Finds the time at which an event is applied.
+    fn place(
+        &self,
+        sequenced: &mut Sequenced,
+        event: &mut NewEvent,
+        time: Timestamp,
+        place: FieldPath<'_>,
+        rules: &TimeRules<'_>,
+    ) -> Result<Timestamp, RequestError> {
+        let NewestTimes { applied, submitted } = sequenced.newest;
+        rules.bounds.check(submitted, time, place)?;
+        match (not_before(&self.unit, applied, time, place), applied, rules.late) {
+            (Ok(()), _, Late::Wait) => {
+                sequenced.newest.submitted = submitted.max(Some(time));
+                Ok(time)
+            }
+            (Ok(()), ..) => {
+                sequenced.newest = NewestTimes::applied(Some(time));
+                Ok(time)
+            }
+            (Err(_), Some(newest), Late::ApplyNow) => {
+                let submitted_time = std::mem::replace(&mut event.time, user_time(&self.unit, newest));
+                sequenced.late.push((sequenced.events.len() as u32, submitted_time));
+                Ok(newest)
+            }
+            (Err(error), ..) => Err(error),
+        }
+    }
+}
+
+fn validate_event(rules: &EventRules<'_>, event: &NewEvent, i: usize) -> Result<Timestamp, RequestError> {
+    let place = |field| FieldPath::of("events", i, field);
+    let time = rules.time(&event.time, place("time"))?;
+    rules.validate_values(event, "events", i)?;
+    match event.id.as_deref().and_then(id_problem) {
+        Some(problem) => Err(RequestError::invalid(place("id"), problem)),
+        None => Ok(time),
     }
 }
 

@@ -35,6 +35,9 @@ pub(crate) struct SnapshotMetadata {
     pub log_seq: u64,
     /// Log position from which to continue.
     pub place: u64,
+    /// Log position of the first entry with events that waited then; nothing if none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_from: Option<u64>,
     /// Name of the log of record whose events it has seen, where that has one.
     #[serde(default)]
     pub log: Option<String>,
@@ -124,13 +127,14 @@ impl SnapshotStore {
     }
 
     /// Writes a snapshot of `engine` to a temporary folder and renames the folder. `place` returns the log position
-    /// after the given number of events.
+    /// after the given number of events, `waiting_from` that of the first entry with events that wait.
     pub fn write(
         &self,
         engine: &Engine,
         base: &str,
         taken_at: u64,
         place: impl FnOnce(u64) -> Result<u64, ArtifactError>,
+        waiting_from: impl FnOnce() -> Result<Option<u64>, ArtifactError>,
     ) -> Result<SnapshotMetadata, ArtifactError> {
         let number = self.numbers()?.first().map_or(1, |newest| newest + 1);
         let partial = self.dir.join(format!("{number}.partial"));
@@ -141,6 +145,7 @@ impl SnapshotStore {
                 base: base.into(),
                 log_seq,
                 place: place(log_seq)?,
+                waiting_from: waiting_from()?,
                 log: self.log.clone(),
                 taken_at,
             })

@@ -173,7 +173,8 @@ impl Core {
         let place = |log_seq| {
             entry_after(&*self.log, log_seq).map_err(|error| ArtifactError::Inconsistent { fact: error.to_string() })
         };
-        let written = snapshot_store.write(engine, &self.snapshotter.base, taken_at, place);
+        let waiting_from = || self.waiting_seq().map(place).transpose();
+        let written = snapshot_store.write(engine, &self.snapshotter.base, taken_at, place, waiting_from);
         let mut since = self.snapshotter.since();
         match written {
             Ok(note) => {
@@ -192,11 +193,17 @@ impl Core {
         }
     }
 
+    /// The number of events before the first entry in the log with events that wait.
+    fn waiting_seq(&self) -> Option<u64> {
+        self.queue.lock().waiting.oldest_seq()
+    }
+
     /// Truncates the log: removes entries that no snapshot, setting or previous model needs.
     fn truncate_log(&self, oldest: u64) -> Result<(), ServiceError> {
         let Some(kept) = self.spec.log.keep_events else { return Ok(()) };
         let needed =
             self.previous().as_ref().map_or(oldest, |previous: &Arc<Engine>| previous.position().log_seq.min(oldest));
+        let needed = self.waiting_seq().map_or(needed, |waiting| needed.min(waiting));
         let seq = needed.min(self.progress.now().durable_seq.saturating_sub(kept));
         match entry_after(&*self.log, seq) {
             Ok(place) => Ok(self.log.truncate_before(place)?),

@@ -9,8 +9,9 @@ use crate::engine::EngineSpec;
 use crate::log::spec::next_to;
 use crate::log::{LogKind, LogSpec};
 use crate::service::ServiceError;
+use crate::service::ingest::event_time::EventTimeSpec;
 
-/// The sections `log`, `snapshots`, `engine` and the key `late` of a server's settings.
+/// The sections `log`, `snapshots`, `event_time`, `engine` and the key `late` of a server's settings.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServiceSpec {
@@ -20,6 +21,8 @@ pub struct ServiceSpec {
     pub snapshots: SnapshotSpec,
     /// How an event older than the newest is treated.
     pub late: Late,
+    /// Bounds on the times of events, and how long they wait.
+    pub event_time: EventTimeSpec,
     /// Settings of the engine.
     pub engine: EngineSpec,
 }
@@ -33,6 +36,9 @@ pub enum Late {
     Reject,
     /// The event is applied at the time of the newest event. The log keeps the submitted time.
     ApplyNow,
+    /// Every event waits until one has come that is newer by the [window](EventTimeSpec::window). Events are applied in
+    /// order of time, as if the stream had been sorted. An event older than those that are applied already is refused.
+    Wait,
 }
 
 /// When snapshots are taken, where they are, and how many are kept. A bound of 0 means no bound.
@@ -100,6 +106,12 @@ impl ServiceSpec {
             let wanted = "only a topic is written by another server: log.kind = \"kafka\"";
             return Err(ServiceError::Setting { key: "log.follow", value: "true".into(), wanted });
         }
+        if self.late == Late::Wait && self.event_time.window <= 0.0 {
+            let wanted = "with late = \"wait\" it must be positive: how much newer an event must be, in the unit of the \
+                          times, before those that wait are applied";
+            return Err(ServiceError::Setting { key: "event_time.window", value: "0".into(), wanted });
+        }
+        self.event_time.check().map_err(ServiceError::Conflict)?;
         self.engine.check().map_err(ServiceError::Conflict)
     }
 }

@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
+use serde_json::Number;
 
 use crate::request::{Position, RequestError};
 use crate::service::ingest::{IngestError, Receipt};
 use crate::service::snapshotter::SnapshotStatus;
-use crate::service::{Core, Readiness};
+use crate::service::{Core, Readiness, RefusedStatus};
 
 /// Counters since the service was opened.
 #[derive(Debug, Default)]
@@ -17,6 +18,7 @@ pub(crate) struct Counts {
     late: AtomicU64,
     late_refused: AtomicU64,
     refused: AtomicU64,
+    refused_events: AtomicU64,
     full: AtomicU64,
     pub replayed: AtomicU64,
     pub log_failures: AtomicU64,
@@ -37,6 +39,10 @@ pub struct Status {
     pub applied: Position,
     /// Events in the queue, waiting to be appended and applied.
     pub queued: u64,
+    /// Events that wait for their time.
+    pub waiting: u64,
+    /// Time of the newest event that is applied, in the unit of the times.
+    pub newest: Option<Number>,
     /// Events of the log that were replayed when the service was opened.
     pub replayed: u64,
     /// Events accepted since the service was opened.
@@ -49,6 +55,10 @@ pub struct Status {
     pub late_refused: u64,
     /// Requests refused for other invalid events.
     pub refused: u64,
+    /// Events refused while others of their request were accepted.
+    pub refused_events: u64,
+    /// The list of these events.
+    pub refused_list: RefusedStatus,
     /// Requests refused because the queue was full.
     pub full: u64,
     /// Times the log could not be written or read.
@@ -75,6 +85,7 @@ impl Counts {
         self.accepted.fetch_add(receipt.accepted, Relaxed);
         self.duplicates.fetch_add(receipt.duplicates, Relaxed);
         self.late.fetch_add(receipt.late, Relaxed);
+        self.refused_events.fetch_add(receipt.refused, Relaxed);
     }
 
     pub fn refused(&self, error: &IngestError) {
@@ -92,18 +103,26 @@ impl Counts {
 impl Core {
     pub fn status(&self) -> Status {
         let (counts, reached) = (&self.counts, self.progress.now());
+        let (pending, waiting) = {
+            let state = self.queue.lock();
+            (state.pending_events, state.waiting.len())
+        };
         Status {
             readiness: self.readiness.get(),
             model: self.engine().manifest().model_version(),
             durable_seq: reached.durable_seq,
             applied: reached.applied,
-            queued: self.queue.lock().pending_events as u64,
+            queued: pending as u64,
+            waiting: waiting as u64,
+            newest: self.engine().newest(),
             replayed: counts.replayed.load(Relaxed),
             accepted: counts.accepted.load(Relaxed),
             duplicates: counts.duplicates.load(Relaxed),
             late: counts.late.load(Relaxed),
             late_refused: counts.late_refused.load(Relaxed),
             refused: counts.refused.load(Relaxed),
+            refused_events: counts.refused_events.load(Relaxed),
+            refused_list: self.refused.status(),
             full: counts.full.load(Relaxed),
             log_failures: counts.log_failures.load(Relaxed),
             log_failing: self.log_health.is_failing(),

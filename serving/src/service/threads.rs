@@ -3,12 +3,12 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use crate::log::{Applied, Entry, LogError, ReplayError, apply_entry, replay};
-use crate::service::ingest::queue::{QueuedRequest, SeqPoint};
+use crate::service::ingest::queue::{NewestTimes, QueuedRequest, SeqPoint};
 use crate::service::ingest::{Ack, IngestError, Receipt};
 use crate::service::snapshotter::SnapshotCommand;
 use crate::service::{Core, Readiness};
@@ -17,6 +17,19 @@ use crate::service::{Core, Readiness};
 struct AppendedGroup {
     group: Vec<QueuedRequest>,
     bytes: u64,
+}
+
+/// A failed append.
+struct FailedAppend {
+    error: LogError,
+    /// Entries of an earlier append that had failed, and that are in the log all the same.
+    found: Vec<Entry>,
+}
+
+impl From<LogError> for FailedAppend {
+    fn from(error: LogError) -> FailedAppend {
+        FailedAppend { error, found: Vec::new() }
+    }
 }
 
 /// Starts the threads of a service. They end once the queue is closed and empty.
@@ -57,14 +70,15 @@ impl Core {
         // write.
         let mut end = None;
         while let Some(group) = self.queue.dequeue(self.spec.log.group) {
+            self.release_overdue();
+            if group.is_empty() {
+                continue;
+            }
             let entries: Vec<Entry> = group.iter().filter_map(|waiting| waiting.entry.clone()).collect();
             let place = end.unwrap_or_else(|| self.log.retained().end);
-            let done = match self.append(&entries, place, logged) {
+            let done = match self.append(&entries, place) {
                 Ok(bytes) => logged.send(AppendedGroup { group: self.acknowledge_durable(&entries, group), bytes }),
-                Err(error) => {
-                    self.reject_group(group, &error);
-                    Ok(())
-                }
+                Err(failed) => self.reject_group(group, failed, logged),
             };
             if done.is_err() {
                 return;
@@ -74,13 +88,13 @@ impl Core {
     }
 
     /// Appends to a log that may have failed before and ended at `place`.
-    fn append(&self, entries: &[Entry], place: u64, logged: &Sender<AppendedGroup>) -> Result<u64, LogError> {
+    fn append(&self, entries: &[Entry], place: u64) -> Result<u64, FailedAppend> {
         if entries.is_empty() {
             return Ok(0);
         }
         if self.log_health.is_failing() {
             self.log.reopen()?;
-            self.recover_failed_append(place, logged)?;
+            self.find_failed_append(place)?;
         }
         let bytes = self.log.append(entries)?;
         self.log_health.clear();
@@ -88,21 +102,16 @@ impl Core {
         Ok(bytes)
     }
 
-    /// Applies entries that a failed append has left in the log. Queued requests have wrong numbers then, so they fail
-    /// and must be submitted again.
-    fn recover_failed_append(&self, place: u64, logged: &Sender<AppendedGroup>) -> Result<(), LogError> {
+    /// Finds entries that a failed append has left in the log. Queued requests have wrong numbers then, so they fail and
+    /// must be submitted again.
+    fn find_failed_append(&self, place: u64) -> Result<(), FailedAppend> {
         if self.log.retained().end == place {
             return Ok(());
         }
         let found = self.log.read(place, usize::MAX)?;
-        let group: Vec<_> =
-            found.iter().map(|entry| QueuedRequest::recovered(entry.clone(), self.schema.newest(entry))).collect();
-        self.queue.insert_appended(&group);
-        self.progress.set_durable(found.last().map_or(0, Entry::next_seq));
-        // If the applying thread has ended, the next send reports it.
-        let _ = logged.send(AppendedGroup { group, bytes: 0 });
-        let fact = "events of a write that had failed were found in it; tell these again".into();
-        Err(LogError::Storage { place: format!("from entry {place} on"), fact })
+        let fact = "events of a write that had failed were found in it; submit these again".into();
+        let error = LogError::Storage { place: format!("from entry {place} on"), fact };
+        Err(FailedAppend { error, found })
     }
 
     /// Acknowledges the requests that wait for durability.
@@ -119,14 +128,30 @@ impl Core {
         group
     }
 
-    /// Fails all queued requests: later ones were numbered after entries that are not in the log.
-    fn reject_group(&self, group: Vec<QueuedRequest>, error: &LogError) {
+    /// Fails all queued requests: later ones were numbered after entries that are not in the log. Applies the entries of
+    /// an earlier append that were found in it. An error means that the applying thread has ended.
+    fn reject_group(
+        &self,
+        group: Vec<QueuedRequest>,
+        failed: FailedAppend,
+        logged: &Sender<AppendedGroup>,
+    ) -> Result<(), SendError<AppendedGroup>> {
+        let FailedAppend { error, found } = failed;
         self.log_health.set(error.clone());
         self.counts.log_failures.fetch_add(1, Relaxed);
         tracing::warn!("events are refused: {error}");
-        for mut waiting in self.queue.reset(group) {
+        let mut newest = self.queue.lock().appended_newest();
+        let recover = |entry: &Entry| {
+            newest = self.schema.newest_after(entry, newest);
+            QueuedRequest::recovered(entry.clone(), newest)
+        };
+        let recovered: Vec<_> = found.iter().map(recover).collect();
+        for mut waiting in self.queue.reset(group, &recovered, |entry| self.schema.times(entry)) {
             waiting.acknowledge(Err(IngestError::Log(error.clone())));
         }
+        let Some(last) = found.last() else { return Ok(()) };
+        self.progress.set_durable(last.next_seq());
+        logged.send(AppendedGroup { group: recovered, bytes: 0 })
     }
 
     /// Catches up with the log, then applies new entries.
@@ -158,7 +183,7 @@ impl Core {
             self.follow()?;
         }
         let (seq, newest) = (self.progress.now().durable_seq, self.engine().history().newest());
-        self.queue.start(SeqPoint { seq, newest });
+        self.start_queue(SeqPoint { seq, newest: NewestTimes::applied(newest) })?;
         self.readiness.advance(Readiness::Ready);
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempograph_serving::{
     Ack, Engine, Entry, Granularity, IngestError, IngestRequest, Log, LogError, LogKind, LogSpec, MemoryLog, NewEvent,
-    Readiness, Receipt, Role, Service, ServiceSpec, SnapshotSpec, TokenSpec,
+    OnError, Readiness, Receipt, Role, Service, ServiceSpec, SnapshotSpec, TokenSpec,
 };
 
 /// Settings without automatic snapshots.
@@ -49,7 +49,7 @@ pub fn with_log(artifact: &Path, spec: &ServiceSpec, log: Arc<dyn Log>) -> Arc<S
 }
 
 pub fn request(events: &[NewEvent], ack: Ack) -> IngestRequest {
-    IngestRequest { events: events.to_vec(), granularity: Granularity::Event, ack }
+    IngestRequest { events: events.to_vec(), granularity: Granularity::Event, ack, on_error: OnError::Abort }
 }
 
 pub fn ingest(service: &Service, events: &[NewEvent]) -> Result<Receipt, IngestError> {

@@ -131,7 +131,7 @@ fn only_a_token_that_may_retract_retracts() {
         assert!(status == 403 && answer.contains("does not have the role `retract`"), "{other}: {answer}");
         let mut grpc = Grpc::connect(server.address);
         grpc.token = Some(secret(other));
-        let ids = RetractRequest { ids: vec!["a".into()] };
+        let ids = RetractRequest { ids: vec!["a".into()], ..RetractRequest::default() };
         let refused = grpc.events(|mut events| async move { events.retract(ids).await }).unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied, "{other}");
     }

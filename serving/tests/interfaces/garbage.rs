@@ -40,7 +40,7 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         during: vec![Default::default()],
         terms: Some(Default::default()),
     };
-    let submitted = EventsRequest { events: vec![Default::default()], granularity: 1, ack: 2 };
+    let submitted = EventsRequest { events: vec![Default::default()], granularity: 1, ack: 2, on_error: 1 };
     let infer = ModelInferRequest {
         model_name: "score".into(),
         inputs: vec![Default::default(), Default::default()],

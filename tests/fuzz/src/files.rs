@@ -42,7 +42,11 @@ pub(crate) fn entry_examples() -> Vec<Vec<u8>> {
     let acts = [
         Mutation::Events { events: new_events(0..3), granularity: Granularity::Event, late },
         Mutation::Events { events: new_events(3..4), granularity: Granularity::Batch, late: Vec::new() },
-        Mutation::Retract { events: vec![Retraction { seq: 900, src: 1.into(), dst: u64::MAX }] },
+        Mutation::Retract { events: vec![Retraction { seq: 900, src: 1.into(), dst: u64::MAX.into() }], newest: None },
+        Mutation::Retract { events: vec![Retraction { seq: 900, src: 1.into(), dst: "ada".into() }], newest: Some(17.into()) },
+        Mutation::Hold { first_arrival: 3, events: new_events(4..6) },
+        Mutation::Release { arrivals: vec![4, 3], events: new_events(4..6) },
+        Mutation::Drop { arrivals: vec![4, 3] },
         Mutation::Expire { before: 1_000_000.into(), nodes: 0..u32::MAX },
         Mutation::Expire { before: 1_000_000.into(), nodes: 8192..16384 },
     ];
@@ -99,7 +103,7 @@ pub fn journal(bytes: &[u8]) {
     fs::write(path, content).expect("a journal");
     let Ok(log) = EmbeddedLog::open(&log) else { return };
     let Ok(read) = log.read(log.retained().start, usize::MAX) else { return };
-    let appended = log.append(&[Entry { first_seq: 1000, mutation: Mutation::Retract { events: Vec::new() } }]);
+    let appended = log.append(&[Entry { first_seq: 1000, mutation: Mutation::Retract { events: Vec::new(), newest: None } }]);
     assert!(
         appended.is_err() || log.retained().end == log.retained().start + read.len() as u64 + 1,
         "{:?}",
@@ -160,6 +164,7 @@ fn whole() -> &'static Path {
             events,
             granularity: Granularity::Event,
             ack: tempograph_serving::Ack::Applied,
+            on_error: tempograph_serving::OnError::Abort,
         };
         service.ingest(tell(new_events(30..50))).expect("events");
         service.snapshot().expect("a snapshot");

@@ -18,7 +18,7 @@ fn routes() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let event = r#"{"src":1,"dst":2,"time":2000000099,"features":[0.5,-1],"label":1,"id":"a"}"#;
     let tensors = r#"{"inputs":[{"name":"src","datatype":"INT64","shape":[1],"data":[1]},{"name":"dst","datatype":"UINT8","shape":[1],"data":[2]}]}"#;
     let frame = |message: Vec<u8>| [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
-    let context = || frame(EventsRequest { events: vec![Default::default()], granularity: 1, ack: 2 }.encode_to_vec());
+    let context = || frame(EventsRequest { events: vec![Default::default()], granularity: 1, ack: 2, on_error: 1 }.encode_to_vec());
     let score = ScoreRequest {
         pairs: vec![Default::default()],
         during: vec![Default::default()],

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::log::link::Link;
-use crate::{EventId, Graph, History, Memories, NodeId};
+use crate::{EventId, Graph, History, Memories, NodeId, Timestamp};
 
 impl History {
     /// Retracts events, each given with its two ends: (event, source, destination). Returns how many of them were
@@ -47,6 +47,18 @@ impl History {
             (self.graph.version, memories.version) = (version, version);
         }
         taken
+    }
+
+    /// Sets the newest time to `newest`, the time of the newest event that is not retracted, so that the events which
+    /// come next may be older than those that were [retracted](History::retract). Does nothing if an event that is
+    /// later than this is still waiting to settle, or if the newest time is not later.
+    ///
+    /// A memory that has read a retracted event keeps the time of that event until the next event of its node.
+    pub fn lower_newest(&mut self, newest: Timestamp) {
+        let graph = &mut self.graph;
+        if graph.pending.last().is_none_or(|pending| pending.time <= newest) {
+            graph.newest = graph.newest.map(|known| known.min(newest));
+        }
     }
 
     /// Nodes that may hold mail of an event of `src` and `dst` and are searched when the event is

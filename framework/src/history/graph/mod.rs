@@ -38,7 +38,7 @@ pub struct Graph {
     pub(crate) pairs: PairIndex,
     /// Events of the newest tick: a query at that tick may not see them, so they have not settled yet.
     pub(crate) pending: Vec<Event>,
-    /// Time of the newest event, which may have been retracted since.
+    /// Time of the newest event. If that was retracted since, it may have been lowered.
     pub(crate) newest: Option<Timestamp>,
     /// `[N]` the time of each memory once its waiting mail is read: that of the node's newest event, or the origin.
     pub(crate) memory_time: Buffer<Timestamp>,

@@ -9,7 +9,7 @@ use tempograph_framework::{NodeId, Side, Timestamp};
 use crate::engine::snapshot_read::SnapshotRead;
 use crate::engine::state::State;
 use crate::engine::workspace::{A_PASS, Workspace};
-use crate::engine::{Engine, position};
+use crate::engine::{Engine, Pace, position};
 use crate::request::id::ExternalId;
 use crate::request::{AtPosition, FieldPath, MAX_ITEMS, Position, RankQuery, Ranked, RequestError, probability};
 
@@ -22,19 +22,17 @@ impl Engine {
     /// # Errors
     /// [`RequestError`] naming the invalid field and the reason.
     pub fn rank(&self, query: &RankQuery) -> Result<AtPosition<Vec<Ranked>>, RequestError> {
-        self.rank_in_chunks(query, A_PASS, &mut |_| ())
+        self.rank_in_chunks(query, &mut |_| Ok(A_PASS))
     }
 
-    /// As [`rank`](Engine::rank), with at most a given number of candidates at a time. Between two chunks, calls
-    /// `between` with the share of candidates that are ranked.
+    /// As [`rank`](Engine::rank), in chunks. Before each of them `pace` says how many candidates it may have.
     ///
     /// # Errors
-    /// As [`rank`](Engine::rank).
+    /// As [`rank`](Engine::rank), and the error with which `pace` ends the work.
     pub(crate) fn rank_in_chunks(
         &self,
         query: &RankQuery,
-        chunk: usize,
-        between: &mut dyn FnMut(f64),
+        pace: Pace<'_>,
     ) -> Result<AtPosition<Vec<Ranked>>, RequestError> {
         if query.k == 0 {
             return Err(RequestError::invalid("k", "is 0; it must be at least 1"));
@@ -42,7 +40,7 @@ impl Engine {
         if let Some(ids) = query.candidates.as_ref().filter(|ids| ids.len() > MAX_ITEMS) {
             return Err(RequestError::TooMany { place: "candidates".into(), count: ids.len() });
         }
-        self.spaces.with(|space| self.rank_in(space, query, chunk.clamp(1, A_PASS), between))
+        self.spaces.with(|space| self.rank_in(space, query, pace))
     }
 
     /// The `k` best of all destinations so far, best first: [`rank`](Engine::rank) without candidates. Without `time`,
@@ -63,9 +61,9 @@ impl Engine {
         &self,
         space: &mut Workspace,
         query: &RankQuery,
-        chunk: usize,
-        between: &mut dyn FnMut(f64),
+        pace: Pace<'_>,
     ) -> Result<AtPosition<Vec<Ranked>>, RequestError> {
+        let chunk = pace(0.0)?.clamp(1, A_PASS);
         let (ranking, shown) = {
             let state = &*self.state()?;
             let ranking = self.find_ranked(state, space, query)?;
@@ -82,7 +80,7 @@ impl Engine {
         let mut best = Best::of(query.k);
         let position = match shown {
             RankInput::Whole(all, position) => self.take_scores(space, &all, &mut best).map(|()| position),
-            RankInput::InParts(long) => self.rank_parts(space, &ranking, &long, chunk, &mut best, between),
+            RankInput::InParts(long) => self.rank_parts(space, &ranking, &long, chunk, &mut best, pace),
         }?;
         Ok(AtPosition { answer: best.into_sorted(), position })
     }
@@ -92,19 +90,21 @@ impl Engine {
         space: &mut Workspace,
         ranking: &Ranking,
         long: &SnapshotRead<'_>,
-        chunk: usize,
+        mut chunk: usize,
         best: &mut Best,
-        between: &mut dyn FnMut(f64),
+        pace: Pace<'_>,
     ) -> Result<Position, RequestError> {
-        for start in (0..ranking.count).step_by(chunk) {
+        let mut start = 0;
+        while start < ranking.count {
             let end = ranking.count.min(start + chunk);
             let part = ranking.part(start..end, |places| long.destinations(places))?;
             ranking.push_pairs(&part, space);
             self.view_pairs_snapshot(long, &None, true, space)?;
             self.take_scores(space, &part, best)?;
             if end < ranking.count {
-                between(end as f64 / ranking.count as f64);
+                chunk = pace(end as f64 / ranking.count as f64)?.clamp(1, A_PASS);
             }
+            start = end;
         }
         Ok(long.position)
     }

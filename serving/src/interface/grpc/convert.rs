@@ -8,7 +8,7 @@ use crate::interface::grpc::proto::tempograph as message;
 use crate::interface::server::ReadConsistency;
 use crate::request::id::ExternalId;
 use crate::request::{Granularity, NewEvent, PairQuery, Position, RequestError};
-use crate::service::{Ack, IngestRequest, Receipt};
+use crate::service::{Ack, IngestRequest, OnError, Receipt, Refusal, RefusedEvent};
 
 /// A time. Each message has it in its own `oneof`.
 macro_rules! time {
@@ -52,7 +52,15 @@ pub(crate) fn ingest_request(request: message::EventsRequest) -> Result<IngestRe
         Ok(message::Ack::Applied) => Ack::Applied,
         Err(_) => return Err(ApiError::new(ErrorKind::Malformed, format!("ack is {}, which is none", request.ack))),
     };
-    Ok(IngestRequest { events: events("events", request.events)?, granularity, ack })
+    let on_error = match message::OnError::try_from(request.on_error) {
+        Ok(message::OnError::Abort) => OnError::Abort,
+        Ok(message::OnError::Continue) => OnError::Continue,
+        Err(_) => {
+            let problem = format!("on_error is {}, which is none", request.on_error);
+            return Err(ApiError::new(ErrorKind::Malformed, problem));
+        }
+    };
+    Ok(IngestRequest { events: events("events", request.events)?, granularity, ack, on_error })
 }
 
 /// # Errors
@@ -72,6 +80,14 @@ pub(crate) fn events(list: &str, events: Vec<message::Event>) -> Result<Vec<NewE
 /// An id: the text where there is one, else the number.
 pub(crate) fn node(number: u64, text: String) -> ExternalId {
     if text.is_empty() { number.into() } else { text.as_str().into() }
+}
+
+/// The number and the text of an id, as messages have them.
+pub(crate) fn fields(id: &ExternalId) -> (u64, String) {
+    match id {
+        ExternalId::Number(number) => (*number, String::new()),
+        ExternalId::Text(text) => (0, text.to_string()),
+    }
 }
 
 /// # Errors
@@ -105,7 +121,42 @@ pub(crate) fn position(position: Position, model: impl Into<String>) -> Option<m
     Some(message::Position { log_seq: position.log_seq, version: position.version, model: model.into() })
 }
 
-pub(crate) fn receipt(receipt: &Receipt, model: String) -> message::Receipt {
-    let Receipt { first_seq, accepted, duplicates, late, position: seen } = *receipt;
-    message::Receipt { first_seq, accepted, duplicates, late, position: position(seen, model) }
+pub(crate) fn receipt(receipt: &Receipt, refusals: &[Refusal], model: String) -> message::Receipt {
+    let Receipt { first_seq, accepted, duplicates, late, waiting, refused, position: seen } = *receipt;
+    let refusal = |of: &Refusal| message::Refusal { index: of.index as u64, error: of.error.to_string() };
+    let refusals = refusals.iter().map(refusal).collect();
+    message::Receipt {
+        first_seq,
+        accepted,
+        duplicates,
+        late,
+        position: position(seen, model),
+        waiting,
+        refused,
+        refusals,
+    }
+}
+
+pub(crate) fn refused_event(event: RefusedEvent) -> message::RefusedEvent {
+    let RefusedEvent { number, refused_at, error, event } = event;
+    let NewEvent { src, dst, time, label, features, id } = event;
+    let when = match time.as_i64() {
+        Some(time) => message::event::When::Time(time),
+        None => message::event::When::FractionalTime(time.as_f64().unwrap_or_default()),
+    };
+    let (id, features) = (id.unwrap_or_default(), features.unwrap_or_default());
+    let ((src, src_text), (dst, dst_text)) = (fields(&src), fields(&dst));
+    let event = Some(message::Event { id, src, dst, src_text, dst_text, label, features, when: Some(when) });
+    message::RefusedEvent { number, refused_at, error, event }
+}
+
+/// # Errors
+/// 400 for numbers beside `all`, and for neither.
+pub(crate) fn refused_numbers(asked: message::RefusedNumbers) -> Result<Option<Vec<u64>>, ApiError> {
+    match (asked.all, asked.numbers.is_empty()) {
+        (true, true) => Ok(None),
+        (false, false) => Ok(Some(asked.numbers)),
+        (true, false) => Err(ApiError::new(ErrorKind::Malformed, "numbers are given and all is true; only one can be")),
+        (false, true) => Err(ApiError::new(ErrorKind::Malformed, "numbers is empty; give some, or all = true")),
+    }
 }

@@ -9,10 +9,15 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::access::error::{ApiError, ErrorKind};
+use crate::access::limits::LimitsSpec;
 use crate::interface::grpc::proto::tempograph::events_server::Events;
-use crate::interface::grpc::proto::tempograph::{EventsRequest, Receipt, RetractAnswer, RetractRequest};
+use crate::interface::grpc::proto::tempograph::{
+    EventsRequest, ForgetAnswer, Receipt, RefusedAnswer, RefusedNumbers, RefusedRequest, ResendAnswer, RetractAnswer,
+    RetractRequest,
+};
 use crate::interface::grpc::{Calls, GrpcResult, call, convert};
 use crate::interface::server::{Call, Server, Submitted};
+use crate::service::{RefusedStatus, Resent};
 
 /// Most requests of a stream in flight: while one is written to the disk, the next are read.
 const AHEAD: usize = 16;
@@ -21,8 +26,10 @@ const AHEAD: usize = 16;
 impl Events for Calls {
     async fn send(&self, mut request: Request<EventsRequest>) -> GrpcResult<Receipt> {
         let call = call(&mut request)?;
-        let receipt = self.0.ingest(&call, convert::ingest_request(request.into_inner())?).await?;
-        Ok(Response::new(convert::receipt(&receipt, self.0.model()?)))
+        let mut submitted = self.0.submit(convert::ingest_request(request.into_inner())?).await?;
+        let refusals = submitted.take_refusals();
+        let receipt = self.0.wait_for_receipt(&call, submitted).await?;
+        Ok(Response::new(convert::receipt(&receipt, &refusals, self.0.model()?)))
     }
 
     type StreamStream = Pin<Box<dyn Stream<Item = Result<Receipt, Status>> + Send>>;
@@ -41,9 +48,33 @@ impl Events for Calls {
 
     async fn retract(&self, mut request: Request<RetractRequest>) -> GrpcResult<RetractAnswer> {
         let call = call(&mut request)?;
-        let (retracted, position) = self.0.retract(&call, request.into_inner().ids).await?;
+        let RetractRequest { ids, seqs } = request.into_inner();
+        let (retracted, position) = self.0.retract(&call, ids, seqs).await?;
         let remains = self.0.remains()?.into_iter().map(String::from).collect();
         Ok(Response::new(RetractAnswer { retracted, position: convert::position(position, self.0.model()?), remains }))
+    }
+
+    async fn refused(&self, request: Request<RefusedRequest>) -> GrpcResult<RefusedAnswer> {
+        let RefusedRequest { from, limit } = request.into_inner();
+        let limit = if limit == 0 { 100 } else { limit as usize };
+        LimitsSpec::count("limit", limit, self.0.limits.events)?;
+        let service = self.0.service()?;
+        let RefusedStatus { kept, dropped } = service.status().refused_list;
+        let events = service.refused(from, limit).into_iter().map(convert::refused_event).collect();
+        Ok(Response::new(RefusedAnswer { kept, dropped, events }))
+    }
+
+    async fn resend(&self, mut request: Request<RefusedNumbers>) -> GrpcResult<ResendAnswer> {
+        let call = call(&mut request)?;
+        let numbers = convert::refused_numbers(request.into_inner())?;
+        let Resent { accepted, duplicates, refused } = self.0.resend_refused(&call, numbers).await?;
+        Ok(Response::new(ResendAnswer { accepted, duplicates, refused }))
+    }
+
+    async fn forget(&self, mut request: Request<RefusedNumbers>) -> GrpcResult<ForgetAnswer> {
+        let call = call(&mut request)?;
+        let numbers = convert::refused_numbers(request.into_inner())?;
+        Ok(Response::new(ForgetAnswer { forgotten: self.0.forget_refused(&call, numbers).await? }))
     }
 }
 
@@ -87,12 +118,17 @@ async fn send_receipts(
     receipts: mpsc::Sender<Result<Receipt, Status>>,
 ) {
     while let Some(submitted) = waiting.recv().await {
+        let mut refusals = Vec::new();
         let receipt = match submitted {
-            Ok(submitted) => server.wait_for_receipt(&call, submitted).await,
+            Ok(mut submitted) => {
+                refusals = submitted.take_refusals();
+                server.wait_for_receipt(&call, submitted).await
+            }
             Err(refused) => Err(refused),
         };
-        let outgoing =
-            receipt.and_then(|receipt| Ok(convert::receipt(&receipt, server.model()?))).map_err(Status::from);
+        let outgoing = receipt
+            .and_then(|receipt| Ok(convert::receipt(&receipt, &refusals, server.model()?)))
+            .map_err(Status::from);
         let over = outgoing.is_err();
         if receipts.send(outgoing).await.is_err() || over {
             return;

@@ -42,10 +42,7 @@ impl Reads for Calls {
         let answer = self.0.query(&call, ReadRequest::Rank(query), convert::consistency(terms)).await?;
         let AnswerBody::Ranked(ranked) = &answer.body else { return Err(ApiError::broken().into()) };
         let encoded = |one: &crate::Ranked| {
-            let (dst, dst_text) = match &one.dst {
-                ExternalId::Number(number) => (*number, String::new()),
-                ExternalId::Text(text) => (0, text.to_string()),
-            };
+            let (dst, dst_text) = convert::fields(&one.dst);
             message::Ranked { dst, dst_text, score: one.score, probability: one.probability }
         };
         let ranked = ranked.iter().map(encoded).collect();

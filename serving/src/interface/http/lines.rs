@@ -19,7 +19,7 @@ use crate::access::limits::LimitsSpec;
 use crate::interface::http::body::{HttpResult, JSON, check_type, read, write};
 use crate::interface::server::{Call, Server, Submitted};
 use crate::request::{Granularity, NewEvent, Position};
-use crate::service::{Ack, IngestRequest, Receipt};
+use crate::service::{Ack, IngestRequest, OnError, Receipt};
 
 /// How long a partial batch waits for the next line.
 const BATCH_WAIT: Duration = Duration::from_millis(2);
@@ -31,6 +31,8 @@ const AHEAD: usize = 8;
 struct Options {
     #[serde(default)]
     ack: Ack,
+    #[serde(default)]
+    on_error: OnError,
     /// Most events of a batch.
     batch: Option<usize>,
     #[serde(default)]
@@ -58,6 +60,8 @@ struct StreamSummary {
     accepted: u64,
     duplicates: u64,
     late: u64,
+    waiting: u64,
+    refused: u64,
     log_seq: u64,
     version: u64,
     model: String,
@@ -68,6 +72,8 @@ impl StreamSummary {
         self.accepted += receipt.accepted;
         self.duplicates += receipt.duplicates;
         self.late += receipt.late;
+        self.waiting += receipt.waiting;
+        self.refused += receipt.refused;
         let Position { log_seq, version } = receipt.position;
         (self.log_seq, self.version) = (log_seq, version);
     }
@@ -118,6 +124,7 @@ struct Lines {
     server: Arc<Server>,
     call: Call,
     ack: Ack,
+    on_error: OnError,
     batch: usize,
     receipts: Option<mpsc::Sender<Result<Bytes, Infallible>>>,
     events: Vec<NewEvent>,
@@ -139,6 +146,7 @@ impl Lines {
             server,
             call,
             ack: options.ack,
+            on_error: options.on_error,
             batch,
             receipts,
             events: Vec::new(),
@@ -249,7 +257,7 @@ impl Lines {
         }
         self.wait_for_receipts(AHEAD - 1).await?;
         let (events, numbers) = (std::mem::take(&mut self.events), std::mem::take(&mut self.numbers));
-        let request = IngestRequest { events, granularity: Granularity::Event, ack: self.ack };
+        let request = IngestRequest { events, granularity: Granularity::Event, ack: self.ack, on_error: self.on_error };
         let submitted = self.server.submit_when_room(request).await;
         self.in_flight.push_back(submitted.map_err(|refused| by_line(refused, &numbers))?);
         Ok(())
@@ -258,15 +266,20 @@ impl Lines {
     /// Waits for receipts until no more than `left` batches are in flight.
     async fn wait_for_receipts(&mut self, left: usize) -> Result<(), ApiError> {
         while self.in_flight.len() > left
-            && let Some(submitted) = self.in_flight.pop_front()
+            && let Some(mut submitted) = self.in_flight.pop_front()
         {
+            let refusals = submitted.take_refusals();
             let receipt = self.server.wait_for_receipt(&self.call, submitted).await?;
             self.sum.add(&receipt);
             if let Some(receipts) = &self.receipts {
                 // If the client does not read its receipts, this waits, and no more lines are read. An error means that
                 // the client is gone.
                 let _ = receipts
-                    .send(Ok(line(&crate::interface::http::events::EventsAnswer::of(&receipt, self.server.model()?))))
+                    .send(Ok(line(&crate::interface::http::events::EventsAnswer::of(
+                        &receipt,
+                        &refusals,
+                        self.server.model()?,
+                    ))))
                     .await;
             }
         }

@@ -46,7 +46,7 @@ impl<T> Queue<T> {
             cost.predict(Size { items, neighbours: job.size.neighbours * items / job.size.items.max(1) })
         };
         let workers = self.running.len() as f64;
-        self.until_free(now, job.deadline) + cost.margin() * ((own + others) / workers + pass)
+        self.until_free(now) + cost.margin() * ((own + others) / workers + pass)
     }
 
     /// Seconds of work that will be done before a job at `location`: of its own tenant, and of the other tenants in the
@@ -62,12 +62,9 @@ impl<T> Queue<T> {
         (own, others.sum())
     }
 
-    /// Seconds until a worker can start a job with this deadline.
-    fn until_free(&self, now: Duration, deadline: Duration) -> f64 {
-        let free = self
-            .running
-            .iter()
-            .map(|running| if running.deadline > deadline { running.yields.min(running.until) } else { running.until });
+    /// Seconds until a worker can start a job: at the next chunk of a long one.
+    fn until_free(&self, now: Duration) -> f64 {
+        let free = self.running.iter().map(|running| running.yields.min(running.until));
         free.map(|free| free.saturating_sub(now).as_secs_f64()).fold(f64::INFINITY, f64::min)
     }
 

@@ -15,6 +15,8 @@ pub enum ReadKind {
     Score,
     /// Scores of pairs with events of their own in `during`, computed alone.
     ScoreShown,
+    /// Scores of more pairs than a chunk has, in chunks.
+    ScoreMany,
     /// An embedding.
     Embedding,
     /// The neighbours and attention weights of a pair's score.
@@ -26,18 +28,25 @@ pub enum ReadKind {
 }
 
 impl ReadKind {
-    pub(crate) const COUNT: usize = 6;
-    pub(crate) const ALL: [ReadKind; ReadKind::COUNT] =
-        [ReadKind::Score, ReadKind::ScoreShown, ReadKind::Embedding, ReadKind::Explain, ReadKind::Rank, ReadKind::TopK];
+    pub(crate) const COUNT: usize = 7;
+    pub(crate) const ALL: [ReadKind; ReadKind::COUNT] = [
+        ReadKind::Score,
+        ReadKind::ScoreShown,
+        ReadKind::ScoreMany,
+        ReadKind::Embedding,
+        ReadKind::Explain,
+        ReadKind::Rank,
+        ReadKind::TopK,
+    ];
 
     /// Whether reads of this kind share a pass.
     pub(crate) fn shares(self) -> bool {
         self == ReadKind::Score
     }
 
-    /// Whether jobs with tighter deadlines may run between its chunks.
+    /// Whether shorter jobs may run between its chunks.
     pub(crate) fn yields(self) -> bool {
-        matches!(self, ReadKind::Rank | ReadKind::TopK)
+        matches!(self, ReadKind::ScoreMany | ReadKind::Rank | ReadKind::TopK)
     }
 
     /// The prior of the cost model: about the times of a small model on one core.

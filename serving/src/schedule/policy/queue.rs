@@ -29,9 +29,8 @@ pub(crate) struct Queue<T> {
 pub(crate) struct Running {
     /// Predicted end.
     pub until: Duration,
-    /// Predicted time at which a job with a tighter deadline may run in between, if that is sooner.
+    /// Predicted time at which a shorter job may run in between, if that is sooner.
     pub yields: Duration,
-    pub deadline: Duration,
 }
 
 /// Why a read is not admitted.
@@ -136,12 +135,14 @@ impl<T> Queue<T> {
         }
     }
 
-    /// The batch that runs between two chunks of a long job with this deadline: jobs with tighter deadlines, of tenants
-    /// whose turn it is.
+    /// The batch that runs between two chunks of a long job with this deadline, which would be done at `ends`: jobs of
+    /// tenants whose turn it is. Jobs of the long job's own tenant run if they have a tighter deadline, or if the long job
+    /// is in time all the same.
     pub fn preempting_batch(
         &mut self,
         now: Duration,
         deadline: Duration,
+        ends: Duration,
         tenant: &Arc<str>,
         late: &mut Vec<Job<T>>,
     ) -> Option<Batch<T>> {
@@ -151,26 +152,28 @@ impl<T> Queue<T> {
         let owner = self.tenants.place(tenant);
         let short = |kind: ReadKind| !kind.yields();
         loop {
-            let location = self.pick(short, Some(owner)).filter(|location| location.key.order < deadline)?;
+            let has_time = ends <= deadline;
+            let may = |location: &JobLocation| location.tenant != owner || has_time || location.key.order < deadline;
+            let location = self.pick(short, Some(owner)).filter(may)?;
             let Some(job) = self.take(now, location, late) else { continue };
-            return Some(self.fill_batch(now, Batch::of(job), Some(deadline), late));
+            return Some(self.fill_batch(now, Batch::of(job), Some((owner, deadline)).filter(|_| !has_time), late));
         }
     }
 
-    /// Adds jobs that share the pass, as long as none in it becomes late.
+    /// Adds jobs that share the pass, as long as none in it becomes late. Those of the tenant in `before` are added only
+    /// if they come before the given time in order.
     fn fill_batch(
         &mut self,
         now: Duration,
         mut batch: Batch<T>,
-        before: Option<Duration>,
+        before: Option<(usize, Duration)>,
         late: &mut Vec<Job<T>>,
     ) -> Batch<T> {
         let kind = batch.kind;
         while kind.shares() && batch.size.items < self.spec.max_batch {
-            let Some(location) = self
-                .pick(|other| other == kind, None)
-                .filter(|location| before.is_none_or(|end| location.key.order < end))
-            else {
+            let Some(location) = self.pick(|other| other == kind, None).filter(|location| {
+                before.is_none_or(|(owner, end)| location.tenant != owner || location.key.order < end)
+            }) else {
                 break;
             };
             let Some((_, job)) = self.tenants.get(location.tenant).queue(kind).first() else { break };
@@ -252,21 +255,14 @@ impl<T> Queue<T> {
     }
 
     /// Notes that a worker begins a pass of this size, or continues a long job of which `left` items remain.
-    pub fn set_running(
-        &mut self,
-        now: Duration,
-        worker: usize,
-        kind: ReadKind,
-        whole: Size,
-        left: usize,
-        deadline: Duration,
-    ) {
+    pub fn set_running(&mut self, now: Duration, worker: usize, kind: ReadKind, whole: Size, left: usize) {
         let takes = self.costs[kind as usize].predict(whole);
         // The chunks of a job cost about the same, so the fixed cost of the whole job is spread over its items.
         let part = |items: usize| now + duration(takes * items as f64 / whole.items.max(1) as f64);
         let until = part(left);
-        let yields = if kind.yields() { part(left.min(self.spec.chunk)) } else { until };
-        self.running[worker] = Running { until, yields, deadline };
+        let chunk = Duration::from_micros(self.spec.chunk_us);
+        let yields = if kind.yields() { part(left.min(self.spec.chunk)).min(now + chunk) } else { until };
+        self.running[worker] = Running { until, yields };
     }
 
     /// Updates the cost model with the time of a pass, or of a whole long job.
@@ -277,7 +273,18 @@ impl<T> Queue<T> {
     /// Charges a tenant for one chunk of its long job.
     pub fn charge(&mut self, tenant: &Arc<str>, took: Duration) {
         let place = self.place(tenant);
-        self.tenants.charge(place, took.as_secs_f64());
+        self.tenants.charge_chunk(place, took.as_secs_f64());
+    }
+
+    /// Items of a long job that are expected to take the time of a chunk.
+    pub fn expected_chunk(&self, kind: ReadKind) -> usize {
+        let [_, item, _] = self.costs[kind as usize].parts();
+        (self.spec.chunk_us as f64 * 1e-6 / item.max(1e-9)) as usize
+    }
+
+    /// Predicted end of a worker's pass, or of its long job.
+    pub fn ends(&self, worker: usize) -> Duration {
+        self.running[worker].until
     }
 
     /// Notes that a worker is idle.

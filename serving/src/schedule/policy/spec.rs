@@ -31,8 +31,10 @@ pub struct SchedulerSpec {
     pub queue: usize,
     /// Most waiting reads of one tenant.
     pub tenant_queue: usize,
-    /// Candidates ranked before a read with a tighter deadline may run in between.
+    /// Most candidates or pairs of a long read before shorter reads may run in between.
     pub chunk: usize,
+    /// Time of such a chunk in microseconds: as many candidates are taken as have taken that long before.
+    pub chunk_us: u64,
     /// The deadline of a read that names none, in milliseconds after its arrival.
     pub deadline_ms: u64,
 }
@@ -47,6 +49,7 @@ impl Default for SchedulerSpec {
             queue: 4096,
             tenant_queue: 1024,
             chunk: 1024,
+            chunk_us: 1000,
             deadline_ms: 1000,
         }
     }
@@ -63,6 +66,7 @@ impl SchedulerSpec {
             ("queue", self.queue),
             ("tenant_queue", self.tenant_queue),
             ("chunk", self.chunk),
+            ("chunk_us", self.chunk_us as usize),
             ("deadline_ms", self.deadline_ms as usize),
         ];
         match bounds.iter().find(|(_, bound)| *bound == 0) {

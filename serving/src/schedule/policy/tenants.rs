@@ -15,6 +15,9 @@ use crate::schedule::policy::stream::ArrivalStats;
 
 /// Seconds of work that a round distributes.
 const ROUND: f64 = 0.004;
+/// Most seconds of work by which a tenant can be in debt: a tenant that had the server to itself does not wait for ever
+/// when others come.
+const DEBT: f64 = 5.0 * ROUND;
 /// Most tenants remembered. A new tenant replaces the one that has been idle for longest. If none is idle, it shares
 /// the queue of reads without a tenant.
 const MOST: usize = 1024;
@@ -160,6 +163,12 @@ impl<T> Tenants<T> {
     /// Subtracts `seconds` of work from a tenant's credit.
     pub fn charge(&mut self, tenant: usize, seconds: f64) {
         self.all[tenant].credit -= seconds;
+    }
+
+    /// Subtracts a chunk of a long job. The debt of a tenant grows no further than to [`DEBT`].
+    pub fn charge_chunk(&mut self, tenant: usize, seconds: f64) {
+        let credit = &mut self.all[tenant].credit;
+        *credit = (*credit - seconds).max(credit.min(-DEBT));
     }
 
     /// A tenant's remaining credit in this round, in seconds.

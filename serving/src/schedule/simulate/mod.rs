@@ -165,7 +165,7 @@ impl Simulation<'_> {
 
     fn begins(&mut self, now: Duration, worker: usize, batch: Batch<usize>) {
         if !batch.kind.yields() {
-            self.queue.set_running(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline);
+            self.queue.set_running(now, worker, batch.kind, batch.size, batch.size.items);
         }
         let plain = self.machine.fixed.as_secs_f64() + batch.size.items as f64 * self.machine.item.as_secs_f64();
         let factor = 1.0 + self.machine.noise * (2.0 * self.chance.uniform_f64() - 1.0);
@@ -177,7 +177,7 @@ impl Simulation<'_> {
     fn next_chunk(&mut self, now: Duration, worker: usize) {
         let Some(long) = &mut self.workers[worker].long else { return };
         let size = Size::of(self.chunk.min(long.left));
-        self.queue.set_running(now, worker, long.job.kind, long.job.size, long.left, long.job.deadline);
+        self.queue.set_running(now, worker, long.job.kind, long.job.size, long.left);
         long.left -= size.items;
         let chunk = Batch { kind: long.job.kind, jobs: Vec::new(), size, deadline: long.job.deadline };
         self.begins(now, worker, chunk);
@@ -203,7 +203,9 @@ impl Simulation<'_> {
             return self.queue.set_idle(worker);
         }
         let (deadline, tenant) = (long.job.deadline, long.job.tenant.clone());
-        match self.queue.preempting_batch(now, deadline, &tenant, &mut Vec::new()) {
+        self.queue.set_running(now, worker, long.job.kind, long.job.size, long.left);
+        let ends = self.queue.ends(worker);
+        match self.queue.preempting_batch(now, deadline, ends, &tenant, &mut Vec::new()) {
             Some(batch) => self.begins(now, worker, batch),
             None => self.next_chunk(now, worker),
         }

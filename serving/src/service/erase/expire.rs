@@ -10,7 +10,7 @@ use crate::engine::NODES_A_PART;
 use crate::log::{Entry, Mutation};
 use crate::request::{FieldPath, ticks};
 use crate::service::ingest::queue::{QueuedRequest, SeqPoint};
-use crate::service::ingest::{Ack, IngestError, IngestResult, Receipt, Ticket};
+use crate::service::ingest::{IngestError, IngestResult, Receipt, Ticket};
 use crate::service::{Core, Service};
 use crate::{Position, RequestError};
 
@@ -83,10 +83,10 @@ impl Core {
         // Checked under the lock: the queue may have been closed, and then the readiness says why.
         self.ready()?;
         let SeqPoint { seq: first_seq, newest } = state.next;
-        let receipt =
-            Receipt { first_seq, accepted: changed, duplicates: 0, late: 0, position: self.applied_position() };
-        let entry = Some(Entry { first_seq, mutation });
-        self.queue.enqueue(state, QueuedRequest { entry, ack: Ack::Applied, receipt, newest, answer: answer.take() });
+        let receipt = Receipt { accepted: changed, ..Receipt::new(first_seq, self.applied_position()) };
+        let entry = Entry { first_seq, mutation };
+        let request = QueuedRequest { answer: answer.take(), ..QueuedRequest::of(entry, receipt, newest) };
+        self.queue.enqueue(state, request);
         Ok(())
     }
 

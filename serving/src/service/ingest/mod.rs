@@ -1,8 +1,13 @@
 //! Ingest requests, their receipts and their errors.
+pub(crate) mod event_time;
 pub(crate) mod failing;
 pub(crate) mod progress;
 pub(crate) mod queue;
 pub(crate) mod readiness;
+pub(crate) mod refused;
+pub(crate) mod reorder;
+pub(crate) mod resend;
+pub(crate) mod wait;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,11 +19,12 @@ use tokio::sync::oneshot;
 use crate::log::LogError;
 use crate::request::{Granularity, NewEvent, Position, RequestError};
 use crate::service::ingest::readiness::Readiness;
+use crate::service::ingest::refused::Refusal;
 
 /// Longest id of an event, in bytes.
 pub const LONGEST_ID: usize = 64;
 
-/// Events to submit: all of them are applied, or none.
+/// Events to submit: all of them are applied, or none, except with [`OnError::Continue`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct IngestRequest {
     /// The events, ordered by time.
@@ -27,6 +33,19 @@ pub struct IngestRequest {
     pub granularity: Granularity,
     /// When the request is acknowledged.
     pub ack: Ack,
+    /// What an invalid or late event refuses.
+    pub on_error: OnError,
+}
+
+/// What an invalid or late event of a request refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnError {
+    /// The whole request.
+    #[default]
+    Abort,
+    /// Only the event, which goes to the list of refused events. The others are accepted.
+    Continue,
 }
 
 /// When the server acknowledges events.
@@ -37,7 +56,8 @@ pub enum Ack {
     Accepted,
     /// Once they are on the disk. A crash cannot lose them any more.
     Durable,
-    /// Once reads see them, which is after they are on the disk.
+    /// Once reads see them, which is after they are on the disk. With [`Late::Wait`](crate::Late::Wait) once they are on
+    /// the disk: reads see them when their time has come.
     #[default]
     Applied,
 }
@@ -53,6 +73,12 @@ pub struct Receipt {
     pub duplicates: u64,
     /// Accepted events that were late and are applied at the newest time.
     pub late: u64,
+    /// Accepted events that wait for their time. They have no number yet.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Events that were refused, while the others were accepted.
+    #[serde(default)]
+    pub refused: u64,
     /// The position of reads at the time of the answer.
     pub position: Position,
 }
@@ -84,18 +110,39 @@ pub enum IngestError {
     NotApplied(String),
 }
 
+impl Receipt {
+    /// The receipt of a request without events.
+    pub(crate) fn new(first_seq: u64, position: Position) -> Receipt {
+        Receipt { first_seq, accepted: 0, duplicates: 0, late: 0, waiting: 0, refused: 0, position }
+    }
+}
+
 pub(crate) type IngestResult = Result<Receipt, IngestError>;
 
 /// A pending receipt. A task awaits it; a thread calls [`wait`](Ticket::wait).
 #[derive(Debug)]
 pub struct Ticket {
     outcome: oneshot::Receiver<IngestResult>,
+    refusals: Vec<Refusal>,
 }
 
 impl Ticket {
     pub(crate) fn new() -> (oneshot::Sender<IngestResult>, Ticket) {
         let (sender, outcome) = oneshot::channel();
-        (sender, Ticket { outcome })
+        (sender, Ticket { outcome, refusals: Vec::new() })
+    }
+
+    pub(crate) fn with_refusals(self, refusals: Vec<Refusal>) -> Ticket {
+        Ticket { refusals, ..self }
+    }
+
+    /// The events that were refused while the others were accepted. They are in the list of refused events.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.refusals
+    }
+
+    pub(crate) fn take_refusals(&mut self) -> Vec<Refusal> {
+        std::mem::take(&mut self.refusals)
     }
 
     /// Whether there is a receipt, or never will be one. Do not wait for the ticket after this has returned true.
