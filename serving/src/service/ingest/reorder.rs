@@ -115,7 +115,7 @@ impl WaitingEvents {
     pub fn overdue(&mut self, longest: Duration) -> Option<Timestamp> {
         let mut end = None;
         while self.arrived.front().is_some_and(|(arrived, _)| arrived.elapsed() >= longest) {
-            end = self.arrived.pop_front().map(|(_, end)| end);
+            end = end.max(self.arrived.pop_front().map(|(_, end)| end));
         }
         let end = end?;
         self.events.keys().filter(|key| key.1 < end).map(|key| key.0).max()
@@ -129,6 +129,9 @@ impl WaitingEvents {
             WaitingChange::Released(keys) => {
                 let events = entry.map_or(&[][..], Entry::new_events);
                 keys.iter().zip(events).for_each(|(&key, event)| self.insert(key, event.clone()));
+                // They are overdue still, and are released when the log can be written again.
+                let end = keys.iter().map(|key| key.1 + 1).max();
+                end.into_iter().for_each(|end| self.arrived.push_front((Instant::now(), end)));
             }
             WaitingChange::Dropped(dropped) => dropped.into_iter().for_each(|(key, event)| self.insert(key, event)),
         }
