@@ -1,5 +1,6 @@
 //! Files of data with damage in them: each reader gives an error or another table, never a panic, within a bound on memory. The functions and
-//! the damage are those of the targets in `fuzz`. `ROUNDS=20000 cargo test --release --test damaged` goes on for longer.
+//! the damage are those of the targets in `fuzz`. `ROUNDS=20000 cargo test --test damaged` goes on for longer, and
+//! `SECONDS=600 cargo test --test damaged -- --nocapture text` for that long.
 
 #[path = "fuzz/src/data.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the fuzz targets")]

@@ -202,6 +202,13 @@ fn a_layout_that_is_not_the_sets_is_refused_with_the_columns_it_has() {
         refused.contains("4 columns, and the edge list of tgbl-flight has 5: day,src,dst,callsign,typecode"),
         "{refused}"
     );
+    for (set, row, value) in [("tgbl-comment", "1,a,b,1e300,2", "1e300"), ("tgbl-coin", "1,a,b,-1", "-1")] {
+        let file = place.path().join(format!("{set}_edgelist.csv"));
+        let header = if set == "tgbl-coin" { "time,src,dst,weight" } else { "ts,src,dst,num_words,score" };
+        fs::write(&file, format!("{header}\n{row}\n")).unwrap();
+        let refused = try_read(&file, &PrepareOptions::default()).err().unwrap();
+        assert!(refused.contains(&format!("is `{value}`, and a feature, ")), "{refused}");
+    }
     fs::write(&file, "day,src,dst,callsign,typecode\n1,KJFK,EGLL,SWR123456,A320\n").unwrap();
     let refused = try_read(&file, &PrepareOptions::default()).err().unwrap();
     assert!(refused.contains("row 2: `callsign` is `SWR123456`; at most 8 letters are read of it"), "{refused}");

@@ -36,11 +36,19 @@ fn spoil(bytes: &mut Vec<u8>, chance: &mut RandomNumbers) {
     }
 }
 
-/// Calls `function` with all examples, and then with spoilt ones, as many as `rounds` or the environment's `ROUNDS` says.
+/// Calls `function` with all examples, and then with spoilt ones: as many as `rounds` or the environment's `ROUNDS` says, or for as long as
+/// its `SECONDS` says.
 pub fn feed(examples: &[Vec<u8>], rounds: usize, mut function: impl FnMut(&[u8])) {
-    let rounds = std::env::var("ROUNDS").map_or(rounds, |value| value.parse().expect("a number"));
+    let number = |name: &str| std::env::var(name).ok().map(|value| value.parse().expect("a number"));
+    let seconds: Option<usize> = number("SECONDS");
+    let rounds = if seconds.is_some() { usize::MAX } else { number("ROUNDS").unwrap_or(rounds) };
+    let begin = std::time::Instant::now();
     examples.iter().for_each(|example| function(example));
     for round in 0..rounds {
+        if seconds.is_some_and(|seconds| begin.elapsed().as_secs() >= seconds as u64) {
+            println!("{round} rounds");
+            return;
+        }
         let mut chance = Draw::new(round as u64).of(Purpose::Generator).at(0, 0);
         let mut bytes = examples[round % examples.len()].clone();
         // The first byte says where the others go.

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tempograph_framework::{Dataset, Features, History, Model};
-use tempograph_kernels::tensor::Cpu;
+use tempograph_framework::{Dataset, Features, History, SliceModel as _};
 use tempograph_models::{FeatureWidths, ModelSpec, TgnSpec};
 use tempograph_serving::{Engine, Export, Granularity, NewEvent};
 

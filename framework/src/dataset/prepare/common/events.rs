@@ -359,10 +359,14 @@ impl RawEvents {
             Computed::Ln => one_for_zero.ln(),
             Computed::Of5000 | Computed::Letters { .. } => value / 5000.0,
         };
-        if !value.is_finite() {
-            return Err(Fault::Wrong(format!("feature `{name}` is `{text}`, which has no logarithm")));
+        let single = value as f32;
+        if !single.is_finite() {
+            let made = super::columns::words(Role::Computed(computed));
+            return Err(Fault::Wrong(format!(
+                "feature `{name}` is `{text}`, and {made}, is not a finite 32-bit float"
+            )));
         }
-        self.staged.push(value as f32);
+        self.staged.push(single);
         Ok(())
     }
 
