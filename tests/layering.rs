@@ -52,7 +52,7 @@ const DOORS: [(&str, &[&str]); 27] = [
 const NAMED_IN: [(&str, &str); 2] = [("fjall", "serving/src/log/"), ("rdkafka", "serving/src/log/kafka.rs")];
 
 /// Files that may be at the top of the repository: documents, licences and settings of tools.
-const PAPERS: [&str; 12] = [
+const PAPERS: [&str; 13] = [
     "Cargo.lock",
     "README.md",
     "ARCHITECTURE.md",
@@ -64,6 +64,7 @@ const PAPERS: [&str; 12] = [
     "deny.toml",
     "docs",
     ".ci",
+    ".dockerignore",
     ".gitignore",
 ];
 
