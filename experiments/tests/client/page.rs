@@ -53,7 +53,9 @@ fn the_page_shows_something_at_first_sight_and_only_queries() {
     browser.wait_for("document.querySelectorAll('#ranked tr').length > 5");
     browser.wait_for("document.querySelectorAll('#neighbours tr').length > 1");
     browser.wait_for(&has_text("log", "events on disk900"));
-    browser.wait_for("document.querySelectorAll('#bytes tr').length > 1");
+    for size in ["log_bytes", "disk_free_bytes", "resident_memory_bytes"] {
+        browser.wait_for(&has_text("bytes", size));
+    }
     browser.wait_for(&has_text("tenants", "(no name)"));
     // The page's own queries are in the charts, and each chart has a line or says why not.
     browser.wait_for("samples.some(sample => sample.values.throughput[1] > 0 && sample.values.latency[0] > 0)");

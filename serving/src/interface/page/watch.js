@@ -32,18 +32,18 @@ async function look() {
     addSample(at, measure(metrics, at));
     previous = { at, metrics, first: previous?.first ?? metrics };
   } else previous = null;
-  if (looks++ % 5 === 0) await lookSlowly(ready);
+  if (looks++ % 5 === 0) await lookSlowly(status);
   showTiles(metrics, status);
   showProblems(findProblems(lastLook));
   showTables(metrics, status);
 }
 
 // What changes rarely is asked for every tenth second.
-async function lookSlowly() {
-  const [model, refused] = await Promise.all([settle(requestJson("/v1/model")), settle(requestJson("/v1/refused?limit=20"))]);
+async function lookSlowly(status) {
+  const refused = status?.refused_list ? requestJson("/v1/refused?limit=20") : null;
+  const [model, list] = await Promise.all([settle(requestJson("/v1/model")), settle(refused)]);
   modelInfo = model.value ?? modelInfo;
-  // A server without this list answers 404.
-  refusedList = refused.value ?? null;
+  refusedList = list.value ?? null;
   if (modelInfo) { setText("model", modelInfo.model); exploreFirst(); }
 }
 
@@ -114,6 +114,9 @@ function findProblems({ at, ready, metrics, status, errors }) {
     if (fault > 0) bad(`${formatNumber(fault)} requests of the last minute failed by a fault of the server.`, "The server's log names each.");
     if (busy > 0) (busy > .01 * all ? bad : warn)(`${formatNumber(busy)} of ${formatNumber(all)} requests of the last minute were over capacity (429, 503 or 504).`, "See the tenants below. More cores, longer deadlines or smaller rankings help.");
   }
+  const late = minute("late_requests_total"), invalid = minute("refused_requests_total");
+  if (late > 0) warn(`${formatNumber(late)} requests of the last minute were refused for late events.`, "Look at the producers' clocks and order, and at `late` in the settings.");
+  if (invalid > 0) warn(`${formatNumber(invalid)} requests of the last minute were refused for invalid events.`, "Each refusal names the event and the field. Look at the producers' logs.");
   if (minute("connections_refused_total") > 0) warn(`${minute("connections_refused_total")} connections of the last minute were refused.`, "See limits.connections and limits.connections_per_address.");
   const lag = samples.slice(-15).map(sample => sample.values.lag[0]);
   if (lag.length === 15 && lag.every(value => value > 0) && lag[14] > 2 * lag[0]) warn(`${formatNumber(lag[14])} accepted events wait, and their number grows.`, "Events come faster than they are applied.");
