@@ -73,7 +73,8 @@ function measure(now, at) {
     "bytes-held": [memoryBytes(now), metric(now, "log_bytes") ?? null],
   };
 }
-const memoryBytes = metrics => metrics.values.get("process_resident_memory_bytes") ?? metric(metrics, "resident_memory_bytes") ?? metric(metrics, "memory_bytes") ?? null;
+// 0 where the system does not tell it.
+const memoryBytes = metrics => metric(metrics, "memory_bytes") || null;
 
 function showTiles(metrics, status) {
   if (!metrics && !status) return;
@@ -86,6 +87,7 @@ function showTiles(metrics, status) {
     ["time of the newest event", modelInfo?.newest ?? "–"],
     ["log", formatBytes(m("log_bytes") ?? 0)],
     ["memory", metrics && memoryBytes(metrics) != null ? formatBytes(memoryBytes(metrics)) : null],
+    ["free disk", m("disk_free_bytes") != null ? formatBytes(m("disk_free_bytes")) : null],
     ["newest snapshot", last ? formatSeconds(Number(status.snapshots.age_seconds)) + " ago" : "none yet"],
     ["connections", formatNumber(m("connections"))],
   ].filter(([, value]) => value != null);
@@ -127,9 +129,24 @@ function findProblems({ at, ready, metrics, status, errors }) {
   if (refused > 0) warn(`${formatNumber(refused)} refused events are kept.`, "They are listed below. Submit them again, or remove them from the list.");
   const expires = metrics && metric(metrics, "certificate_not_after_seconds");
   if (expires && expires - at / 1000 < 14 * 86400) (expires < at / 1000 ? bad : warn)(expires < at / 1000 ? "The certificate has expired." : `The certificate expires in ${formatSeconds(expires - at / 1000)}.`, "Replace the files that [tls] names.");
-  const free = metrics && metric(metrics, "disk_free_bytes"), most = metrics && metric(metrics, "disk_bytes");
-  if (free != null && most && free < .1 * most) (free < .03 * most ? bad : warn)(`The disk of the log has ${formatBytes(free)} free.`, "Free space, or keep less of the log.");
+  if (metrics) findFullBudgets(metrics, bad, warn);
   return found;
+}
+
+// A budget of 0 is no bound. The warning comes before the server refuses.
+function findFullBudgets(metrics, bad, warn) {
+  for (const [name, used, budget, show, todo] of [
+    ["memory", memoryBytes(metrics), metric(metrics, "budget_memory_bytes"), formatBytes, "Let nodes expire (`engine.ttl`), or give the process more memory."],
+    ["nodes", metric(metrics, "nodes"), metric(metrics, "budget_nodes"), formatNumber, "Let nodes expire (`engine.ttl`), or allow more (`budget.nodes`)."],
+  ]) {
+    if (!(budget > 0) || !(used > .8 * budget)) continue;
+    const full = used >= budget;
+    (full ? bad : warn)(`${show(used)} of ${show(budget)} of ${name} are used.${full ? " Events are refused." : ""}`, todo);
+  }
+  const free = metric(metrics, "disk_free_bytes"), reserve = metric(metrics, "budget_disk_free_bytes");
+  if (free == null || !(reserve > 0) || free > 4 * reserve) return;
+  const full = free <= reserve;
+  (full ? bad : warn)(`The disk of the log has ${formatBytes(free)} free.${full ? " Events are refused." : ""}`, `Free space: ${formatBytes(reserve)} have to stay free.`);
 }
 
 const history = [];
