@@ -77,7 +77,10 @@ function measure(now, at) {
 const memoryBytes = metrics => metric(metrics, "memory_bytes") || null;
 
 function showTiles(metrics, status) {
-  if (!metrics && !status) return;
+  if (!metrics && !status) {
+    if (samples.length) setText("since", `The server does not answer. The numbers are of ${clock(lastTime(), true)}.`);
+    return;
+  }
   const m = name => metrics ? metric(metrics, name) : null, last = status?.snapshots?.last;
   const tiles = [
     ["events applied", formatNumber(status?.applied.log_seq ?? m("log_seq"))],
@@ -100,6 +103,8 @@ function showTiles(metrics, status) {
 function findProblems({ at, ready, metrics, status, errors }) {
   const found = [], bad = (...text) => found.push(["bad", ...text]), warn = (...text) => found.push(["warn", ...text]);
   if (errors.some(error => error.status === 0)) bad("The server cannot be reached.", "Check that its process runs, and that this machine can connect to it.");
+  const proxy = errors.find(error => error.status === 502 || (error.status >= 500 && !ready && !metrics));
+  if (proxy) bad(`The server cannot be reached through its proxy. ${proxy.message}`, "Check that its process runs, and that the proxy can connect to it.");
   const denied = errors.find(error => error.status === 401 || error.status === 403);
   if (denied) warn(denied.message, "Enter a token with the role `metrics` or `read` above.");
   if (ready && !["ready", "following"].includes(ready.status)) {
