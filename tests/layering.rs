@@ -53,7 +53,7 @@ const DOORS: [(&str, &[&str]); 28] = [
 const NAMED_IN: [(&str, &str); 2] = [("fjall", "serving/src/log/"), ("rdkafka", "serving/src/log/kafka.rs")];
 
 /// Files that may be at the top of the repository: documents, licences and settings of tools.
-const PAPERS: [&str; 12] = [
+const PAPERS: [&str; 13] = [
     "Cargo.lock",
     "README.md",
     "ARCHITECTURE.md",
@@ -65,6 +65,7 @@ const PAPERS: [&str; 12] = [
     "deny.toml",
     "docs",
     ".ci",
+    ".dockerignore",
     ".gitignore",
 ];
 

@@ -86,6 +86,7 @@ pub fn serve_rereading(
     reread: impl Fn() -> Result<ServeSpec, String> + Send + Sync + 'static,
 ) -> Result<(), ServeError> {
     let begun = Instant::now();
+    keep_files_private();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let hangup = Hangup::listen();
@@ -113,6 +114,19 @@ pub fn serve_rereading(
         failed.map_or(Ok(()), |why| Err(ServeError::Replay(why)))
     })
 }
+
+/// Events, tokens' names and addresses are in the files of a server, so only its own user may read them.
+#[cfg(unix)]
+fn keep_files_private() {
+    use rustix::fs::Mode;
+    use rustix::process::umask;
+    let others = Mode::RWXG | Mode::RWXO;
+    let before = umask(others);
+    umask(before | others);
+}
+
+#[cfg(not(unix))]
+fn keep_files_private() {}
 
 /// How a server is asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

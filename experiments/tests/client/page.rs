@@ -53,7 +53,7 @@ fn the_page_shows_something_at_first_sight_and_only_queries() {
     browser.wait_for("document.querySelectorAll('#ranked tr').length > 5");
     browser.wait_for("document.querySelectorAll('#neighbours tr').length > 1");
     browser.wait_for(&has_text("log", "events on disk900"));
-    browser.wait_for("document.querySelectorAll('#bytes tr').length > 1");
+    browser.wait_for(&has_text("bytes", "log_bytes"));
     browser.wait_for(&has_text("tenants", "(no name)"));
     // The page's own queries are in the charts, and each chart has a line or says why not.
     browser.wait_for("samples.some(sample => sample.values.throughput[1] > 0 && sample.values.latency[0] > 0)");
@@ -114,6 +114,37 @@ fn the_page_says_first_what_is_wrong() {
     browser.wait_for(&has_text("state", "no answer"));
     browser.wait_for(&has_text("problems", "The server cannot be reached."));
     assert_eq!(browser.value("document.title"), "● Tempograph");
+}
+
+#[test]
+fn the_page_warns_before_a_budget_is_used_up_and_before_a_certificate_expires() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::of_a_small_model(folder.path());
+    let Some(mut browser) = open(&server, "") else { return };
+    browser.wait_for(&has_text("state", "ready"));
+    let found = |browser: &mut Browser, metrics: &str| {
+        let metrics = json!(metrics).to_string();
+        let call = "findProblems({ at: 1e12, ready: { status: 'ready' }, status: null, errors: [],";
+        browser.value(&format!("{call} metrics: readMetrics({metrics}) }})"))
+    };
+    let tomorrow = format!("tempograph_certificate_not_after_seconds {}", 1_000_000_000 + 86_400);
+    for (metrics, kind, says) in [
+        ("tempograph_memory_bytes 8.5e9\ntempograph_budget_memory_bytes 1e10", "warn", "8.5 GB of 10.0 GB of memory"),
+        ("tempograph_memory_bytes 1e10\ntempograph_budget_memory_bytes 1e10", "bad", "Events are refused."),
+        ("tempograph_nodes 999\ntempograph_budget_nodes 1000", "warn", "999 of 1,000 of nodes"),
+        ("tempograph_disk_free_bytes 5e8\ntempograph_budget_disk_free_bytes 2e8", "warn", "500 MB free"),
+        ("tempograph_disk_free_bytes 1e8\ntempograph_budget_disk_free_bytes 2e8", "bad", "Events are refused."),
+        (tomorrow.as_str(), "warn", "The certificate expires in 24 h."),
+        ("tempograph_certificate_not_after_seconds 5", "bad", "The certificate has expired."),
+    ] {
+        let problems = found(&mut browser, metrics);
+        assert_eq!(problems.as_array().unwrap().len(), 1, "{metrics}: {problems}");
+        assert_eq!(problems[0][0], kind, "{metrics}: {problems}");
+        assert!(problems[0][1].as_str().unwrap().contains(says), "{metrics}: {problems}");
+    }
+    for fine in ["tempograph_memory_bytes 9e9\ntempograph_budget_memory_bytes 0", "tempograph_nodes 5", ""] {
+        assert_eq!(found(&mut browser, fine), json!([]), "{fine}");
+    }
 }
 
 #[test]

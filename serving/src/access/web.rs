@@ -13,7 +13,8 @@ use crate::access::error::{ApiError, ErrorKind};
 #[serde(default, deny_unknown_fields)]
 pub struct WebSpec {
     /// Names by which clients reach this server, without a port; `.example.com` is a name and all names below it, `*`
-    /// any name. Left out, addresses, `localhost` and names without a dot; any name where every caller needs a token.
+    /// any name. Left out, `localhost` and names without a dot; any name where every caller needs a token. Addresses
+    /// are always allowed, since nobody else can have a page under one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hosts: Option<Vec<String>>,
     /// Origins of other servers' pages that may send requests, such as `https://ops.example.com`; `*` for all.
@@ -89,9 +90,13 @@ impl WebGuard {
 
     fn takes_host(&self, host: &str) -> bool {
         let name = name_of(host);
+        // Probes and what scrapes metrics know the server's address alone.
+        if address(host).is_some() {
+            return true;
+        }
         let Some(allowed) = &self.spec.hosts else {
             // No public name is without a dot, so nobody can let such a name lead here.
-            return !self.open || address(host).is_some() || !name.contains('.') || name.ends_with(".localhost");
+            return !self.open || !name.contains('.') || name.ends_with(".localhost");
         };
         allowed.iter().any(|known| match known.strip_prefix('.') {
             _ if known == "*" => true,
@@ -99,7 +104,7 @@ impl WebGuard {
                 let parent = parent.to_ascii_lowercase();
                 name == parent || name.strip_suffix(&parent).is_some_and(|rest| rest.ends_with('.'))
             }
-            None => name == known.to_ascii_lowercase() || address(host).is_some_and(|it| address(known) == Some(it)),
+            None => name == known.to_ascii_lowercase(),
         })
     }
 
@@ -224,8 +229,12 @@ mod tests {
         for host in ["api.example.com", "API.example.com:443", "corp.example", "a.b.corp.example:1", "10.0.0.7:8080"] {
             assert_eq!(ask(&named, host, None), Ok(None), "{host}");
         }
-        for host in ["example.com", "x.api.example.com", "evilcorp.example", "localhost", "10.0.0.8"] {
+        for host in ["example.com", "x.api.example.com", "evilcorp.example", "localhost", "10.0.0.8.example"] {
             assert_eq!(ask(&named, host, None), Err(ErrorKind::WrongHost), "{host}");
+        }
+        // A probe knows an address and no name.
+        for host in ["10.0.0.8:8080", "[fe80::1]:9090"] {
+            assert_eq!(ask(&named, host, None), Ok(None), "{host}");
         }
         assert_eq!(ask(&guard(Some(&["*"]), &[], true), "any.example", None), Ok(None));
         // HTTP/2 has the host in its target.

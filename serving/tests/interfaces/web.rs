@@ -94,6 +94,8 @@ fn a_name_of_elsewhere_that_leads_here_is_not_answered() {
         200
     );
     assert_eq!(named.send_raw("GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").0, 403);
+    let probe = format!("GET /health/live HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", named.address);
+    assert_eq!(named.send_raw(&probe).0, 200, "a probe knows the address alone");
 }
 
 #[test]

@@ -69,7 +69,7 @@ function draw(chart) {
   pen.scale(scale, scale); pen.font = "11px system-ui";
   const span = shownSeconds(), end = lastTime(), start = end - span * 1000, right = width - margin.right, bottom = height - margin.bottom;
   const shown = samples.filter(sample => sample.at >= start - 5000), values = shown.flatMap(sample => sample.values[chart.id]).filter(value => value != null);
-  const step = roundStep(Math.max(chart.unit === "bytes" ? 1000 : .001, ...values) * 1.05), most = step * Math.ceil(Math.max(step, ...values) / step);
+  const step = roundStep(Math.max({ bytes: 1000, ms: .001 }[chart.unit] ?? 1, ...values) * 1.05), most = step * Math.ceil(Math.max(step, ...values) / step);
   const x = at => margin.left + (right - margin.left) * (at - start) / (end - start), y = value => bottom - (bottom - margin.top) * value / most;
   pen.strokeStyle = colour("--line"); pen.fillStyle = colour("--soft"); pen.lineWidth = 1; pen.textAlign = "right"; pen.textBaseline = "middle";
   for (let at = 0; at <= most * 1.001; at += step) {

@@ -23,7 +23,7 @@ function formatSeconds(seconds) {
   if (seconds < 7200) return Math.round(seconds / 60) + " min";
   return seconds < 172800 ? Math.round(seconds / 3600) + " h" : Math.round(seconds / 86400) + " days";
 }
-const clock = (at, seconds) => new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", ...(seconds ? { second: "2-digit" } : {}) });
+const clock = (at, seconds) => new Date(at).toLocaleTimeString([], { hourCycle: "h23", hour: "2-digit", minute: "2-digit", ...(seconds ? { second: "2-digit" } : {}) });
 
 function element(name, content, attributes = {}) {
   const made = document.createElement(name);

@@ -32,18 +32,18 @@ async function look() {
     addSample(at, measure(metrics, at));
     previous = { at, metrics, first: previous?.first ?? metrics };
   } else previous = null;
-  if (looks++ % 5 === 0) await lookSlowly(ready);
+  if (looks++ % 5 === 0) await lookSlowly(status);
   showTiles(metrics, status);
   showProblems(findProblems(lastLook));
   showTables(metrics, status);
 }
 
 // What changes rarely is asked for every tenth second.
-async function lookSlowly() {
-  const [model, refused] = await Promise.all([settle(requestJson("/v1/model")), settle(requestJson("/v1/refused?limit=20"))]);
+async function lookSlowly(status) {
+  const refused = status?.refused_list ? requestJson("/v1/refused?limit=20") : null;
+  const [model, list] = await Promise.all([settle(requestJson("/v1/model")), settle(refused)]);
   modelInfo = model.value ?? modelInfo;
-  // A server without this list answers 404.
-  refusedList = refused.value ?? null;
+  refusedList = list.value ?? null;
   if (modelInfo) { setText("model", modelInfo.model); exploreFirst(); }
 }
 
@@ -73,10 +73,14 @@ function measure(now, at) {
     "bytes-held": [memoryBytes(now), metric(now, "log_bytes") ?? null],
   };
 }
-const memoryBytes = metrics => metrics.values.get("process_resident_memory_bytes") ?? metric(metrics, "resident_memory_bytes") ?? metric(metrics, "memory_bytes") ?? null;
+// 0 where the system does not tell it.
+const memoryBytes = metrics => metric(metrics, "memory_bytes") || null;
 
 function showTiles(metrics, status) {
-  if (!metrics && !status) return;
+  if (!metrics && !status) {
+    if (samples.length) setText("since", `The server does not answer. The numbers are of ${clock(lastTime(), true)}.`);
+    return;
+  }
   const m = name => metrics ? metric(metrics, name) : null, last = status?.snapshots?.last;
   const tiles = [
     ["events applied", formatNumber(status?.applied.log_seq ?? m("log_seq"))],
@@ -86,6 +90,7 @@ function showTiles(metrics, status) {
     ["time of the newest event", modelInfo?.newest ?? "–"],
     ["log", formatBytes(m("log_bytes") ?? 0)],
     ["memory", metrics && memoryBytes(metrics) != null ? formatBytes(memoryBytes(metrics)) : null],
+    ["free disk", m("disk_free_bytes") != null ? formatBytes(m("disk_free_bytes")) : null],
     ["newest snapshot", last ? formatSeconds(Number(status.snapshots.age_seconds)) + " ago" : "none yet"],
     ["connections", formatNumber(m("connections"))],
   ].filter(([, value]) => value != null);
@@ -98,6 +103,8 @@ function showTiles(metrics, status) {
 function findProblems({ at, ready, metrics, status, errors }) {
   const found = [], bad = (...text) => found.push(["bad", ...text]), warn = (...text) => found.push(["warn", ...text]);
   if (errors.some(error => error.status === 0)) bad("The server cannot be reached.", "Check that its process runs, and that this machine can connect to it.");
+  const proxy = errors.find(error => error.status === 502 || (error.status >= 500 && !ready && !metrics));
+  if (proxy) bad(`The server cannot be reached through its proxy. ${proxy.message}`, "Check that its process runs, and that the proxy can connect to it.");
   const denied = errors.find(error => error.status === 401 || error.status === 403);
   if (denied) warn(denied.message, "Enter a token with the role `metrics` or `read` above.");
   if (ready && !["ready", "following"].includes(ready.status)) {
@@ -114,6 +121,9 @@ function findProblems({ at, ready, metrics, status, errors }) {
     if (fault > 0) bad(`${formatNumber(fault)} requests of the last minute failed by a fault of the server.`, "The server's log names each.");
     if (busy > 0) (busy > .01 * all ? bad : warn)(`${formatNumber(busy)} of ${formatNumber(all)} requests of the last minute were over capacity (429, 503 or 504).`, "See the tenants below. More cores, longer deadlines or smaller rankings help.");
   }
+  const late = minute("late_requests_total"), invalid = minute("refused_requests_total");
+  if (late > 0) warn(`${formatNumber(late)} requests of the last minute were refused for late events.`, "Look at the producers' clocks and order, and at `late` in the settings.");
+  if (invalid > 0) warn(`${formatNumber(invalid)} requests of the last minute were refused for invalid events.`, "Each refusal names the event and the field. Look at the producers' logs.");
   if (minute("connections_refused_total") > 0) warn(`${minute("connections_refused_total")} connections of the last minute were refused.`, "See limits.connections and limits.connections_per_address.");
   const lag = samples.slice(-15).map(sample => sample.values.lag[0]);
   if (lag.length === 15 && lag.every(value => value > 0) && lag[14] > 2 * lag[0]) warn(`${formatNumber(lag[14])} accepted events wait, and their number grows.`, "Events come faster than they are applied.");
@@ -124,9 +134,24 @@ function findProblems({ at, ready, metrics, status, errors }) {
   if (refused > 0) warn(`${formatNumber(refused)} refused events are kept.`, "They are listed below. Submit them again, or remove them from the list.");
   const expires = metrics && metric(metrics, "certificate_not_after_seconds");
   if (expires && expires - at / 1000 < 14 * 86400) (expires < at / 1000 ? bad : warn)(expires < at / 1000 ? "The certificate has expired." : `The certificate expires in ${formatSeconds(expires - at / 1000)}.`, "Replace the files that [tls] names.");
-  const free = metrics && metric(metrics, "disk_free_bytes"), most = metrics && metric(metrics, "disk_bytes");
-  if (free != null && most && free < .1 * most) (free < .03 * most ? bad : warn)(`The disk of the log has ${formatBytes(free)} free.`, "Free space, or keep less of the log.");
+  if (metrics) findFullBudgets(metrics, bad, warn);
   return found;
+}
+
+// A budget of 0 is no bound. The warning comes before the server refuses.
+function findFullBudgets(metrics, bad, warn) {
+  for (const [name, used, budget, show, todo] of [
+    ["memory", memoryBytes(metrics), metric(metrics, "budget_memory_bytes"), formatBytes, "Let nodes expire (`engine.ttl`), or give the process more memory."],
+    ["nodes", metric(metrics, "nodes"), metric(metrics, "budget_nodes"), formatNumber, "Let nodes expire (`engine.ttl`), or allow more (`budget.nodes`)."],
+  ]) {
+    if (!(budget > 0) || !(used > .8 * budget)) continue;
+    const full = used >= budget;
+    (full ? bad : warn)(`${show(used)} of ${show(budget)} of ${name} are used.${full ? " Events are refused." : ""}`, todo);
+  }
+  const free = metric(metrics, "disk_free_bytes"), reserve = metric(metrics, "budget_disk_free_bytes");
+  if (free == null || !(reserve > 0) || free > 4 * reserve) return;
+  const full = free <= reserve;
+  (full ? bad : warn)(`The disk of the log has ${formatBytes(free)} free.${full ? " Events are refused." : ""}`, `Free space: ${formatBytes(reserve)} have to stay free.`);
 }
 
 const history = [];

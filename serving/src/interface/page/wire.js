@@ -30,9 +30,9 @@ async function request(path, body) {
     throw new Refused(0, error.name === "TimeoutError" ? `${path} did not answer within 15 s.` : "The server cannot be reached.");
   }
   // A server that is not ready describes itself in its refusal.
-  if (answer.ok || path === "/health/ready") return text;
-  let why = text;
-  try { why = parse(text).error; } catch { /* not JSON: as it is */ }
+  if (answer.ok || (path === "/health/ready" && answer.status === 503 && text.startsWith("{"))) return text;
+  let why = "";
+  try { why = parse(text).error; } catch { /* a proxy's answer is not JSON */ }
   throw new Refused(answer.status, why || `${path} answered ${answer.status}.`);
 }
 const requestJson = async (path, body) => parse(await request(path, body));
