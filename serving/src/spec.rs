@@ -13,7 +13,7 @@ use crate::interface::listen::tls::TlsSpec;
 use crate::log::LogSpec;
 use crate::observe::trace::{LoggingSpec, TracesSpec};
 use crate::schedule::SchedulerSpec;
-use crate::service::{EventTimeSpec, Late, ServiceSpec, SnapshotSpec};
+use crate::service::{BudgetSpec, EventTimeSpec, Late, ServiceSpec, SnapshotSpec};
 
 /// A server's settings. Unknown keys are refused; [`SERVE_TEMPLATE`] explains every key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub struct ServeSpec {
     pub log: LogSpec,
     /// Snapshots.
     pub snapshots: SnapshotSpec,
+    /// Budgets of nodes, memory and disk.
+    pub budget: BudgetSpec,
     /// The engine's caches and limits.
     pub engine: EngineSpec,
     /// How reads are scheduled.
@@ -87,6 +89,7 @@ impl ServeSpec {
             snapshots: self.snapshots.clone(),
             late: self.late,
             event_time: self.event_time.clone(),
+            budget: self.budget.clone(),
             engine: self.engine.clone(),
         }
     }
@@ -129,9 +132,7 @@ mod tests {
             assert!(SERVE_TEMPLATE.contains(&format!("[{section}]")), "[{section}] is not in the template");
             keys.keys().for_each(|key| assert!(submitted_text(key), "{section}.{key} is not in the template"));
         }
-        for optional in
-            ["cert", "key", "client_ca", "grpc", "dir", "endpoint", "anonymous", "sha256", "env", "file", "keep_events"]
-        {
+        for optional in ["cert", "key", "client_ca", "grpc", "dir", "endpoint", "anonymous", "sha256", "env", "file"] {
             assert!(submitted_text(optional), "{optional} is not in the template");
         }
     }
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn what_is_shown_commented_out_in_the_template_would_do() {
         let shown = SERVE_TEMPLATE.replace("# [[auth", "[[auth");
-        let keys = ["name", "roles", "sha256", "grpc", "cert", "key", "client_ca", "keep_events", "dir", "anonymous"];
+        let keys = ["name", "roles", "sha256", "grpc", "cert", "key", "client_ca", "dir", "anonymous"];
         let lines: Vec<String> = shown
             .lines()
             .map(|line| {
