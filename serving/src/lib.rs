@@ -83,8 +83,8 @@ pub use serve::{ServeError, run, serve, serve_rereading};
 pub use service::erase::expire::Expired;
 pub use service::erase::retract::Retracted;
 pub use service::{
-    Ack, Clock, EventClock, EventTimeSpec, IngestError, IngestRequest, LONGEST_ID, Late, LogProgress, OnError,
-    Readiness, Receipt, Refusal, RefusedEvent, RefusedStatus, Reloaded, Resent, Service, ServiceError, ServiceSpec,
-    Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
+    Ack, BudgetSpec, BudgetStatus, Clock, EventClock, EventTimeSpec, IngestError, IngestRequest, LONGEST_ID, Late,
+    LogProgress, OnError, Readiness, Receipt, Refusal, RefusedEvent, RefusedStatus, Reloaded, Resent, Service,
+    ServiceError, ServiceSpec, Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
 };
 pub use spec::{SERVE_TEMPLATE, ServeSpec};

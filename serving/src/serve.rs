@@ -87,6 +87,7 @@ pub fn serve_rereading(
 ) -> Result<(), ServeError> {
     let begun = Instant::now();
     keep_files_private();
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let hangup = Hangup::listen();
@@ -208,7 +209,8 @@ async fn run_then(
     });
     warn_if_open(&server, &listeners);
     let probes = listen_for_probes(&server, spec).await?;
-    let acceptor = Acceptor::new(router(server.clone()), server.tls.clone(), &spec.limits, server.metrics.clone());
+    let limits = within_file_limit(&spec.limits);
+    let acceptor = Acceptor::new(router(server.clone()), server.tls.clone(), &limits, server.metrics.clone());
     let mut ended = Box::pin(serve_until(&server, opening, &spec.scheduler, shutdown, on_open));
     // Polled once first: a service that is already open is served from the first connection on.
     let at_once = tokio::select! {
@@ -323,6 +325,47 @@ fn router(server: Arc<Server>) -> axum::Router {
     let routes = http::router().merge(grpc::router(&server));
     let routes = routes.fallback(no_such_route).method_not_allowed_fallback(wrong_method);
     routes.layer(from_fn_with_state(server.clone(), handle_request)).with_state(server)
+}
+
+/// Files that the log of record, snapshots and reloads need: connections must not take them.
+const FILES_IN_RESERVE: u64 = 128;
+
+/// Raises the limit of open files to the most that the system allows.
+#[cfg(unix)]
+fn raise_file_limit() {
+    if let Some(limit) = file_limit().filter(|limit| limit.rlim_cur < limit.rlim_max) {
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+        // SAFETY: the system only reads `raised`. If it refuses, the limit stays as it is.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) };
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_file_limit() {}
+
+#[cfg(unix)]
+fn file_limit() -> Option<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the system only writes `limit`.
+    let failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0;
+    (!failed).then_some(limit)
+}
+
+/// The limits, with no more connections than there are files for besides those in reserve.
+fn within_file_limit(limits: &LimitsSpec) -> LimitsSpec {
+    #[cfg(unix)]
+    let files = file_limit().map_or(u64::MAX, |limit| limit.rlim_cur as u64);
+    #[cfg(not(unix))]
+    let files = u64::MAX;
+    let most = usize::try_from(files.saturating_sub(FILES_IN_RESERVE).max(1)).unwrap_or(usize::MAX);
+    if most < limits.connections {
+        tracing::warn!(
+            "{most} connections are accepted in place of {} (limits.connections): the process may open {files} files, and \
+             {FILES_IN_RESERVE} are kept for the log; raise the limit (`ulimit -n`, `LimitNOFILE`)",
+            limits.connections
+        );
+    }
+    LimitsSpec { connections: limits.connections.min(most), ..limits.clone() }
 }
 
 fn warn_if_open(server: &Server, listeners: &[TcpListener]) {

@@ -15,7 +15,7 @@ use crate::log::LogSpec;
 use crate::observe::audit::AuditSpec;
 use crate::observe::trace::{LoggingSpec, TracesSpec};
 use crate::schedule::SchedulerSpec;
-use crate::service::{EventTimeSpec, Late, ServiceSpec, SnapshotSpec};
+use crate::service::{BudgetSpec, EventTimeSpec, Late, ServiceSpec, SnapshotSpec};
 
 /// A server's settings. Unknown keys are refused; [`SERVE_TEMPLATE`] explains every key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,8 @@ pub struct ServeSpec {
     pub log: LogSpec,
     /// Snapshots.
     pub snapshots: SnapshotSpec,
+    /// Budgets of nodes, memory and disk.
+    pub budget: BudgetSpec,
     /// The engine's caches and limits.
     pub engine: EngineSpec,
     /// How reads are scheduled.
@@ -93,6 +95,7 @@ impl ServeSpec {
             snapshots: self.snapshots.clone(),
             late: self.late,
             event_time: self.event_time.clone(),
+            budget: self.budget.clone(),
             engine: self.engine.clone(),
         }
     }
@@ -147,7 +150,6 @@ mod tests {
             "sha256",
             "env",
             "file",
-            "keep_events",
             "probes",
             "hosts",
         ] {
@@ -158,7 +160,7 @@ mod tests {
     #[test]
     fn what_is_shown_commented_out_in_the_template_would_do() {
         let shown = SERVE_TEMPLATE.replace("# [[auth", "[[auth");
-        let keys = ["name", "roles", "sha256", "grpc", "cert", "key", "client_ca", "keep_events", "dir", "anonymous"];
+        let keys = ["name", "roles", "sha256", "grpc", "cert", "key", "client_ca", "dir", "anonymous"];
         let lines: Vec<String> = shown
             .lines()
             .map(|line| {

@@ -173,8 +173,8 @@ fn reads_beside_a_long_one_are_answered_whatever_their_deadlines_and_tenants() {
     }
 }
 
-/// Median and 99th percentile of the latencies of scores that come at a rate, beside `rankers` that rank everything back
-/// to back; and the number of rankings.
+/// Median and 99th percentile of the latencies of scores that come at a rate, beside a tenant that ranks everything back
+/// to back where `ranks`; and the number of rankings.
 fn latencies(setting: &Setting, rate: f64, seconds: f64, ranks: bool) -> (f64, f64, u64) {
     let stop = Arc::new(AtomicBool::new(false));
     let ranker = ranks.then(|| {
@@ -216,7 +216,13 @@ fn scores_beside_a_tenant_that_ranks_half_a_million_destinations() {
     let mut setting = setting();
     let newest = setting.world.new_events(EVENTS - 1..EVENTS)[0].clone();
     for start in (0..500_000).step_by(20_000) {
-        let event = |dst: u64| NewEvent { src: (1 + dst % 18).into(), dst: (1_000 + dst).into(), ..newest.clone() };
+        let time = |i: u64| newest.time.as_i64().unwrap() + i as i64;
+        let event = |i: u64| NewEvent {
+            src: (1 + i % 18).into(),
+            dst: (1_000 + i).into(),
+            time: time(i).into(),
+            ..newest.clone()
+        };
         ingest(&setting.service, &(start..start + 20_000).map(event).collect::<Vec<_>>()).unwrap();
     }
     let spec = SchedulerSpec::default();

@@ -201,6 +201,20 @@ impl History {
         if self.shared { self.graph.bytes_of_pairs() } else { self.bytes() }
     }
 
+    /// Calls `visit` with every event whose features a view may show: events in the neighbours that are kept, in waiting
+    /// mail and in the newest tick. An event may be visited several times.
+    pub fn visit_events(&self, mut visit: impl FnMut(EventId)) {
+        let tick = &self.memories.tick;
+        self.graph.pending.iter().for_each(|event| visit(event.id));
+        for node in (0..self.nodes()).map(|node| NodeId(node as u32)) {
+            self.graph.adjacency.newest_first(node).for_each(|link| visit(link.event));
+            self.memories.mailbox.waiting(node).for_each(|mail| visit(mail.event));
+        }
+        for &slot in tick.slots.values() {
+            tick.mailbox.waiting(NodeId(slot)).for_each(|mail| visit(mail.event));
+        }
+    }
+
     /// Replaces the edge features that events are looked up in: a growing log comes with a new table.
     pub fn set_edge_features(&mut self, edges: Option<Arc<dyn Rows>>) {
         self.features.edges = edges;

@@ -46,6 +46,8 @@ pub(crate) enum ErrorKind {
     Invalid,
     /// A queue is full.
     Busy,
+    /// A budget of the server is used up.
+    OverBudget,
     /// A bug, or an answer that is not finite.
     Internal,
     /// Not ready yet, or stopping.
@@ -76,6 +78,7 @@ impl ErrorKind {
             ErrorKind::WrongMedia => (415, Code::InvalidArgument, "wrong_media"),
             ErrorKind::Invalid => (422, Code::InvalidArgument, "invalid"),
             ErrorKind::Busy => (429, Code::ResourceExhausted, "busy"),
+            ErrorKind::OverBudget => (507, Code::ResourceExhausted, "over_budget"),
             ErrorKind::Internal => (500, Code::Internal, "internal"),
             ErrorKind::Unavailable => (503, Code::Unavailable, "unavailable"),
             ErrorKind::Deadline => (504, Code::DeadlineExceeded, "deadline"),

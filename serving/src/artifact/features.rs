@@ -1,6 +1,7 @@
 //! Constant features of events and nodes, in stores that grow while other threads read them.
 
 use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use rustc_hash::FxHashMap;
@@ -9,13 +10,16 @@ use tempograph_kernels::Rows;
 
 /// Rows of the first bucket; each next bucket has twice as many.
 const FIRST_BUCKET: usize = 1024;
+/// Bytes of rows that are appended before it is worth looking for those that are not needed any more.
+const LEAST_SWEPT: usize = 1 << 20;
 /// Number of buckets; enough for any number of events.
 const BUCKETS: usize = 48;
 
 /// Edge features by event id: the rows of an artifact, and those of the events since.
 ///
-/// A stored row never moves, so rows are appended while others are read. Rows are never deleted: a server's memory
-/// grows with its events that have features, a bucket at a time.
+/// A stored row never moves, so rows are appended while others are read. Rows are not deleted one by one: once more rows
+/// were appended than are needed, the needed ones are [copied](EdgeStore::keeping) to a new store, and this one is given
+/// back when nobody reads it any more.
 #[derive(Debug)]
 pub struct EdgeStore {
     width: usize,
@@ -24,6 +28,8 @@ pub struct EdgeStore {
     kept_rows: Vec<f32>,
     /// Id of the first event after those of the artifact.
     first: u64,
+    /// Rows since.
+    appended: AtomicUsize,
     buckets: [OnceLock<Bucket>; BUCKETS],
 }
 
@@ -85,6 +91,7 @@ impl EdgeStore {
             kept: kept.iter().enumerate().map(|(at, &event)| (event, at as u32)).collect(),
             kept_rows: rows,
             first,
+            appended: AtomicUsize::new(0),
             buckets: [const { OnceLock::new() }; BUCKETS],
         }
     }
@@ -98,6 +105,24 @@ impl EdgeStore {
         let (bucket, slot) = place((event - self.first) as usize);
         let rows = self.buckets[bucket].get_or_init(|| Bucket::new(FIRST_BUCKET << bucket, self.width));
         assert!(rows.set(slot, row).is_ok(), "the features of event {event} are stored already");
+        self.appended.fetch_add(1, Relaxed);
+    }
+
+    /// Whether so many rows were appended that it is worth looking for those that are not needed any more.
+    pub(crate) fn is_worth_sweeping(&self) -> bool {
+        let row = 4 * self.width.max(1);
+        self.appended.load(Relaxed) > self.kept.len().max(LEAST_SWEPT / row)
+    }
+
+    /// A store of the rows of `events`, which are here, for new rows from event `first` on.
+    pub(crate) fn keeping(&self, events: &[u64], first: u64) -> EdgeStore {
+        let rows = events.iter().flat_map(|&event| self.row(event)).copied().collect();
+        EdgeStore::new(self.width, events, rows, first)
+    }
+
+    /// Bytes of its rows.
+    pub fn bytes(&self) -> usize {
+        4 * self.width * (self.kept.len() + self.appended.load(Relaxed))
     }
 
     /// Whether the artifact has a row of `event`.

@@ -17,8 +17,9 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
+use rustc_hash::FxHashSet;
 use serde_json::Number;
-use tempograph_framework::{Draw, History, Purpose, PurposeDraw};
+use tempograph_framework::{Draw, History, Purpose, PurposeDraw, Side};
 use tempograph_models::SliceProgram;
 
 use crate::artifact::features::EdgeStore;
@@ -78,7 +79,8 @@ pub struct Engine {
     /// Undo logs of reads in parts. Where both are locked, the state is locked first.
     read_snapshots: Mutex<Vec<ReadSnapshot>>,
     counts: Counts,
-    edges: Option<Arc<EdgeStore>>,
+    /// Features of events. Replaced under the lock of the state.
+    edges: Option<RwLock<Arc<EdgeStore>>>,
     /// A hash of what has happened, where the artifact has one. Locked by who has the writer's lock.
     past: Mutex<Option<PastHash>>,
     spaces: Workspaces,
@@ -138,7 +140,7 @@ impl Engine {
             cache,
             read_snapshots: Mutex::default(),
             counts: Counts::default(),
-            edges,
+            edges: edges.map(RwLock::new),
             past,
             spaces: Workspaces::default(),
         })
@@ -177,6 +179,39 @@ impl Engine {
     /// Nodes known so far.
     pub fn nodes(&self) -> usize {
         self.history().nodes()
+    }
+
+    /// Bytes of the features of events that are kept.
+    pub fn feature_bytes(&self) -> usize {
+        self.edge_store().map_or(0, |edges| edges.bytes())
+    }
+
+    /// Bytes of memories, mail, neighbours and names' histories, without features.
+    pub fn history_bytes(&self) -> usize {
+        self.history().bytes()
+    }
+
+    /// The features of events, where the model reads any.
+    fn edge_store(&self) -> Option<Arc<EdgeStore>> {
+        // Ignoring poison is safe: the pointer is replaced in one step.
+        let edges = self.edges.as_ref()?;
+        Some(edges.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone())
+    }
+
+    /// Number of nodes that these events would add.
+    pub(crate) fn new_nodes(&self, events: &[crate::request::NewEvent]) -> usize {
+        let Ok(state) = self.state() else { return 0 };
+        let sides = |event: &crate::request::NewEvent| {
+            let side = |side, id: &ExternalId| {
+                state
+                    .names
+                    .find(side, id)
+                    .is_none()
+                    .then_some((state.names.bipartite() && side == Side::Destination, id.clone()))
+            };
+            [side(Side::Source, &event.src), side(Side::Destination, &event.dst)]
+        };
+        events.iter().flat_map(sides).flatten().collect::<FxHashSet<_>>().len()
     }
 
     /// Whether a write panicked before it was complete. This is a bug.

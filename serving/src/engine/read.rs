@@ -268,11 +268,11 @@ impl Engine {
             incoming.dst.push(state.find(Side::Destination, &event.dst, FieldPath::of("during", i, "dst"))?);
             incoming.label.push(event.label);
         }
-        let Some(stored) = self.edges.as_ref().filter(|_| !events.is_empty()) else { return Ok(None) };
+        let Some(stored) = self.edge_store().filter(|_| !events.is_empty()) else { return Ok(None) };
         let rows = events.iter().flat_map(|event| event.features.as_deref().unwrap_or_default()).copied().collect();
         let brought =
             Table::new(rows, stored.width()).unwrap_or_else(|error| unreachable!("widths are checked: {error}"));
-        Ok(Some(Arc::new(FeaturesWithDuring { stored: stored.clone(), first, brought })))
+        Ok(Some(Arc::new(FeaturesWithDuring { stored, first, brought })))
     }
 }
 

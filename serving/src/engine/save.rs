@@ -90,7 +90,8 @@ impl Engine {
         }
     }
 
-    /// Writes the features of all nodes, and of the events that the history still refers to.
+    /// Writes the features of all nodes, and of the events that the copy refers to. `constant` is of the position of the
+    /// copy: a store that has replaced that of events since may lack rows.
     fn write_features(
         &self,
         dir: &Path,
@@ -99,7 +100,7 @@ impl Engine {
         referred: &Numbers,
     ) -> Result<(), ArtifactError> {
         let mut parts = StoreParts::create(&dir.join("features.parts"))?;
-        if let Some(rows) = &self.edges {
+        if let Some(rows) = &constant.edges {
             put_edges(&mut parts, rows.as_ref(), referred)?;
         }
         for (name, rows) in [("node", &constant.nodes), ("static", &constant.static_memory)] {

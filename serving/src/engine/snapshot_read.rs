@@ -90,6 +90,11 @@ impl Engine {
         self.snapshots().iter_mut().for_each(keep);
     }
 
+    /// Whether reads in parts are under way.
+    pub(super) fn has_long_reads(&self) -> bool {
+        !self.snapshots().is_empty()
+    }
+
     fn snapshots(&self) -> MutexGuard<'_, Vec<ReadSnapshot>> {
         // If a thread panicked while it held this lock, the state's lock is poisoned as well, and no more reads are
         // answered.

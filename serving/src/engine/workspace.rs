@@ -49,6 +49,8 @@ impl Workspaces {
     pub fn with<R>(&self, task: impl FnOnce(&mut Workspace) -> R) -> R {
         let mut space = self.take();
         let result = task(&mut space);
+        // An idle workspace must not hold features that are given back.
+        space.buffers.pass.view.edge_features = None;
         self.give(space);
         result
     }

@@ -1,6 +1,6 @@
 //! Observes events.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use tempograph_framework::{Batch, Timestamp};
 
@@ -51,7 +51,32 @@ impl Engine {
         if let Some(past) = &mut *self.past.lock().unwrap_or_else(PoisonError::into_inner) {
             events.iter().zip(&incoming.time).for_each(|(event, time)| past.push(&event.src, &event.dst, time.0));
         }
+        self.sweep_features()?;
         Ok(position(&self.state()?.history))
+    }
+
+    /// Gives back the features of events that no kept neighbour, no waiting mail and no long read refers to any more, once
+    /// there are enough of them. The writer's lock is held, so no event comes in between.
+    fn sweep_features(&self) -> Result<(), RequestError> {
+        let Some(edges) = self.edge_store().filter(|edges| edges.is_worth_sweeping()) else { return Ok(()) };
+        let swept = {
+            let state = self.state()?;
+            if self.has_long_reads() {
+                // They may read events that were pushed out since they began.
+                return Ok(());
+            }
+            let mut events = Vec::new();
+            state.history.visit_events(|event| events.push(event.0));
+            events.sort_unstable();
+            events.dedup();
+            Arc::new(edges.keeping(&events, state.history.seen()))
+        };
+        let mut state = self.state_mut()?;
+        state.history.set_edge_features(Some(swept.clone()));
+        if let Some(edges) = &self.edges {
+            *edges.write().unwrap_or_else(PoisonError::into_inner) = swept;
+        }
+        Ok(())
     }
 
     /// Validates events, finds or numbers their nodes, grows the history for new nodes and stores the events' features.
@@ -76,8 +101,9 @@ impl Engine {
                 self.state_mut()?.history.grow(nodes.min(more + ROOM_AT_ONCE));
             }
         }
+        let edges = self.edge_store();
         for (i, event) in events.iter().enumerate() {
-            if let (Some(edges), Some(row)) = (&self.edges, &event.features) {
+            if let (Some(edges), Some(row)) = (&edges, &event.features) {
                 edges.append(incoming.first + i as u64, row);
             }
         }

@@ -197,6 +197,26 @@ impl Server {
                 tls.not_after(),
             );
         }
+        let budget = &status.budget;
+        gauge(&mut out, "feature_bytes", "Bytes of the features of events.", budget.feature_bytes);
+        gauge(&mut out, "memory_bytes", "Bytes of memory of the process.", budget.memory_bytes);
+        gauge(
+            &mut out,
+            "budget_memory_bytes",
+            "Memory from which on events are refused; 0 for no bound.",
+            budget.most_memory_bytes,
+        );
+        gauge(&mut out, "budget_nodes", "Most nodes; 0 for no bound.", budget.most_nodes);
+        if let Some(free) = budget.disk_free_bytes {
+            gauge(&mut out, "disk_free_bytes", "Bytes free on the disk of the log.", free);
+        }
+        gauge(
+            &mut out,
+            "budget_disk_free_bytes",
+            "Free bytes under which events are refused.",
+            budget.disk_reserve_bytes,
+        );
+        gauge(&mut out, "log_failing", "1 while the log of record cannot be written.", u8::from(status.log_failing));
         if let Some(last) = &status.snapshots.last {
             gauge(&mut out, "snapshot_log_seq", "Events the newest snapshot has seen.", last.log_seq);
             gauge(&mut out, "snapshot_age_seconds", "Seconds since it was taken.", status.snapshots.age_seconds);
@@ -232,6 +252,7 @@ impl Server {
             ("late_requests_total", "Requests refused for a late event.", status.late_refused),
             ("refused_requests_total", "Requests refused for events that will not do.", status.refused),
             ("full_requests_total", "Requests refused because too many events waited.", status.full),
+            ("over_budget_requests_total", "Requests refused because a budget is used up.", status.over_budget),
             ("log_failures_total", "Times the log of record could not be written.", status.log_failures),
             ("log_groups_total", "Flushes of the log to the disk.", status.groups),
             ("snapshot_failures_total", "Snapshots that could not be written.", status.snapshots.failures),

@@ -205,7 +205,14 @@ impl Server {
     pub fn ready(&self) -> Result<(), ApiError> {
         let stopping = *self.phase.borrow() != Phase::Up;
         match if stopping { Readiness::Draining } else { self.service()?.readiness() } {
-            Readiness::Ready | Readiness::Following => Ok(()),
+            Readiness::Ready => match self.service()?.log_failure() {
+                Some(error) => {
+                    let said = format!("no event can be accepted, and reads are answered: {error}");
+                    Err(ApiError::new(ErrorKind::Unavailable, said).with("status", "log-failing"))
+                }
+                None => Ok(()),
+            },
+            Readiness::Following => Ok(()),
             other @ Readiness::Recovering { .. } => Err(recovering(&other)),
             other @ Readiness::Draining => {
                 Err(ApiError::new(ErrorKind::Unavailable, other.to_string()).with("status", "draining"))
@@ -280,6 +287,7 @@ impl From<IngestError> for ApiError {
             IngestError::Full { .. } => {
                 ApiError { retry_after: Some(Duration::from_millis(500)), ..ApiError::new(ErrorKind::Busy, said) }
             }
+            IngestError::OverBudget { .. } => ApiError::new(ErrorKind::OverBudget, said),
             IngestError::NotReady(_) | IngestError::Log(_) | IngestError::NotApplied(_) => {
                 ApiError::new(ErrorKind::Unavailable, said)
             }

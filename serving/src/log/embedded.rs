@@ -187,8 +187,7 @@ impl Log for EmbeddedLog {
     }
 
     fn bytes(&self) -> u64 {
-        self.with(|store| Ok(store.entries.disk_space() + store.ids.disk_space() + store.database.write_buffer_size()))
-            .unwrap_or(0)
+        bytes_on_disk(&self.dir)
     }
 }
 
@@ -238,6 +237,29 @@ impl Store {
         }
         batch.commit()
     }
+}
+
+/// Bytes that the files of a folder take on the disk. Files that vanish meanwhile count as empty.
+fn bytes_on_disk(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(facts) if facts.is_dir() => bytes_on_disk(&entry.path()),
+            Ok(facts) => taken(&facts),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// A file may be allocated in advance, so its length is not what it takes.
+#[cfg(unix)]
+fn taken(facts: &std::fs::Metadata) -> u64 {
+    512 * std::os::unix::fs::MetadataExt::blocks(facts)
+}
+
+#[cfg(not(unix))]
+fn taken(facts: &std::fs::Metadata) -> u64 {
+    facts.len()
 }
 
 impl fmt::Debug for EmbeddedLog {

@@ -20,8 +20,8 @@ pub struct LogSpec {
     pub queue: usize,
     /// Most events that share one flush to the disk.
     pub group: usize,
-    /// Events retained in the log before the oldest snapshot; left out, all. Truncated events cannot warm new weights,
-    /// and their ids are forgotten.
+    /// Events retained in the log, with those that a snapshot needs; a million by default. Truncated events cannot warm
+    /// new weights, and their ids are forgotten.
     pub keep_events: Option<u64>,
     /// With `kafka`: addresses of brokers, `host:port,host:port`.
     pub brokers: String,
@@ -59,7 +59,7 @@ impl Default for LogSpec {
             dir: None,
             queue: 65_536,
             group: 8_192,
-            keep_events: None,
+            keep_events: Some(1_000_000),
             brokers: "127.0.0.1:9092".into(),
             topic: "tempograph".into(),
             partition: 0,

@@ -21,6 +21,8 @@ use std::time::{Instant, UNIX_EPOCH};
 use tokio::sync::oneshot::Sender;
 
 use self::ingest::IngestResult;
+use self::ingest::budget::Budget;
+pub use self::ingest::budget::{BudgetSpec, BudgetStatus};
 use self::ingest::event_time::TimeBounds;
 pub use self::ingest::event_time::{EventClock, EventTimeSpec};
 use self::ingest::failing::LogHealth;
@@ -42,7 +44,7 @@ pub use self::spec::{Clock, Late, ServiceSpec, SnapshotSpec};
 use self::status::Counts;
 pub use self::status::Status;
 use crate::log::{Entry, Log, LogError, Mutation, ReplayError};
-use crate::request::{Granularity, RequestError};
+use crate::request::{Granularity, NewEvent, RequestError};
 use crate::{ArtifactError, Engine, Position};
 
 /// A model and a history that outlive the process: every event is appended to the log of record before it is applied.
@@ -67,6 +69,7 @@ struct Core {
     next_entry: Mutex<u64>,
     schema: EventSchema,
     bounds: TimeBounds,
+    budget: Budget,
     /// Time of the newest event of the artifact, and the number of its events.
     artifact_end: SeqPoint,
     /// Log position from which the events that wait are found.
@@ -152,6 +155,11 @@ impl Service {
     /// [`IngestError`]: none of the events was accepted.
     pub fn submit(&self, request: IngestRequest) -> Result<Ticket, IngestError> {
         self.core.submit(request).inspect_err(|error| self.core.counts.refused(error))
+    }
+
+    /// Why the log of record cannot be written, if the last try failed.
+    pub fn log_failure(&self) -> Option<LogError> {
+        self.core.log_health.failure()
     }
 
     /// The engine that answers now. A caller that holds it after a reload reads the past.
@@ -281,6 +289,8 @@ impl Core {
             let problem = "is \"batch\", and this server applies events one by one, in order of time (late = \"wait\")";
             return Err(RequestError::invalid("granularity", problem).into());
         }
+        self.budget.check()?;
+        self.check_nodes(&request.events)?;
         let validated = self.schema.validate(request)?;
         // `sequence` looks up ids in the log, so a failed log is reopened first.
         self.log_health.retry(|| self.log.reopen())?;
@@ -315,6 +325,17 @@ impl Core {
         self.queue.notify();
         self.counts.submitted(&receipt);
         Ok(ticket.with_refusals(refused))
+    }
+
+    /// Checks the budget of nodes. It may be exceeded by the nodes of events that are in the queue.
+    fn check_nodes(&self, events: &[NewEvent]) -> Result<(), IngestError> {
+        let engine = self.engine();
+        let nodes = engine.nodes() as u64;
+        // Far from the budget, nothing is counted.
+        if nodes + 2 * events.len() as u64 <= self.budget.most_nodes {
+            return Ok(());
+        }
+        self.budget.check_nodes(nodes, || engine.new_nodes(events))
     }
 
     /// Enqueues events that are applied in the order of the queue.

@@ -11,6 +11,7 @@ use tempograph_framework::Timestamp;
 use crate::artifact::open::read_manifest;
 use crate::artifact::past::PastHash;
 use crate::log::{Log, LogKind, begin_or_check, entry_after, next_seq, resumes_at};
+use crate::service::ingest::budget::Budget;
 use crate::service::ingest::event_time::TimeBounds;
 use crate::service::ingest::failing::LogHealth;
 use crate::service::ingest::progress::{LogProgress, Progress};
@@ -79,6 +80,12 @@ impl Service {
             artifact_newest,
             spec.snapshots.clock,
         );
+        let budget = Budget::new(
+            &spec.budget,
+            engine.nodes() as u64,
+            engine.history_bytes() as u64,
+            (spec.log.kind == LogKind::Embedded).then(|| spec.log.dir(artifact)),
+        );
         let refused = RefusedList::open(spec.log.refused_path(artifact), spec.event_time.refused_kept)?;
         let waiting_from = note.as_ref().map_or(0, |note| note.waiting_from.unwrap_or(note.place));
         let (due, to_keep) = channel();
@@ -90,6 +97,7 @@ impl Service {
             next_entry: Mutex::new(place),
             log,
             bounds,
+            budget,
             artifact_end: SeqPoint { seq: manifest.log_position, newest: NewestTimes::applied(artifact_newest) },
             waiting_from,
             refused,

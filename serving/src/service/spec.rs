@@ -9,6 +9,7 @@ use crate::engine::EngineSpec;
 use crate::log::spec::next_to;
 use crate::log::{LogKind, LogSpec};
 use crate::service::ServiceError;
+use crate::service::ingest::budget::BudgetSpec;
 use crate::service::ingest::event_time::EventTimeSpec;
 
 /// The sections `log`, `snapshots`, `event_time`, `engine` and the key `late` of a server's settings.
@@ -23,6 +24,8 @@ pub struct ServiceSpec {
     pub late: Late,
     /// Bounds on the times of events, and how long they wait.
     pub event_time: EventTimeSpec,
+    /// Budgets of nodes, memory and disk.
+    pub budget: BudgetSpec,
     /// Settings of the engine.
     pub engine: EngineSpec,
 }

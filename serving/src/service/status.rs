@@ -8,7 +8,7 @@ use serde_json::Number;
 use crate::request::{Position, RequestError};
 use crate::service::ingest::{IngestError, Receipt};
 use crate::service::snapshotter::SnapshotStatus;
-use crate::service::{Core, Readiness, RefusedStatus};
+use crate::service::{BudgetStatus, Core, Readiness, RefusedStatus};
 
 /// Counters since the service was opened.
 #[derive(Debug, Default)]
@@ -20,6 +20,7 @@ pub(crate) struct Counts {
     refused: AtomicU64,
     refused_events: AtomicU64,
     full: AtomicU64,
+    over_budget: AtomicU64,
     pub replayed: AtomicU64,
     pub log_failures: AtomicU64,
     pub groups: AtomicU64,
@@ -69,6 +70,10 @@ pub struct Status {
     pub groups: u64,
     /// Bytes of the log where it is stored.
     pub log_bytes: u64,
+    /// The budgets.
+    pub budget: BudgetStatus,
+    /// Requests refused because a budget is used up.
+    pub over_budget: u64,
     /// The snapshots.
     pub snapshots: SnapshotStatus,
     /// Snapshots that were damaged when the service was opened.
@@ -93,6 +98,7 @@ impl Counts {
             IngestError::Refused(RequestError::Late { .. }) => &self.late_refused,
             IngestError::Refused(_) => &self.refused,
             IngestError::Full { .. } => &self.full,
+            IngestError::OverBudget { .. } => &self.over_budget,
             IngestError::Log(_) => &self.log_failures,
             IngestError::NotReady(_) | IngestError::NotApplied(_) => return,
         };
@@ -103,6 +109,7 @@ impl Counts {
 impl Core {
     pub fn status(&self) -> Status {
         let (counts, reached) = (&self.counts, self.progress.now());
+        let engine = self.engine();
         let (pending, waiting) = {
             let state = self.queue.lock();
             (state.pending_events, state.waiting.len())
@@ -128,6 +135,8 @@ impl Core {
             log_failing: self.log_health.is_failing(),
             groups: counts.groups.load(Relaxed),
             log_bytes: self.log.bytes(),
+            budget: self.budget.status(engine.nodes() as u64, engine.feature_bytes() as u64),
+            over_budget: counts.over_budget.load(Relaxed),
             snapshots: self.snapshotter.status(&self.spec.snapshots),
             passed_over: counts.passed_over,
         }

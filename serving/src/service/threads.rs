@@ -69,14 +69,12 @@ impl Core {
         // End of the log after the last append; `None` at first, because before the first append another server may
         // write.
         let mut end = None;
-        while let Some(group) = self.queue.dequeue(self.spec.log.group) {
+        while let Some(group) = self.queue.dequeue(self.spec.log.group, self.log_health.is_failing()) {
             self.release_overdue();
-            if group.is_empty() {
-                continue;
-            }
             let entries: Vec<Entry> = group.iter().filter_map(|waiting| waiting.entry.clone()).collect();
             let place = end.unwrap_or_else(|| self.log.retained().end);
             let done = match self.append(&entries, place) {
+                _ if group.is_empty() => self.heal(place, logged),
                 Ok(bytes) => logged.send(AppendedGroup { group: self.acknowledge_durable(&entries, group), bytes }),
                 Err(failed) => self.reject_group(group, failed, logged),
             };
@@ -100,6 +98,20 @@ impl Core {
         self.log_health.clear();
         self.counts.groups.fetch_add(1, Relaxed);
         Ok(bytes)
+    }
+
+    /// Tries a failed log without a request: a server that is not ready gets none.
+    fn heal(&self, place: u64, logged: &Sender<AppendedGroup>) -> Result<(), SendError<AppendedGroup>> {
+        if !self.log_health.is_failing() || self.log_health.retry(|| self.log.reopen()).is_err() {
+            return Ok(());
+        }
+        match self.find_failed_append(place) {
+            Ok(()) => {
+                self.log_health.clear();
+                Ok(())
+            }
+            Err(failed) => self.reject_group(Vec::new(), failed, logged),
+        }
     }
 
     /// Finds entries that a failed append has left in the log. Queued requests have wrong numbers then, so they fail and

@@ -92,7 +92,7 @@ fn arrays_beside_a_csv_take_the_place_of_its_feature_columns() {
     assert_eq!(set.node_features.as_ref().unwrap().values(), [5.0, 0.5, 7.0, 0.5, 9.0, 0.5]);
     assert!(set.notices.iter().any(|notice| notice.contains("columns `a,b` were passed over")), "{:?}", set.notices);
     assert!(
-        set.notices.iter().any(|notice| notice.contains("7 rows of node features belong to nodes without events")),
+        set.notices.iter().any(|notice| notice.contains("7 rows of node features dropped, for nodes without events")),
         "{:?}",
         set.notices
     );
@@ -130,7 +130,11 @@ fn tgn_padding_rows_belong_to_no_one_and_zero_node_features_are_dropped() {
     assert_eq!(Format::detect(folder.0.path()).unwrap(), Format::Tgn);
     assert_eq!(stated(&set), [(1, 3, 0, 0.0, vec![1.0, 2.0]), (2, 3, 5, 1.0, vec![3.0, 4.0])]);
     assert_eq!((set.node_features.is_none(), set.sides), (true, Sides::Bipartite { sources: 2 }));
-    assert!(set.notices.iter().any(|notice| notice.contains("2 node features are all zero")), "{:?}", set.notices);
+    assert!(
+        set.notices.iter().any(|notice| notice.contains("2 node features dropped, which were zero in all rows")),
+        "{:?}",
+        set.notices
+    );
     let file_only = prepare(folder.path("ml_wiki.csv"), &PrepareOptions::default(), &mut |_, _| {}).unwrap();
     assert_eq!((file_only.checksum, file_only.name.as_str()), (set.checksum, "wiki"));
 }
@@ -377,7 +381,7 @@ fn times_beyond_nine_decimals_are_rounded_with_a_notice() {
     let set = Folder::new(&[("e.csv", b"src,dst,ts\n1,2,0.0\n1,2,0.10101010101010101\n1,2,1.0\n")]).read();
     assert_eq!(set.log.time().iter().map(|time| time.0).collect::<Vec<_>>(), [0, 101010101, 1_000_000_000]);
     assert!(
-        set.notices.iter().any(|notice| notice.contains("1 times are finer than a tick of 1/1000000000 unit")),
+        set.notices.iter().any(|notice| notice.contains("1 time finer than a tick of 1/1000000000 unit was rounded")),
         "{:?}",
         set.notices
     );

@@ -15,7 +15,7 @@ use crate::access::routes::ROUTES;
 use crate::service::Ack;
 
 /// HTTP statuses with their own counters; any other status counts as 500.
-const STATUSES: [u16; 15] = [200, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504];
+const STATUSES: [u16; 16] = [200, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504, 507];
 /// Names of gRPC's status codes, by number.
 const CODES: [&str; 17] = [
     "OK",

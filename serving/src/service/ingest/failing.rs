@@ -28,6 +28,11 @@ impl LogHealth {
         self.lock().is_some()
     }
 
+    /// The error of the last try, if it failed.
+    pub fn failure(&self) -> Option<LogError> {
+        self.lock().as_ref().map(|failure| failure.error.clone())
+    }
+
     pub fn set(&self, error: LogError) {
         *self.lock() = Some(Failure { error, tried: Instant::now() });
     }

@@ -1,4 +1,5 @@
 //! Ingest requests, their receipts and their errors.
+pub(crate) mod budget;
 pub(crate) mod event_time;
 pub(crate) mod failing;
 pub(crate) mod progress;
@@ -96,6 +97,18 @@ pub enum IngestError {
         queued: usize,
         /// Capacity of the queue, in events.
         most: usize,
+    },
+    /// A budget is used up.
+    #[error("{what} is {used}, and {bound} (setting `{setting}`)")]
+    OverBudget {
+        /// What is used up.
+        what: &'static str,
+        /// How much is used.
+        used: String,
+        /// How much may be.
+        bound: String,
+        /// The key of the budget in the server's settings.
+        setting: &'static str,
     },
     /// The service accepts no events now.
     #[error("no events are taken: the server is {0}")]

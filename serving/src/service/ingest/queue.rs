@@ -180,14 +180,15 @@ impl IngestQueue {
     }
 
     /// Dequeues at least one request and up to `most` events. Waits if the queue is empty; returns `None` once it is
-    /// closed and empty. While events wait for their time, it waits only for a moment, and returns no request then.
-    pub fn dequeue(&self, most: usize) -> Option<Vec<QueuedRequest>> {
+    /// closed and empty. While events wait for their time, or if `is_failing`, it waits only for a moment, and returns no
+    /// request then.
+    pub fn dequeue(&self, most: usize, is_failing: bool) -> Option<Vec<QueuedRequest>> {
         let mut state = self.lock();
         loop {
             match (state.queue.is_empty(), state.closed) {
                 (false, _) => break,
                 (true, true) => return None,
-                (true, false) if !state.waiting.is_empty() => {
+                (true, false) if is_failing || !state.waiting.is_empty() => {
                     state = self.not_empty.wait_timeout(state, MOMENT).unwrap_or_else(PoisonError::into_inner).0;
                     break;
                 }
