@@ -95,6 +95,8 @@ fn memory_and_disk_have_budgets_that_the_server_states() {
     {
         assert!(metrics.contains(&format!("tempograph_{gauge}")), "{gauge}");
     }
+    let world = World::new(&small(), 0);
+    world.engine();
     let huge = BudgetSpec { disk_reserve_mib: 1 << 40, ..BudgetSpec::default() };
     let service = open(&world.folder(), &ServiceSpec { budget: huge, ..without_snapshots() });
     let error = ingest(&service, &events).unwrap_err().to_string();

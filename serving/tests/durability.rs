@@ -12,8 +12,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use common::service::{ingest, ingest_with_retry, open, saved, soon, with_ids, without_snapshots};
 use common::{EVENTS, SEEN, World, rounds, small};
 use tempograph_serving::{
-    Clock, EmbeddedLog, Engine, Entry, Granularity, IngestError, Log, LogError, LogSpec, Mutation, NewEvent, Readiness,
-    Service, ServiceSpec, SnapshotSpec,
+    BudgetSpec, Clock, EmbeddedLog, Engine, Entry, Granularity, IngestError, Log, LogError, LogSpec, Mutation,
+    NewEvent, Readiness, Service, ServiceSpec, SnapshotSpec,
 };
 
 fn numbers(dir: &Path) -> Vec<u64> {
@@ -382,7 +382,10 @@ fn fill_a_disk_and_make_room(first: usize) {
     let world = World::new(&small(), 0);
     let engine = world.engine();
     let dir = disk.0.path().join("log");
-    let spec = ServiceSpec { log: LogSpec { dir: Some(dir.clone()), ..LogSpec::default() }, ..without_snapshots() };
+    // The budget would refuse events long before the disk is full.
+    let budget = BudgetSpec { disk_reserve_mib: 0, ..BudgetSpec::default() };
+    let log = LogSpec { dir: Some(dir.clone()), ..LogSpec::default() };
+    let spec = ServiceSpec { log, budget, ..without_snapshots() };
     let service = open(&world.folder(), &spec);
     let events = with_ids(world.new_events(SEEN..EVENTS));
     ingest(&service, &events[..first]).unwrap();
