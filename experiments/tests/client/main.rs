@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod browser;
-mod page;
 #[path = "../common/mod.rs"]
 mod common;
+mod page;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
