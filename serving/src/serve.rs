@@ -287,7 +287,7 @@ async fn listen_for_probes(
 ) -> Result<Option<tokio::task::JoinHandle<()>>, ServeError> {
     let Some(address) = spec.listen.probes else { return Ok(None) };
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
-    let routes = http::probes();
+    let routes = http::probes().merge(grpc::health_router(server));
     let routes = routes.fallback(no_such_route).method_not_allowed_fallback(wrong_method);
     let routes = routes.layer(from_fn_with_state(server.clone(), handle_request)).layer(Extension(OfProbes));
     let limits = limits_of_probes(&spec.limits);

@@ -10,11 +10,19 @@ fn proto() -> PathBuf {
 }
 
 /// Generated files: their name, and the generator's name for them.
-const FILES: [(&str, &str); 2] = [("open_inference.rs", "inference.rs"), ("tempograph.rs", "tempograph.v1.rs")];
+const FILES: [(&str, &str); 3] =
+    [("open_inference.rs", "inference.rs"), ("tempograph.rs", "tempograph.v1.rs"), (DESCRIPTORS, DESCRIPTORS)];
+
+/// The schemas themselves, for clients that ask the server for them.
+const DESCRIPTORS: &str = "descriptors.bin";
 
 fn generated() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let schemas = protox::compile(["tempograph.proto", "open_inference.proto"], [proto()]).unwrap();
+    let mut compiler = protox::Compiler::new([proto()]).unwrap();
+    compiler.open_files(["tempograph.proto", "open_inference.proto"]).unwrap();
+    std::fs::write(folder.path().join(DESCRIPTORS), compiler.encode_file_descriptor_set()).unwrap();
+    compiler.include_source_info(true);
+    let schemas = compiler.file_descriptor_set();
     // Clients provide their own connection.
     let generator = tonic_prost_build::configure().build_transport(false).bytes(".inference").out_dir(folder.path());
     generator.compile_fds(schemas).unwrap();
@@ -25,8 +33,8 @@ fn generated() -> tempfile::TempDir {
 fn what_is_checked_in_is_what_the_schemas_say() {
     let folder = generated();
     for (name, written) in FILES {
-        let checked_in = std::fs::read_to_string(proto().join("generated").join(name)).unwrap();
-        let now = std::fs::read_to_string(folder.path().join(written)).unwrap();
+        let checked_in = std::fs::read(proto().join("generated").join(name)).unwrap();
+        let now = std::fs::read(folder.path().join(written)).unwrap();
         assert!(checked_in == now, "{name} is out of date: run this test with `-- --ignored`");
     }
 }

@@ -56,7 +56,13 @@ pub(crate) const ROUTES: &[Route] = &[
     get("/v2", READ),
     get("/v2/health/live", None),
     get("/v2/health/ready", None),
+    post("/v2/repository/index", Role::Read),
+    get("/v2/models/stats", READ),
     get("/v2/models/{model}", READ),
+    get("/v2/models/{model}/config", READ),
+    get("/v2/models/{model}/stats", READ),
+    get("/v2/models/{model}/versions/{version}/config", READ),
+    get("/v2/models/{model}/versions/{version}/stats", READ),
     get("/v2/models/{model}/ready", None),
     post("/v2/models/{model}/infer", Role::Read),
     get("/v2/models/{model}/versions/{version}", READ),
@@ -86,6 +92,15 @@ pub(crate) const ROUTES: &[Route] = &[
     post("/inference.GRPCInferenceService/ServerMetadata", Role::Read),
     post("/inference.GRPCInferenceService/ModelMetadata", Role::Read),
     post("/inference.GRPCInferenceService/ModelInfer", Role::Read),
+    post("/inference.GRPCInferenceService/ModelStreamInfer", Role::Read),
+    post("/inference.GRPCInferenceService/ModelConfig", Role::Read),
+    post("/inference.GRPCInferenceService/ModelStatistics", Role::Read),
+    post("/inference.GRPCInferenceService/RepositoryIndex", Role::Read),
+    // The schemas are no secret: they are in the repository.
+    open("/grpc.health.v1.Health/Check"),
+    open("/grpc.health.v1.Health/Watch"),
+    open("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+    open("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
 ];
 
 impl Route {
@@ -96,7 +111,7 @@ impl Route {
 
     /// Whether it is a gRPC method.
     pub fn is_grpc(path: &str) -> bool {
-        path.starts_with("/tempograph.v1.") || path.starts_with("/inference.")
+        ["/tempograph.v1.", "/inference.", "/grpc."].iter().any(|package| path.starts_with(package))
     }
 }
 

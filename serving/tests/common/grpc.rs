@@ -42,6 +42,16 @@ impl Grpc {
         Grpc { runtime, channel, token: None }
     }
 
+    /// Calls of a service that has no client here.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Waits for a call.
+    pub fn wait<T>(&self, call: impl Future<Output = T>) -> T {
+        self.runtime.block_on(call)
+    }
+
     fn service(&self) -> Served {
         InterceptedService::new(self.channel.clone(), BearerToken(self.token.clone()))
     }

@@ -6,6 +6,7 @@ mod auth;
 mod common;
 mod garbage;
 mod grpc;
+mod health;
 mod limits;
 mod oip;
 mod openapi;

@@ -1,17 +1,19 @@
 //! The Open Inference Protocol as its clients use it: JSON, JSON followed by bytes, and gRPC.
 
+use std::io::{Read, Write};
 use std::process::Command;
 
 use crate::common::grpc::Grpc;
 use crate::common::{Running, World, floats, small};
 use serde_json::{Value, json};
-use tempograph_serving::PairQuery;
 use tempograph_serving::proto::open_inference::infer_parameter::ParameterChoice;
 use tempograph_serving::proto::open_inference::model_infer_request::InferInputTensor;
 use tempograph_serving::proto::open_inference::{
-    InferParameter, InferTensorContents, ModelInferRequest, ModelMetadataRequest, ModelReadyRequest, ServerLiveRequest,
-    ServerMetadataRequest, ServerReadyRequest,
+    DataType, InferParameter, InferTensorContents, ModelConfigRequest, ModelInferRequest, ModelMetadataRequest,
+    ModelReadyRequest, ModelStatisticsRequest, RepositoryIndexRequest, ServerLiveRequest, ServerMetadataRequest,
+    ServerReadyRequest,
 };
+use tempograph_serving::{PairQuery, ServeSpec};
 use tonic::Code;
 
 const SRC: [u64; 3] = [1, 3, 5];
@@ -47,6 +49,7 @@ fn health_and_metadata_are_told() {
     let version = model["versions"][0].as_str().unwrap();
     assert_eq!(model["inputs"][0], json!({ "name": "src", "datatype": "UINT64", "shape": [-1] }));
     assert_eq!(server.get(&format!("/v2/models/score/versions/{version}/ready")).0, 200);
+    assert_eq!(server.get("/v2/models/score/versions/1/ready").0, 200);
     assert_eq!(server.get("/v2/models/score/versions/7/ready").0, 404);
     assert_eq!(server.get("/v2/models/gpt").0, 404);
 
@@ -61,7 +64,10 @@ fn health_and_metadata_are_told() {
     );
     let asked = ModelMetadataRequest { name: "embedding".into(), version: version.into() };
     let model = grpc.inference(|mut of| async move { of.model_metadata(asked).await }).unwrap();
-    assert_eq!((model.versions, model.outputs[0].name.as_str()), (vec![version.to_string()], "embedding"));
+    assert_eq!(
+        (model.versions, model.outputs[0].name.as_str()),
+        (vec![version.to_string(), "1".to_string()], "embedding")
+    );
     let asked = ModelMetadataRequest { name: "gpt".into(), version: String::new() };
     assert_eq!(
         grpc.inference(|mut of| async move { of.model_metadata(asked).await }).unwrap_err().code(),
@@ -264,4 +270,125 @@ fn a_public_client_is_answered() {
             "{way}"
         );
     }
+}
+
+fn score_request() -> Value {
+    json!({ "inputs": [input("src", "INT64", json!(SRC)), input("dst", "UINT64", json!(DST))] })
+}
+
+#[test]
+fn configuration_statistics_and_the_index_are_as_load_generators_expect_them() {
+    let world = World::new(&small(), 0);
+    let server = Running::start(&world);
+    let (_, config) = server.get("/v2/models/score/config");
+    assert_eq!((&config["name"], &config["max_batch_size"]), (&json!("score"), &json!(0)), "{config}");
+    assert_eq!(config["input"][0], json!({ "name": "src", "data_type": "TYPE_UINT64", "dims": [-1] }));
+    assert_eq!(config["input"][2]["optional"], true);
+    assert_eq!(server.get("/v2/models/score/versions/1/config").1, config);
+    assert_eq!(server.get("/v2/models/gpt/config").0, 404);
+    for _ in 0..3 {
+        assert_eq!(server.post("/v2/models/score/infer", &score_request()).0, 200);
+    }
+    let wrong = json!({ "inputs": [input("src", "INT64", json!([1]))] });
+    assert_eq!(server.post("/v2/models/score/versions/1/infer", &wrong).0, 400);
+    let (_, stats) = server.get("/v2/models/score/stats");
+    let of_score = &stats["model_stats"][0];
+    let counts =
+        |of: &Value| ["success", "fail", "compute_infer"].map(|what| of["inference_stats"][what]["count"].clone());
+    assert_eq!(counts(of_score), [json!(3), json!(1), json!(3)], "{of_score}");
+    assert_eq!((&of_score["inference_count"], &of_score["execution_count"]), (&json!(9), &json!(3)));
+    let ns = |what: &str| of_score["inference_stats"][what]["ns"].as_u64().unwrap();
+    let parts = ns("compute_input") + ns("compute_infer") + ns("compute_output");
+    assert!(parts > 0 && parts <= ns("success"), "{of_score}");
+    assert!(of_score["last_inference"].as_u64().unwrap() > 1_700_000_000_000, "{of_score}");
+    let (_, all) = server.get("/v2/models/stats");
+    assert_eq!(all["model_stats"].as_array().unwrap().len(), 3, "{all}");
+    let (_, index) = server.send("POST", "/v2/repository/index", "");
+    assert_eq!((&index[0]["name"], &index[0]["state"]), (&json!("score"), &json!("READY")), "{index}");
+
+    let mut grpc = Grpc::connect(server.address);
+    let asked = ModelConfigRequest { name: "rank".into(), version: "1".into() };
+    let config = grpc.inference(|mut of| async move { of.model_config(asked).await }).unwrap().config.unwrap();
+    assert_eq!((config.input[0].data_type(), config.input[1].optional), (DataType::TypeUint64, true));
+    let asked = ModelStatisticsRequest { name: "score".into(), version: String::new() };
+    let stats = grpc.inference(|mut of| async move { of.model_statistics(asked).await }).unwrap().model_stats;
+    assert_eq!((stats[0].inference_count, stats[0].inference_stats.as_ref().unwrap().success.unwrap().count), (9, 3));
+    let asked = RepositoryIndexRequest { ready: true, ..Default::default() };
+    let index = grpc.inference(|mut of| async move { of.repository_index(asked).await }).unwrap().models;
+    assert_eq!(index.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["score", "rank", "embedding"]);
+}
+
+#[test]
+fn a_stream_of_requests_is_answered_in_its_order_and_goes_on_after_a_refusal() {
+    let world = World::new(&small(), 0);
+    let server = Running::start(&world);
+    let mut grpc = Grpc::connect(server.address);
+    let tensor = |name: &str, value: u64| InferInputTensor {
+        name: name.into(),
+        datatype: "UINT64".into(),
+        shape: vec![1],
+        contents: Some(InferTensorContents { uint64_contents: vec![value], ..Default::default() }),
+        ..Default::default()
+    };
+    // The second names a node that there is not.
+    let request = |i: usize| ModelInferRequest {
+        model_name: "score".into(),
+        model_version: "1".into(),
+        id: format!("request {i}"),
+        inputs: vec![tensor("src", if i == 1 { 999 } else { SRC[i % 3] }), tensor("dst", DST[i % 3])],
+        ..Default::default()
+    };
+    let requests: Vec<_> = (0..60).map(request).collect();
+    let answers = grpc
+        .inference(|mut of| async move {
+            let mut stream = of.model_stream_infer(tokio_stream::iter(requests)).await?.into_inner();
+            let mut all = Vec::new();
+            while let Some(answer) = stream.message().await? {
+                all.push(answer);
+            }
+            Ok(tonic::Response::new(all))
+        })
+        .unwrap();
+    let expected = scores(&server);
+    assert_eq!(answers.len(), 60);
+    for (i, answer) in answers.iter().enumerate() {
+        let told = answer.infer_response.as_ref().unwrap();
+        assert_eq!(told.id, format!("request {i}"));
+        if i == 1 {
+            assert!(answer.error_message.contains("no source has the id 999"), "{}", answer.error_message);
+        } else {
+            assert_eq!(answer.error_message, "");
+            assert_eq!(told.outputs[0].contents.as_ref().unwrap().fp32_contents, [expected[i % 3]], "request {i}");
+        }
+    }
+}
+
+#[test]
+fn bodies_may_be_compressed_both_ways_and_a_small_one_that_expands_beyond_the_limit_is_refused() {
+    let world = World::new(&small(), 0);
+    let server = Running::with(&world, &ServeSpec::parse("[limits]\nbody_bytes = 100000", &[]).unwrap());
+    let pack = |body: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(body).unwrap();
+        encoder.finish().unwrap()
+    };
+    let headers = "Content-Encoding: gzip\r\nAccept-Encoding: gzip\r\nContent-Type: application/json\r\n";
+    let (head, body) =
+        server.send_bytes("POST", "/v2/models/score/infer", headers, &pack(score_request().to_string().as_bytes()));
+    assert!(head.starts_with("HTTP/1.1 200") && head.to_lowercase().contains("content-encoding: gzip"), "{head}");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text).unwrap();
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(floats(&output(&answer, "score")["data"]), scores(&server));
+    // Compressed events are read as well.
+    let events = json!({ "events": world.new_events(crate::common::SEEN..crate::common::SEEN + 1) }).to_string();
+    let headers = "Content-Encoding: gzip\r\nContent-Type: application/json\r\n";
+    let (status, answer) = server.send_with("POST", "/v1/events", headers, &pack(events.as_bytes()));
+    assert_eq!(status, 200, "{answer}");
+    let bomb = pack(&vec![b' '; 50_000_000]);
+    assert!(bomb.len() < 100_000);
+    let (status, answer) = server.send_with("POST", "/v1/score", headers, &bomb);
+    assert_eq!(status, 413, "{answer}");
+    let brotli = "Content-Encoding: br\r\nContent-Type: application/json\r\n";
+    assert_eq!(server.send_with("POST", "/v1/score", brotli, b"{}").0, 415);
 }

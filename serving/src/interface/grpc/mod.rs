@@ -2,14 +2,18 @@
 mod admin;
 mod convert;
 mod events;
+mod health;
 mod oip;
 pub mod proto;
 mod reads;
+mod stream;
 
 use std::sync::Arc;
 
 use axum::Router;
+use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
+use tonic_health::pb::health_server::HealthServer;
 
 use crate::access::error::ApiError;
 use crate::access::routes::{ROUTES, Route};
@@ -30,17 +34,46 @@ pub(crate) fn router(server: &Arc<Server>) -> Router<Arc<Server>> {
     let calls = Arc::new(Calls(server.clone()));
     // The same limit as over HTTP, instead of the library's own 4 MiB.
     let largest = server.limits.body_bytes;
-    let events = EventsServer::from_arc(calls.clone()).max_decoding_message_size(largest);
-    let reads = ReadsServer::from_arc(calls.clone()).max_decoding_message_size(largest);
-    let admin = AdminServer::from_arc(calls.clone()).max_decoding_message_size(largest);
-    let inference = GrpcInferenceServiceServer::from_arc(calls).max_decoding_message_size(largest);
+    macro_rules! service {
+        ($server:ident) => {
+            $server::from_arc(calls.clone())
+                .max_decoding_message_size(largest)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip)
+        };
+    }
+    let (events, reads, admin) = (service!(EventsServer), service!(ReadsServer), service!(AdminServer));
+    let inference = service!(GrpcInferenceServiceServer);
+    let (reflection, older) = (health::reflection(), health::older_reflection());
     let paths = ROUTES.iter().map(|route| route.path).filter(|path| Route::is_grpc(path));
-    paths.fold(Router::new(), |router, path| match path.split('/').nth(1) {
+    let router = paths.fold(Router::new(), |router, path| match path.split('/').nth(1) {
         Some("tempograph.v1.Events") => router.route_service(path, events.clone()),
         Some("tempograph.v1.Reads") => router.route_service(path, reads.clone()),
         Some("tempograph.v1.Admin") => router.route_service(path, admin.clone()),
-        _ => router.route_service(path, inference.clone()),
-    })
+        Some("inference.GRPCInferenceService") => router.route_service(path, inference.clone()),
+        Some("grpc.reflection.v1.ServerReflection") => match &reflection {
+            Ok(reflection) => router.route_service(path, reflection.clone()),
+            Err(error) => without_schemas(router, error),
+        },
+        Some("grpc.reflection.v1alpha.ServerReflection") => match &older {
+            Ok(older) => router.route_service(path, older.clone()),
+            Err(error) => without_schemas(router, error),
+        },
+        _ => router,
+    });
+    router.merge(health_router(server))
+}
+
+fn without_schemas(router: Router<Arc<Server>>, error: &tonic_reflection::server::Error) -> Router<Arc<Server>> {
+    tracing::error!(%error, "the schemas of gRPC cannot be shown, which is a bug");
+    router
+}
+
+/// The router of gRPC's health service alone.
+pub(crate) fn health_router(server: &Arc<Server>) -> Router<Arc<Server>> {
+    let health = HealthServer::new(Calls(server.clone()));
+    let paths = ROUTES.iter().map(|route| route.path).filter(|path| path.starts_with("/grpc.health.v1.Health/"));
+    paths.fold(Router::new(), |router, path| router.route_service(path, health.clone()))
 }
 
 /// The caller, as the middleware has authorized it.

@@ -1,8 +1,11 @@
 //! The Open Inference Protocol over gRPC.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 
-use tonic::{Request, Response};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::error::{ApiError, ErrorKind};
 use crate::interface::grpc::proto::open_inference as message;
@@ -11,8 +14,11 @@ use crate::interface::grpc::proto::open_inference::infer_parameter::ParameterCho
 use crate::interface::grpc::proto::open_inference::model_infer_request::InferInputTensor;
 use crate::interface::grpc::proto::open_inference::model_infer_response::InferOutputTensor;
 use crate::interface::grpc::proto::open_inference::model_metadata_response::TensorMetadata;
+use crate::interface::grpc::proto::open_inference::repository_index_response::ModelIndex;
+use crate::interface::grpc::stream::answer_stream;
 use crate::interface::grpc::{Calls, GrpcResult, call};
-use crate::interface::oip::{EXTENSIONS, Inference, Model, Parameter, Port, Tensor, Values};
+use crate::interface::oip::{ANY_VERSION, EXTENSIONS, Inference, Model, Parameter, Port, Tensor, Values, ready_state};
+use crate::interface::server::{Call, Server};
 use crate::request::Position;
 
 #[tonic::async_trait]
@@ -63,7 +69,7 @@ impl GrpcInferenceService for Calls {
         };
         Ok(Response::new(message::ModelMetadataResponse {
             name,
-            versions: vec![now],
+            versions: vec![now, ANY_VERSION.into()],
             platform: "tempograph".into(),
             inputs: ports(model.inputs()),
             outputs: ports(model.outputs()),
@@ -76,30 +82,142 @@ impl GrpcInferenceService for Calls {
         mut request: Request<message::ModelInferRequest>,
     ) -> GrpcResult<message::ModelInferResponse> {
         let call = call(&mut request)?;
-        let request = request.into_inner();
-        let raw = !request.raw_input_contents.is_empty();
-        let (id, model_name) = (request.id.clone(), request.model_name.clone());
-        let inference = inference(request, &self.0.model()?)?;
-        let outcome = inference.run(&self.0, &call).await?;
-        let parameters = seen(outcome.position);
-        let mut response = message::ModelInferResponse {
-            model_name,
-            model_version: outcome.version,
-            id,
-            parameters,
-            ..Default::default()
-        };
-        for Tensor { name, shape, values } in outcome.outputs {
-            let datatype = values.datatype().into();
-            // The answer has the form of the request: raw bytes or typed contents.
-            let contents = (!raw).then(|| contents(&values));
-            if raw {
-                response.raw_output_contents.push(values.to_bytes().into());
-            }
-            response.outputs.push(InferOutputTensor { name, datatype, shape, parameters: HashMap::new(), contents });
-        }
-        Ok(Response::new(response))
+        Ok(Response::new(infer(&self.0, &call, request.into_inner()).await?))
     }
+
+    type ModelStreamInferStream = Pin<Box<dyn Stream<Item = Result<message::ModelStreamInferResponse, Status>> + Send>>;
+
+    async fn model_stream_infer(
+        &self,
+        mut request: Request<Streaming<message::ModelInferRequest>>,
+    ) -> GrpcResult<Self::ModelStreamInferStream> {
+        let call = call(&mut request)?;
+        let answers = answer_stream(self.0.clone(), call, request.into_inner());
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<message::ModelConfigRequest>,
+    ) -> GrpcResult<message::ModelConfigResponse> {
+        let message::ModelConfigRequest { name, version } = request.into_inner();
+        let model = Model::find(&name, &version, &self.0.model()?)?;
+        let input = |port: &Port| message::ModelInput {
+            name: port.name.into(),
+            data_type: data_type(port).into(),
+            dims: vec![port.shape],
+            optional: port.optional,
+        };
+        let output = |port: &Port| message::ModelOutput {
+            name: port.name.into(),
+            data_type: data_type(port).into(),
+            dims: vec![port.shape],
+        };
+        let config = message::ModelConfig {
+            name,
+            platform: "tempograph".into(),
+            max_batch_size: 0,
+            input: model.inputs().iter().map(input).collect(),
+            output: model.outputs().iter().map(output).collect(),
+            backend: "tempograph".into(),
+        };
+        Ok(Response::new(message::ModelConfigResponse { config: Some(config) }))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<message::ModelStatisticsRequest>,
+    ) -> GrpcResult<message::ModelStatisticsResponse> {
+        let message::ModelStatisticsRequest { name, version } = request.into_inner();
+        let now = self.0.model()?;
+        let models = match name.as_str() {
+            "" => Model::ALL.map(|(_, model)| model).to_vec(),
+            name => vec![Model::find(name, &version, &now)?],
+        };
+        let model_stats = models.into_iter().map(|model| statistics(&self.0, model, &now)).collect();
+        Ok(Response::new(message::ModelStatisticsResponse { model_stats }))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<message::RepositoryIndexRequest>,
+    ) -> GrpcResult<message::RepositoryIndexResponse> {
+        let only_ready = request.into_inner().ready;
+        let ((state, reason), version) = (ready_state(&self.0), self.0.model()?);
+        let index = |(name, _): (&str, Model)| ModelIndex {
+            name: name.into(),
+            version: version.clone(),
+            state: state.into(),
+            reason: reason.clone(),
+        };
+        let models = Model::ALL.into_iter().filter(|_| !only_ready || reason.is_empty()).map(index).collect();
+        Ok(Response::new(message::RepositoryIndexResponse { models }))
+    }
+}
+
+fn data_type(port: &Port) -> message::DataType {
+    match port.datatype {
+        "UINT64" => message::DataType::TypeUint64,
+        "INT64" => message::DataType::TypeInt64,
+        "FP32" => message::DataType::TypeFp32,
+        _ => message::DataType::TypeInvalid,
+    }
+}
+
+fn statistics(server: &Server, model: Model, version: &str) -> message::ModelStatistics {
+    let now = server.metrics.inference[model as usize].now();
+    let timed = |(count, ns)| Some(message::StatisticDuration { count, ns });
+    let inference_stats = message::InferStatistics {
+        success: timed(now.success),
+        fail: timed(now.fail),
+        queue: timed((0, 0)),
+        compute_input: timed(now.input),
+        compute_infer: timed(now.infer),
+        compute_output: timed(now.output),
+        cache_hit: timed((0, 0)),
+        cache_miss: timed((0, 0)),
+    };
+    message::ModelStatistics {
+        name: model.name().into(),
+        version: version.into(),
+        last_inference: now.last_ms,
+        inference_count: now.queries,
+        execution_count: now.success.0,
+        inference_stats: Some(inference_stats),
+    }
+}
+
+/// Answers a request.
+///
+/// # Errors
+/// [`ApiError`], naming the invalid tensor or parameter.
+pub(crate) async fn infer(
+    server: &Server,
+    call: &Call,
+    request: message::ModelInferRequest,
+) -> Result<message::ModelInferResponse, ApiError> {
+    let raw = !request.raw_input_contents.is_empty();
+    let (id, model_name) = (request.id.clone(), request.model_name.clone());
+    let inference = inference(request, &server.model()?)?;
+    let outcome = inference.run(server, call).await?;
+    let parameters = seen(outcome.position);
+    let mut response = message::ModelInferResponse {
+        model_name,
+        model_version: outcome.version,
+        id,
+        parameters,
+        ..Default::default()
+    };
+    for Tensor { name, shape, values } in outcome.outputs {
+        let datatype = values.datatype().into();
+        // The answer has the form of the request: raw bytes or typed contents.
+        let contents = (!raw).then(|| contents(&values));
+        if raw {
+            response.raw_output_contents.push(values.to_bytes().into());
+        }
+        response.outputs.push(InferOutputTensor { name, datatype, shape, parameters: HashMap::new(), contents });
+    }
+    Ok(response)
 }
 
 /// The position of an answer, as parameters.

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::access::error::{ApiError, ErrorKind};
+use crate::interface::http::coding::given_coding;
 use crate::interface::server::{Call, Server, run_blocking};
 use crate::observe::metrics::Stage;
 
@@ -22,23 +23,21 @@ const SHORT: usize = 32 << 10;
 /// The caller of a request and its body.
 ///
 /// # Errors
-/// 408, 413 or 415: the body is too slow, too large or compressed.
+/// 408, 413 or 415: the body is too slow, too large or compressed in another way than gzip and deflate.
 pub(crate) async fn receive(server: &Server, request: Request) -> Result<(Call, Bytes), ApiError> {
     let (mut head, body) = request.into_parts();
     let call = head.extensions.remove::<Call>().ok_or_else(ApiError::broken)?;
-    if head.headers.contains_key(header::CONTENT_ENCODING) {
-        return Err(ApiError::new(
-            ErrorKind::WrongMedia,
-            "the body is packed (`content-encoding`), which is not read here",
-        ));
-    }
+    let coding = given_coding(&head.headers)?;
     let most = server.limits.body_bytes;
     let reading = axum::body::to_bytes(body, most);
     let slow = |_| {
         ApiError::new(ErrorKind::SlowRequest, format!("the body did not arrive within {} ms", server.limits.body_ms))
     };
     let body = tokio::time::timeout(server.limits.body(), reading).await.map_err(slow)?;
-    Ok((call, body.map_err(|error| broken_off(&error, most))?))
+    let body = body.map_err(|error| broken_off(&error, most))?;
+    let Some(coding) = coding.filter(|_| !body.is_empty()) else { return Ok((call, body)) };
+    let whole = run_blocking(move || coding.expand(&body, most)).await??;
+    Ok((call, whole.into()))
 }
 
 /// The error of a body: it is too large, or the client closed the connection.

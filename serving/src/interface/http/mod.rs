@@ -2,11 +2,13 @@
 
 mod admin;
 mod body;
+mod coding;
 mod events;
 mod health;
 mod lines;
 mod oip;
 mod reads;
+mod triton;
 
 use std::sync::Arc;
 
@@ -49,7 +51,13 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/v2", get(oip::server))
         .route("/v2/health/live", get(oip::live))
         .route("/v2/health/ready", get(oip::ready))
+        .route("/v2/repository/index", post(triton::index))
+        .route("/v2/models/stats", get(triton::statistics))
         .route("/v2/models/{model}", get(oip::model))
+        .route("/v2/models/{model}/config", get(triton::config))
+        .route("/v2/models/{model}/stats", get(triton::model_statistics))
+        .route("/v2/models/{model}/versions/{version}/config", get(triton::config))
+        .route("/v2/models/{model}/versions/{version}/stats", get(triton::model_statistics))
         .route("/v2/models/{model}/ready", get(oip::model_ready))
         .route("/v2/models/{model}/infer", post(oip::infer))
         .route("/v2/models/{model}/versions/{version}", get(oip::model))

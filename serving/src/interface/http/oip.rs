@@ -6,14 +6,17 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::access::error::{ApiError, ErrorKind};
 use crate::interface::http::body::{HttpResult, JSON, check_type, read, receive};
-use crate::interface::oip::{EXTENSIONS, Inference, InferenceResult, Model, Parameter, Port, Tensor, Values};
+use crate::interface::http::coding::{Coding, accepted_coding};
+use crate::interface::oip::{
+    ANY_VERSION, EXTENSIONS, Inference, InferenceResult, Model, Parameter, Port, Tensor, Values,
+};
 use crate::interface::server::Server;
 use crate::request::Position;
 
@@ -29,7 +32,9 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    fn find(&self, server: &Server) -> Result<Model, ApiError> {
+    /// # Errors
+    /// As [`Model::find`], or 503 while the server is being opened.
+    pub fn find(&self, server: &Server) -> Result<Model, ApiError> {
         Model::find(&self.model, &self.version, &server.model()?)
     }
 }
@@ -69,7 +74,7 @@ pub(crate) async fn model(State(server): State<Arc<Server>>, Path(named): Path<N
         ports.iter().map(encoded).collect::<Vec<_>>()
     };
     let (inputs, outputs) = (ports(model.inputs()), ports(model.outputs()));
-    let encoded = json!({ "name": named.model, "versions": [server.model()?], "platform": "tempograph", "inputs": inputs, "outputs": outputs });
+    let encoded = json!({ "name": named.model, "versions": [server.model()?, ANY_VERSION], "platform": "tempograph", "inputs": inputs, "outputs": outputs });
     Ok(Json(encoded).into_response())
 }
 
@@ -122,11 +127,13 @@ pub(crate) async fn infer(State(server): State<Arc<Server>>, Path(named): Path<N
     if request.headers().contains_key(header::CONTENT_TYPE) {
         check_type(request.headers(), &[JSON, "application/octet-stream"])?;
     }
+    let coding = accepted_coding(request.headers());
     let (call, body) = receive(&server, request).await?;
     let (inference, binary) = parse(model, &body, length)?;
     let id = inference.id.clone();
     let outcome = inference.run(&server, &call).await?;
-    write(&named.model, id, &outcome, &binary)
+    let answer = write(&named.model, id, &outcome, &binary)?;
+    compressed(answer, coding)
 }
 
 fn json_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
@@ -213,7 +220,12 @@ struct Told<'a> {
     data: Option<&'a Values>,
 }
 
-fn write(name: &str, id: String, outcome: &InferenceResult, binary: &Binary) -> HttpResult {
+fn write(
+    name: &str,
+    id: String,
+    outcome: &InferenceResult,
+    binary: &Binary,
+) -> Result<(Vec<u8>, Option<usize>), ApiError> {
     let mut bytes = Vec::new();
     let mut outputs = Vec::new();
     for Tensor { name, shape, values } in &outcome.outputs {
@@ -236,11 +248,26 @@ fn write(name: &str, id: String, outcome: &InferenceResult, binary: &Binary) -> 
         InferResponse { model_name: name, model_version: &outcome.version, id, parameters: outcome.position, outputs };
     let mut body = serde_json::to_vec(&head)
         .map_err(|error| ApiError::new(ErrorKind::Internal, format!("the answer cannot be written: {error}")))?;
-    if bytes.is_empty() {
-        return Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response());
-    }
-    let length = body.len().to_string();
+    let length = (!bytes.is_empty()).then_some(body.len());
     body.append(&mut bytes);
-    Ok(([(header::CONTENT_TYPE, "application/octet-stream".to_string()), (JSON_LENGTH, length)], Body::from(body))
-        .into_response())
+    Ok((body, length))
+}
+
+/// The answer of a request: JSON, and with `length` bytes of it tensors behind. Compressed if the client wants it so.
+fn compressed((body, length): (Vec<u8>, Option<usize>), coding: Option<Coding>) -> HttpResult {
+    let kind = if length.is_some() { "application/octet-stream" } else { JSON };
+    let broken =
+        |error: std::io::Error| ApiError::new(ErrorKind::Internal, format!("the answer cannot be compressed: {error}"));
+    let body = match coding {
+        Some(coding) => coding.compress(&body).map_err(broken)?,
+        None => body,
+    };
+    let mut response = ([(header::CONTENT_TYPE, kind)], Body::from(body)).into_response();
+    if let Some(length) = length {
+        response.headers_mut().insert(JSON_LENGTH, length.into());
+    }
+    if let Some(coding) = coding {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+    }
+    Ok(response)
 }

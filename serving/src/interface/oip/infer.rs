@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::access::error::{ApiError, ErrorKind};
 use crate::interface::oip::{Model, Port, Tensor, Values};
 use crate::interface::server::{Call, ReadConsistency, Server};
+use crate::observe::metrics::inference::InferenceTimes;
 use crate::request::id::ExternalId;
 use crate::request::{PairQuery, Position, RankQuery, probability, side_of};
 use crate::schedule::{Answer, AnswerBody, ReadRequest};
@@ -46,13 +47,32 @@ impl Inference {
     /// # Errors
     /// [`ApiError`], naming the invalid tensor or parameter.
     pub async fn run(self, server: &Server, call: &Call) -> Result<InferenceResult, ApiError> {
+        let (begun, model, mut times) = (Instant::now(), self.model, InferenceTimes::default());
+        let outcome = self.answer(server, call, &mut times).await;
+        server.metrics.inference[model as usize].record(begun.elapsed(), outcome.is_ok().then_some(times));
+        outcome
+    }
+
+    async fn answer(
+        self,
+        server: &Server,
+        call: &Call,
+        times: &mut InferenceTimes,
+    ) -> Result<InferenceResult, ApiError> {
+        let begun = Instant::now();
         self.check_names()?;
         let (read, seen) = (self.read()?, self.consistency()?);
+        times.queries = if let ReadRequest::Score { queries, .. } = &read { queries.len() as u64 } else { 1 };
         let call = Call { deadline: self.deadline(call)?, ..call.clone() };
+        let asked = Instant::now();
+        times.input = asked - begun;
         let answer = server.query(&call, read, seen).await?;
+        let answered = Instant::now();
+        times.infer = answered - asked;
         let mut all = tensors(&answer);
         let taken = |name: &String| all.iter().position(|tensor| tensor.name == *name).map(|at| all.swap_remove(at));
         let outputs = if self.outputs.is_empty() { all } else { self.outputs.iter().filter_map(taken).collect() };
+        times.output = answered.elapsed();
         Ok(InferenceResult { version: answer.model.to_string(), position: answer.position, outputs })
     }
 

@@ -17,6 +17,7 @@ pub(crate) use infer::{Inference, InferenceResult, Parameter};
 pub(crate) use tensor::{Tensor, Values};
 
 use crate::access::error::{ApiError, ErrorKind};
+use crate::interface::server::Server;
 
 /// An input or output of a model.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +48,19 @@ const fn maybe(name: &'static str, datatype: &'static str, shape: i64) -> Port {
 const SEEN: [Port; 2] = [port("log_seq", "UINT64", 1), port("version", "UINT64", 1)];
 
 /// The protocol extensions that the server supports.
-pub(crate) const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
+pub(crate) const EXTENSIONS: [&str; 4] =
+    ["binary_tensor_data", "model_configuration", "statistics", "model_repository"];
+
+/// The version that means whichever is served. Clients of the protocol expect versions to be numbers from 1.
+pub(crate) const ANY_VERSION: &str = "1";
+
+/// The state of all models in the index, and the reason if they are not ready.
+pub(crate) fn ready_state(server: &Server) -> (&'static str, String) {
+    match server.ready() {
+        Ok(()) => ("READY", String::new()),
+        Err(refused) => ("UNAVAILABLE", refused.error),
+    }
+}
 
 impl Model {
     /// All models, by name.
@@ -61,10 +74,10 @@ impl Model {
             let known = Model::ALL.map(|(known, _)| format!("`{known}`")).join(", ");
             return Err(ApiError::new(ErrorKind::NotFound, format!("there is no model `{name}`; there are {known}")));
         };
-        if !version.is_empty() && version != now {
+        if !["", now, ANY_VERSION].contains(&version) {
             return Err(ApiError::new(
                 ErrorKind::NotFound,
-                format!("model `{name}` has no version `{version}`; it is `{now}`"),
+                format!("model `{name}` has no version `{version}`; it is `{now}`, or `{ANY_VERSION}` for any"),
             ));
         }
         Ok(model)
@@ -107,10 +120,10 @@ mod tests {
     fn models_are_found_under_their_names() {
         for (name, model) in Model::ALL {
             assert_eq!((Model::find(name, "", "v").unwrap(), model.name()), (model, name));
-            assert!(Model::find(name, "v", "v").is_ok());
+            assert!(Model::find(name, "v", "v").is_ok() && Model::find(name, "1", "v").is_ok());
             assert_eq!(
-                Model::find(name, "1", "v").unwrap_err().error,
-                format!("model `{name}` has no version `1`; it is `v`")
+                Model::find(name, "2", "v").unwrap_err().error,
+                format!("model `{name}` has no version `2`; it is `v`, or `1` for any")
             );
         }
         assert!(Model::find("gpt", "", "v").unwrap_err().error.contains("there are `score`, `rank`, `embedding`"));

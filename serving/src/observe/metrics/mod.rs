@@ -1,6 +1,7 @@
 //! The server's metrics, in Prometheus' text format.
 
 mod histogram;
+pub(crate) mod inference;
 mod taken;
 
 use std::fmt::{self, Write};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use tonic::Code;
 
 use self::histogram::Histogram;
+use self::inference::InferenceCounts;
 use self::taken::SubmissionTimes;
 use crate::access::routes::ROUTES;
 use crate::service::Ack;
@@ -90,6 +92,8 @@ pub(crate) struct Metrics {
     closed: AtomicU64,
     refused: AtomicU64,
     yielded: AtomicU64,
+    /// By model of the Open Inference Protocol.
+    pub inference: [InferenceCounts; 3],
 }
 
 #[derive(Debug)]
@@ -112,6 +116,7 @@ impl Default for Metrics {
             closed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             yielded: AtomicU64::new(0),
+            inference: Default::default(),
         }
     }
 }
