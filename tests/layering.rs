@@ -321,6 +321,7 @@ const FLOORS: [(&str, &[&str]); 6] = [
             "service/ingest",
             "service",
             "service/erase",
+            "service/run",
             "schedule/policy",
             "schedule/simulate",
             "schedule",

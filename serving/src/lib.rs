@@ -69,7 +69,9 @@ pub use interface::listen::tls::TlsSpec;
 pub use log::KafkaLog;
 pub use log::{EmbeddedLog, Entry, Log, LogError, LogKind, LogOrigin, LogSpec, MemoryLog, Mutation, ReplayError};
 pub use observe::trace::{LogFormat, LoggingSpec, TracesSpec};
-pub use request::{AtPosition, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
+pub use request::{
+    AheadError, AtPosition, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError,
+};
 pub use schedule::{
     Answer, AnswerBody, Arrival, ArrivalPattern, Arrivals, CostStatus, Machine, Policy, ReadError, ReadKind,
     ReadOptions, ReadOutcome, ReadRequest, Scheduler, SchedulerSpec, SchedulerStatus, SimulationReport, TenantStatus,
@@ -78,9 +80,10 @@ pub use schedule::{
 pub use serve::{ServeError, run, serve};
 pub use service::erase::expire::Expired;
 pub use service::erase::retract::Retracted;
+pub use service::run::resend::Resent;
 pub use service::{
     Ack, BudgetSpec, BudgetStatus, Clock, EventClock, EventTimeSpec, IngestError, IngestRequest, LONGEST_ID, Late,
-    LogProgress, OnError, Readiness, Receipt, Refusal, RefusedEvent, RefusedStatus, Reloaded, Resent, Service,
-    ServiceError, ServiceSpec, Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
+    LogProgress, OnError, Readiness, Receipt, Refusal, RefusedEvent, RefusedStatus, Reloaded, Service, ServiceError,
+    ServiceSpec, Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
 };
 pub use spec::{SERVE_TEMPLATE, ServeSpec};
