@@ -73,7 +73,9 @@ pub use log::{EmbeddedLog, Entry, Log, LogError, LogKind, LogOrigin, LogSpec, Me
 pub use observe::audit::AuditSpec;
 pub use observe::trace::{LogFormat, LoggingSpec, TracesSpec};
 pub use request::id::{ExternalId, LONGEST_NODE_ID};
-pub use request::{AtPosition, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
+pub use request::{
+    AheadError, AtPosition, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError,
+};
 pub use schedule::{
     Answer, AnswerBody, Arrival, ArrivalPattern, Arrivals, CostStatus, Machine, Policy, ReadError, ReadKind,
     ReadOptions, ReadOutcome, ReadRequest, Scheduler, SchedulerSpec, SchedulerStatus, SimulationReport, TenantStatus,
@@ -82,9 +84,10 @@ pub use schedule::{
 pub use serve::{ServeError, run, serve, serve_rereading};
 pub use service::erase::expire::Expired;
 pub use service::erase::retract::Retracted;
+pub use service::run::resend::Resent;
 pub use service::{
     Ack, BudgetSpec, BudgetStatus, Clock, EventClock, EventTimeSpec, IngestError, IngestRequest, LONGEST_ID, Late,
-    LogProgress, OnError, Readiness, Receipt, Refusal, RefusedEvent, RefusedStatus, Reloaded, Resent, Service,
-    ServiceError, ServiceSpec, Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
+    LogProgress, OnError, Readiness, Receipt, Refusal, RefusedEvent, RefusedStatus, Reloaded, Service, ServiceError,
+    ServiceSpec, Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
 };
 pub use spec::{SERVE_TEMPLATE, ServeSpec};

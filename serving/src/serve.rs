@@ -354,7 +354,7 @@ fn file_limit() -> Option<libc::rlimit> {
 /// The limits, with no more connections than there are files for besides those in reserve.
 fn within_file_limit(limits: &LimitsSpec) -> LimitsSpec {
     #[cfg(unix)]
-    let files = file_limit().map_or(u64::MAX, |limit| limit.rlim_cur as u64);
+    let files = file_limit().map_or(u64::MAX, |limit| limit.rlim_cur);
     #[cfg(not(unix))]
     let files = u64::MAX;
     let most = usize::try_from(files.saturating_sub(FILES_IN_RESERVE).max(1)).unwrap_or(usize::MAX);

@@ -36,12 +36,12 @@ fn an_event_from_the_far_future_is_refused_and_the_stream_goes_on() {
     let events = world.new_events(SEEN..SEEN + 4);
     let newest = events[0].time.as_f64().unwrap();
     for time in [FAR, (newest * 1e3) as i64, (newest * 1e6) as i64] {
-        let Err(IngestError::Refused(RequestError::Ahead { place, .. })) =
+        let Err(IngestError::Refused(RequestError::Ahead(ahead))) =
             ingest(&service, &[events[0].clone(), at(&events[1], time)])
         else {
             panic!("{time} was accepted")
         };
-        assert_eq!(place, "events[1].time");
+        assert_eq!(ahead.place, "events[1].time");
     }
     assert_eq!(ingest(&service, &events).unwrap().accepted, 4);
 }

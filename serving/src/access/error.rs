@@ -145,7 +145,7 @@ impl From<RequestError> for ApiError {
         let kind = match error {
             RequestError::UnknownNode { .. } => ErrorKind::UnknownNode,
             RequestError::Late { .. } => ErrorKind::Late,
-            RequestError::Ahead { .. } => ErrorKind::Ahead,
+            RequestError::Ahead(_) => ErrorKind::Ahead,
             RequestError::Invalid { .. } => ErrorKind::Invalid,
             RequestError::TooMany { .. } => ErrorKind::TooLarge,
             RequestError::Deadline { .. } => ErrorKind::Deadline,

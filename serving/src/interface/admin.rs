@@ -14,7 +14,8 @@ use crate::observe::metrics::{counter, gauge, header, line};
 use crate::request::{PairQuery, Position};
 use crate::schedule::{AnswerBody, ReadRequest, SchedulerStatus};
 use crate::service::erase::retract::Retracted;
-use crate::service::{Readiness, Resent, ServiceError, Status};
+use crate::service::run::resend::Resent;
+use crate::service::{Readiness, ServiceError, Status};
 
 /// Longest time for a drain or a promotion by request. Reloads and snapshots have no limit.
 const DRAIN: Duration = Duration::from_secs(60);

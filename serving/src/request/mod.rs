@@ -141,21 +141,8 @@ pub enum RequestError {
         newest: String,
     },
     /// A time too far in the future: a stream that takes it would refuse all that comes after.
-    #[error("{place} is {time}, which is more than {bound} ahead of {of} (setting `{setting}`){hint}")]
-    Ahead {
-        /// The field of the request.
-        place: String,
-        /// The time, in the user's unit, to the last tick.
-        time: String,
-        /// What it is ahead of.
-        of: String,
-        /// How far it may be ahead.
-        bound: String,
-        /// The key of the bound in the server's settings.
-        setting: &'static str,
-        /// A likely reason, or nothing.
-        hint: String,
-    },
+    #[error(transparent)]
+    Ahead(Box<AheadError>),
     /// An invalid value.
     #[error("{place} {problem}")]
     Invalid {
@@ -197,6 +184,24 @@ fn shown(id: &ExternalId) -> String {
         ExternalId::Number(number) => number.to_string(),
         ExternalId::Text(text) => format!("`{text}`"),
     }
+}
+
+/// A time too far in the future.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{place} is {time}, which is more than {bound} ahead of {of} (setting `{setting}`){hint}")]
+pub struct AheadError {
+    /// The field of the request.
+    pub place: String,
+    /// The time, in the user's unit, to the last tick.
+    pub time: String,
+    /// What it is ahead of.
+    pub of: String,
+    /// How far it may be ahead.
+    pub bound: String,
+    /// The key of the bound in the server's settings.
+    pub setting: &'static str,
+    /// A likely reason, or nothing.
+    pub hint: String,
 }
 
 impl RequestError {

@@ -1,7 +1,7 @@
 //! Settings of a service: its log, its snapshots and late events.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::log::spec::next_to;
 use crate::log::{LogKind, LogSpec};
 use crate::service::ServiceError;
 use crate::service::ingest::budget::BudgetSpec;
-use crate::service::ingest::event_time::EventTimeSpec;
+use crate::service::ingest::event_time::{Clock, EventTimeSpec};
 
 /// The sections `log`, `snapshots`, `event_time`, `engine` and the key `late` of a server's settings.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
@@ -63,23 +63,6 @@ pub struct SnapshotSpec {
     /// The wall clock, for ages in the metrics. Nothing is ordered by it.
     #[serde(skip)]
     pub clock: Clock,
-}
-
-/// A wall clock, which may go backwards.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock(pub fn() -> SystemTime);
-
-impl Default for Clock {
-    fn default() -> Clock {
-        Clock(SystemTime::now)
-    }
-}
-
-impl PartialEq for Clock {
-    /// The clock is not a setting, so all clocks compare equal.
-    fn eq(&self, _: &Clock) -> bool {
-        true
-    }
 }
 
 impl Default for SnapshotSpec {

@@ -67,7 +67,7 @@ fn a_message_over_the_limit_is_refused_as_over_http() {
     let world = World::new(&small(), 0);
     let server = Running::with(&world, &ServeSpec::parse("[limits]\nbody_bytes = 1000", &[]).unwrap());
     let mut grpc = Grpc::connect(server.address);
-    let large = || RetractRequest { ids: vec!["x".repeat(2000)] };
+    let large = || RetractRequest { ids: vec!["x".repeat(2000)], ..Default::default() };
     let refused = grpc.events(|mut events| async move { events.retract(large()).await }).unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
     assert_eq!(refused.metadata().get("tempograph-code").unwrap(), "too_large");

@@ -17,7 +17,8 @@ use crate::interface::grpc::proto::tempograph::{
 };
 use crate::interface::grpc::{Calls, GrpcResult, call, convert};
 use crate::interface::server::{Call, Server, Submitted};
-use crate::service::{RefusedStatus, Resent};
+use crate::service::RefusedStatus;
+use crate::service::run::resend::Resent;
 
 /// Most requests of a stream in flight: while one is written to the disk, the next are read.
 const AHEAD: usize = 16;

@@ -1,13 +1,29 @@
 //! How far ahead an event may be, so that one event from the far future does not make all later ones late.
 
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use tempograph_framework::{TimeUnit, Timestamp};
 
-use crate::request::{FieldPath, RequestError, user_text};
-use crate::service::spec::Clock;
+use crate::request::{AheadError, FieldPath, RequestError, user_text};
+
+/// A wall clock, which may go backwards.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(pub fn() -> SystemTime);
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock(SystemTime::now)
+    }
+}
+
+impl PartialEq for Clock {
+    /// The clock is not a setting, so all clocks compare equal.
+    fn eq(&self, _: &Clock) -> bool {
+        true
+    }
+}
 
 /// The section `event_time` of a server's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -198,7 +214,14 @@ impl TimeBounds {
         let hint = hint.map_or_else(String::new, |(name, _)| {
             format!("; is it in a unit that is finer than that of this set, such as {name}seconds?")
         });
-        RequestError::Ahead { place: place.to_string(), time: user_text(&self.unit, time), of, bound, setting, hint }
+        RequestError::Ahead(Box::new(AheadError {
+            place: place.to_string(),
+            time: user_text(&self.unit, time),
+            of,
+            bound,
+            setting,
+            hint,
+        }))
     }
 }
 

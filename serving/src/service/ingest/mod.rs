@@ -7,8 +7,6 @@ pub(crate) mod queue;
 pub(crate) mod readiness;
 pub(crate) mod refused;
 pub(crate) mod reorder;
-pub(crate) mod resend;
-pub(crate) mod wait;
 
 use std::future::Future;
 use std::pin::Pin;

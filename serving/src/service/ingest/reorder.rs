@@ -97,7 +97,7 @@ impl WaitingEvents {
             events.push(event);
         }
         let arrivals = keys.iter().map(|key| key.1).collect();
-        (!keys.is_empty()).then(|| (Mutation::Release { arrivals, events }, WaitingChange::Released(keys)))
+        (!keys.is_empty()).then_some((Mutation::Release { arrivals, events }, WaitingChange::Released(keys)))
     }
 
     /// Drops the events with these ids that wait. Returns the entry for the log.
@@ -108,7 +108,7 @@ impl WaitingEvents {
             dropped.extend(self.events.remove(&key).map(|event| (key, event)));
         }
         let arrivals = dropped.iter().map(|(key, _)| key.1).collect();
-        (!dropped.is_empty()).then(|| (Mutation::Drop { arrivals }, WaitingChange::Dropped(dropped)))
+        (!dropped.is_empty()).then_some((Mutation::Drop { arrivals }, WaitingChange::Dropped(dropped)))
     }
 
     /// Time of the newest event that has waited for longer than `longest`, and must be released.

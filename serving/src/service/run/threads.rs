@@ -244,7 +244,7 @@ impl Core {
     }
 
     /// Locked while an entry is applied: the position of the next entry.
-    pub(super) fn lock_next_entry(&self) -> MutexGuard<'_, u64> {
+    pub(in crate::service) fn lock_next_entry(&self) -> MutexGuard<'_, u64> {
         // Ignoring poison is safe: a panic while an entry is applied leaves the engine broken, and the engine refuses
         // the next entry.
         self.next_entry.lock().unwrap_or_else(PoisonError::into_inner)

@@ -18,11 +18,12 @@ use crate::service::ingest::progress::{LogProgress, Progress};
 use crate::service::ingest::queue::{IngestQueue, NewestTimes, SeqPoint};
 use crate::service::ingest::readiness::SharedReadiness;
 use crate::service::ingest::refused::RefusedList;
+use crate::service::run::threads;
 use crate::service::schema::EventSchema;
 use crate::service::snapshots::{MEMORY, SnapshotMetadata, SnapshotStore, identity};
 use crate::service::snapshotter::Snapshotter;
 use crate::service::status::Counts;
-use crate::service::{Core, Readiness, Service, ServiceError, ServiceSpec, threads};
+use crate::service::{Core, Readiness, Service, ServiceError, ServiceSpec};
 use crate::{ArtifactError, Engine};
 
 impl Service {
