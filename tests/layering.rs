@@ -329,6 +329,7 @@ const FLOORS: [(&str, &[&str]); 6] = [
             "observe/metrics",
             "observe",
             "interface/listen",
+            "interface/page",
             "interface",
             "interface/oip",
             "interface/grpc",
