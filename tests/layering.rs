@@ -333,6 +333,7 @@ const FLOORS: [(&str, &[&str]); 6] = [
             "observe/metrics",
             "observe",
             "interface/listen",
+            "interface/page",
             "interface",
             "interface/oip",
             "interface/grpc",

@@ -121,7 +121,8 @@ fn packed_bodies_and_headers_that_make_no_sense_are_refused() {
     let server = server(&world, &[]);
     let body = br#"{"queries":[{"src":1,"dst":2}]}"#;
     for (header, status, says) in [
-        ("Content-Encoding: gzip\r\n", 415, "packed"),
+        ("Content-Encoding: br\r\n", 415, "`br`"),
+        ("Content-Encoding: gzip\r\n", 400, "the body is not what `content-encoding: gzip` says"),
         ("deadline-ms: soon\r\n", 400, "the header `deadline-ms` is not a whole number of milliseconds"),
         ("grpc-timeout: 5x\r\n", 400, "the header `grpc-timeout`"),
         ("Authorization: Basic abc\r\n", 401, "is not `Bearer TOKEN`"),
