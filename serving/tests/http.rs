@@ -38,7 +38,7 @@ fn every_bad_request_is_told_what_is_wrong_with_it_and_changes_nothing() {
             "/v1/events",
             event(r#"{"src":-3,"dst":2,"time":1}"#),
             400,
-            "events[1].src: invalid value: integer `-3`, expected u64",
+            "events[1].src: invalid value: integer `-3`, expected an id",
         ),
         (
             "/v1/events",
@@ -105,7 +105,7 @@ fn bad_embedding_queries_are_told_what_is_wrong_with_them() {
     let server = Running::start(&world);
     for (query, status, expected) in [
         ("", 400, "missing field `node`"),
-        ("?node=-1&side=source", 422, "node is `-1`, which is not an id"),
+        ("?node=-1&side=source", 404, "node: no source has the id `-1`"),
         ("?node=1", 422, "side is missing: say `source` or `destination`"),
         ("?node=1&side=left", 422, "side is `left`; it is `source` or `destination`"),
         ("?node=1&side=source&time=soon", 422, "time is `soon`, which is not a number"),

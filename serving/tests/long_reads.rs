@@ -90,13 +90,13 @@ fn every_kind_of_long_read_stops_at_its_deadline() {
     let setting = setting();
     for read in [setting.long_rank(), setting.long_score(), setting.long_score_with_events()] {
         let begun = Instant::now();
-        let outcome = setting.runtime.block_on(setting.submit(read, options("a", 150))).unwrap();
+        let outcome = setting.runtime.block_on(setting.submit(read, options("a", 15))).unwrap();
         let took = begun.elapsed();
         assert!(
             matches!(outcome, Err(ReadError::Request(RequestError::Deadline { done })) if done < 100),
             "{outcome:?}"
         );
-        assert!((150..400).contains(&took.as_millis()), "{took:?}");
+        assert!((15..250).contains(&took.as_millis()), "{took:?}");
         assert!(works_on_for(&setting.service) < Duration::from_millis(20));
     }
 }
@@ -104,7 +104,7 @@ fn every_kind_of_long_read_stops_at_its_deadline() {
 #[test]
 fn the_default_deadline_is_a_deadline() {
     let setting = setting();
-    let spec = SchedulerSpec { deadline_ms: 100, ..slow() };
+    let spec = SchedulerSpec { deadline_ms: 10, ..slow() };
     let scheduler = Scheduler::start(setting.service.clone(), &spec).unwrap();
     let outcome = setting.runtime.block_on(scheduler.submit(setting.long_rank(), ReadOptions::default()));
     assert!(matches!(outcome, Err(ReadError::Request(RequestError::Deadline { .. }))), "{outcome:?}");

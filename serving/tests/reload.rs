@@ -141,7 +141,10 @@ fn a_model_that_does_not_fit_is_refused_and_nothing_changes() {
     let service = open(&world.folder(), &in_memory());
     let before = saved(&service.engine());
     let cases = [
-        (wide.folder(), "cannot take over: it is told of sources and destinations, 3 features an event"),
+        (
+            wide.folder(),
+            "cannot take over: it is told of sources and destinations with ids that are numbers, 3 features an event",
+        ),
         (world.folder().join("nowhere"), "No such file"),
         (early.folder(), "has seen 240 events and the log of record begins with event 300"),
         (ahead.folder(), "has seen 340 events, but the log of record ends after 300"),

@@ -417,7 +417,7 @@ mod tests {
         );
         assert_eq!(back.own(NodeId(2)), ExternalId::from("żółć"));
         let mut short = names.to_store();
-        short.put("own.length", [4], vec![3u32, 3, 9, 1]);
+        short.put("own.length", [4], vec![3u32, 3, 8, 0]);
         assert!(Names::from_store(short, true).unwrap_err().to_string().contains("after the last id"));
     }
 }

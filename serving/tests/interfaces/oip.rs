@@ -170,7 +170,14 @@ fn tensors_that_will_not_do_are_named() {
             422,
             "src[0] is -1, which is not an id",
         ),
-        ("score", json!({ "inputs": [input("src", "BYTES", json!(["a"])), dst] }), 400, "input `src` is BYTES"),
+        ("score", json!({ "inputs": [input("src", "BYTES", json!(["a"])), dst] }), 404, "no source has the id `a`"),
+        (
+            "score",
+            json!({ "inputs": [input("src", "BYTES", json!([1])), dst] }),
+            400,
+            "src[0] is 1, which is not BYTES",
+        ),
+        ("score", json!({ "inputs": [input("src", "BOOL", json!([true])), dst] }), 400, "input `src` is BOOL"),
         (
             "score",
             json!({ "inputs": [input("src", "INT64", json!([1, 2])), dst] }),
