@@ -189,7 +189,7 @@ impl Server {
         let sets = [
             format!("listen.http={address}"),
             format!("engine.ttl={:?}", world.ttl()),
-            format!(r#"auth.tokens=[{{name="all",roles=["ingest","read","admin"],env="{TOKEN_IN}"}}]"#),
+            format!(r#"auth.tokens=[{{name="all",roles=["ingest","retract","read","admin"],env="{TOKEN_IN}"}}]"#),
             "snapshots.every_events=300".into(),
             "logging.level=warn".into(),
         ];

@@ -43,8 +43,23 @@ const OF_SPECS: [&str; 12] = [
     "name", "seed", "threads", "device", "executor", "export", "data", "model", "pretrain", "train", "parallel", "eval",
 ];
 /// Sections and keys of a server's settings.
-const OF_SERVERS: [&str; 11] =
-    ["late", "listen", "tls", "auth", "limits", "log", "snapshots", "scheduler", "engine", "logging", "traces"];
+const OF_SERVERS: [&str; 15] = [
+    "late",
+    "listen",
+    "tls",
+    "auth",
+    "web",
+    "audit",
+    "event_time",
+    "budget",
+    "limits",
+    "log",
+    "snapshots",
+    "scheduler",
+    "engine",
+    "logging",
+    "traces",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()

@@ -117,8 +117,8 @@ fn a_server_speaks_the_ids_of_the_table_also_those_that_are_new_and_after_it_was
     };
     let features: Vec<f64> = features(1).into_iter().cycle().take(width).collect();
     let events = json!({ "ack": "applied", "events": [
-        { "src": "zoe", "dst": "new page", "time": 1_900_000_000, "features": features, "id": "z1" },
-        { "src": 12, "dst": "new page", "time": 1_900_000_001, "features": features, "id": "z2" },
+        { "src": "zoe", "dst": "new page", "time": 1_772_356_300, "features": features, "id": "z1" },
+        { "src": 12, "dst": "new page", "time": 1_772_356_301, "features": features, "id": "z2" },
     ]});
     let receipt = post(&server, "/v1/events", &events);
     assert_eq!(receipt["accepted"], 2, "{receipt}");
@@ -132,7 +132,7 @@ fn a_server_speaks_the_ids_of_the_table_also_those_that_are_new_and_after_it_was
         (json!(1.5), "an id: a whole number from 0, or text"),
         (json!(-3), "an id: a whole number from 0, or text"),
     ] {
-        let event = json!({ "events": [{ "src": wrong, "dst": "ada", "time": 1_900_000_002, "features": features }] });
+        let event = json!({ "events": [{ "src": wrong, "dst": "ada", "time": 1_772_356_302, "features": features }] });
         let refused = post(&server, "/v1/events", &event);
         assert!(refused["error"].as_str().unwrap().contains(why), "{refused}");
     }

@@ -96,7 +96,10 @@ fn a_server_that_was_killed_says_how_soon_it_is_ready_again_and_how_much_it_repl
     let artifact = train_small(place.path());
     let server = Server::start(place.path(), artifact);
     assert!(server.greeting.contains(", with 0 events of the log replayed"), "{}", server.greeting);
-    let events: Vec<Value> = (0..7).map(|i| json!({ "src": i, "dst": i, "time": 1_000_000_000_000u64 + i })).collect();
+    let mut model = ureq::get(format!("{}/v1/model", server.url)).call().unwrap();
+    let model: Value = serde_json::from_str(&model.body_mut().read_to_string().unwrap()).unwrap();
+    let newest = model["newest"].as_u64().unwrap();
+    let events: Vec<Value> = (0..7).map(|i| json!({ "src": i, "dst": i, "time": newest + i })).collect();
     post(&server, "/v1/events", &json!({ "events": events, "ack": "durable" }));
     drop(server);
     let server = Server::start(place.path(), artifact);

@@ -157,6 +157,11 @@ impl Names {
         self.node_of.get(&(self.space(side), id.in_form(self.text)?)).copied()
     }
 
+    /// An id in the form of the set, as far as it has one.
+    pub fn shown(&self, id: &ExternalId) -> ExternalId {
+        id.in_form(self.text).unwrap_or_else(|| id.clone())
+    }
+
     /// The user's id of `node`.
     pub fn own(&self, node: NodeId) -> ExternalId {
         self.own[node.index()].clone()

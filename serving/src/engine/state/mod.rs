@@ -31,8 +31,11 @@ impl State {
 
     /// The node with the user's `id`.
     pub fn find(&self, side: Side, id: &ExternalId, place: FieldPath<'_>) -> Result<NodeId, RequestError> {
-        let unknown =
-            || RequestError::UnknownNode { place: place.to_string(), what: self.names.what(side), id: id.clone() };
+        let unknown = || RequestError::UnknownNode {
+            place: place.to_string(),
+            what: self.names.what(side),
+            id: self.names.shown(id),
+        };
         self.names.find(side, id).ok_or_else(unknown)
     }
 
