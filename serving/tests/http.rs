@@ -43,8 +43,8 @@ fn every_bad_request_is_told_what_is_wrong_with_it_and_changes_nothing() {
         (
             "/v1/events",
             event(r#"{"src":"a","dst":2,"time":1}"#),
-            400,
-            "events[1].src: invalid type: string \"a\", expected u64",
+            422,
+            "events[1].src is `a`, and the ids of this set are whole numbers",
         ),
         ("/v1/events", event(r#"{"src":1,"dst":2}"#), 400, "events[1]: missing field `time`"),
         ("/v1/events", event(r#"{"src":1,"dst":2,"time":NaN}"#), 400, "events[1].time: expected value at line 1"),
