@@ -115,9 +115,12 @@ fn a_model_from_outside_is_listed_trained_checked_exported_and_served() {
 
     run(&["export", "runs/slices", "--out", "exported", "--quick"]);
     let server = Server::of_program(&own, folder, "exported", &[], Stdio::inherit());
-    let pair = json!({ "queries": [{ "src": 3, "dst": 4, "time": 2_000_000_000u64 }] });
+    let mut model = ureq::get(format!("{}/v1/model", server.url)).call().unwrap();
+    let model: Value = serde_json::from_str(&model.body_mut().read_to_string().unwrap()).unwrap();
+    let newest = model["newest"].as_u64().unwrap();
+    let pair = json!({ "queries": [{ "src": 3, "dst": 4, "time": newest + 2000 }] });
     let before = post(&server, "/v1/score", &pair);
-    let events = json!({ "events": [{ "src": 3, "dst": 4, "time": 1_999_999_000u64 }], "ack": "applied" });
+    let events = json!({ "events": [{ "src": 3, "dst": 4, "time": newest + 1000 }], "ack": "applied" });
     assert_eq!(post(&server, "/v1/events", &events)["accepted"], 1);
     let after = post(&server, "/v1/score", &pair);
     assert!(
