@@ -1,5 +1,6 @@
 //! A server stops at a signal, or when its artifact cannot be brought up to its log.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
 use std::io::Write;

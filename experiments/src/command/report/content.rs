@@ -268,8 +268,11 @@ fn mean_and_deviation(values: &[f64]) -> String {
     format!("{mean:.4} ± {:.4}", variance.sqrt())
 }
 
+/// A number of each epoch, where it has one.
+type OfEpoch = fn(&EpochReport) -> Option<f64>;
+
 fn charts(runs: &[(String, Report)]) -> Result<Vec<String>> {
-    let wanted: [(&str, &str, fn(&EpochReport) -> Option<f64>); 5] = [
+    let wanted: [(&str, &str, OfEpoch); 5] = [
         ("Training loss", "loss", |epoch| Some(epoch.train.loss)),
         ("Validation MRR", "MRR", |epoch| Some(epoch.val.all.mrr)),
         ("Validation AP", "AP", |epoch| epoch.val.all.ap),
