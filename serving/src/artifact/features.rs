@@ -18,7 +18,7 @@ const BUCKETS: usize = 48;
 /// Edge features by event id: the rows of an artifact, and those of the events since.
 ///
 /// A stored row never moves, so rows are appended while others are read. Rows are not deleted one by one: once more rows
-/// were appended than are needed, the needed ones are [copied](EdgeStore::keeping) to a new store, and this one is given
+/// were appended than are needed, the needed ones are copied to a new store, and this one is given
 /// back when nobody reads it any more.
 #[derive(Debug)]
 pub struct EdgeStore {
