@@ -195,7 +195,7 @@ fn latencies(setting: &Setting, rate: f64, seconds: f64, ranks: bool) -> (f64, f
         let at = begun + Duration::from_secs_f64(i as f64 / rate);
         std::thread::sleep(at.saturating_duration_since(Instant::now()));
         let scheduler = setting.scheduler.clone();
-        let query = PairQuery { src: (1 + i as u64 % 18).into(), dst: (1 + i as u64 % 12).into(), time: None };
+        let query = PairQuery { src: (1 + i as u64 % 18).into(), dst: (1_000 + i as u64 % 500_000).into(), time: None };
         answers.push(setting.runtime.spawn(async move {
             let read = ReadRequest::Score { queries: vec![query], during: Vec::new() };
             let _ = scheduler.submit(read, options("scores", 10_000)).await;
@@ -234,7 +234,8 @@ fn scores_beside_a_tenant_that_ranks_half_a_million_destinations() {
             let scheduler = setting.scheduler.clone();
             setting.runtime.spawn(async move {
                 for n in 0..4000 {
-                    let query = PairQuery { src: (1 + (i + n) % 18).into(), dst: (1 + n % 12).into(), time: None };
+                    let query =
+                        PairQuery { src: (1 + (i + n) % 18).into(), dst: (1_000 + n % 500_000).into(), time: None };
                     let read = ReadRequest::Score { queries: vec![query], during: Vec::new() };
                     scheduler.submit(read, options("scores", 10_000)).await.unwrap();
                 }

@@ -16,7 +16,7 @@ type Key = (i64, i64, Timestamp);
 /// Reads the negatives of some events from a file such as `tgbl-wiki_val_ns_v2.pkl`: for every (source, destination, time) of a split, the
 /// destinations to rank against. Events that differ in nothing else share a row.
 ///
-/// The file says nothing of how it numbers nodes. Of the four ways in which files of TGB do ([`Numbering`]) the first is taken under which
+/// The file says nothing of how it numbers nodes. Of the four ways in which files of TGB do (`Numbering`) the first is taken under which
 /// every event is listed. `whole` is the log as it was prepared, if `set` lacks events of it: TGB counts nodes as they appear there.
 /// The file is read as data; nothing in it is ever executed.
 ///
