@@ -49,7 +49,7 @@ negatives = 4
 fn trained(folder: &Path) {
     fs::write(folder.join("lab.csv"), lab_csv()).unwrap();
     fs::write(folder.join("lab.toml"), SPEC).unwrap();
-    let told = succeeds(
+    let printed = succeeds(
         folder,
         &[
             "prepare",
@@ -68,7 +68,7 @@ fn trained(folder: &Path) {
             "zero",
         ],
     );
-    assert!(told.contains("600"), "{told}");
+    assert!(printed.contains("600"), "{printed}");
     succeeds(folder, &["train", "lab.toml", "--out", "run"]);
 }
 

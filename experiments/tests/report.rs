@@ -84,8 +84,8 @@ fn a_single_run_has_its_page_in_its_folder() {
     let path = folder.path();
     fs::write(path.join("spec.toml"), SPEC).unwrap();
     succeeds(path, &["train", "spec.toml", "--out", "run", "--set", "parallel.prefetch=1"]);
-    let told = succeeds(path, &["report", "run"]);
-    assert!(told.contains("run/report.html"), "{told}");
+    let printed = succeeds(path, &["report", "run"]);
+    assert!(printed.contains("run/report.html"), "{printed}");
     let page = fs::read_to_string(path.join("run/report.html")).unwrap();
     assert!(page.contains("Staleness") && page.contains("Where the time goes"), "{page}");
     assert!(!page.contains("Settings that differ") && !page.contains("Over seeds"));

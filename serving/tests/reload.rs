@@ -143,7 +143,7 @@ fn a_model_that_does_not_fit_is_refused_and_nothing_changes() {
     let cases = [
         (
             wide.folder(),
-            "cannot take over: it is told of sources and destinations with ids that are numbers, 3 features an event",
+            "cannot take over: it takes events of sources and destinations with ids that are numbers, 3 features an event",
         ),
         (world.folder().join("nowhere"), "No such file"),
         (early.folder(), "has seen 240 events and the log of record begins with event 300"),

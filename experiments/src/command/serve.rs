@@ -11,7 +11,7 @@ use tempograph_serving::ServeSpec;
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "Without a spec it listens on 127.0.0.1:8080, keeps events in ARTIFACT.log beside the artifact and snapshots in
-ARTIFACT.snapshots, and anyone on this machine may tell events and ask. `--set log.kind=memory` keeps nothing.
+ARTIFACT.snapshots, and anyone on this machine may submit events and query. `--set log.kind=memory` keeps nothing.
 
 Examples:
   tempograph serve runs/quickstart/artifact

@@ -1,5 +1,5 @@
-//! The operations of this crate, told apart. A program holds operations as trait objects, whose methods cannot be
-//! generic; the forms for any backend of tensors and for any device are.
+//! Finds out which operation of this crate an operation is. A program holds operations as trait objects, whose methods
+//! cannot be generic; the forms for any backend of tensors and for any device are.
 
 use std::any::Any;
 

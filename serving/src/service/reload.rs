@@ -36,7 +36,7 @@ impl Core {
         let (ours, theirs) = (&self.schema, EventSchema::of(next.manifest()));
         if *ours != theirs {
             return Err(ServiceError::Conflict(format!(
-                "{} cannot take over: it is told {theirs}, and this server {ours}",
+                "{} cannot take over: it takes events {theirs}, and this server {ours}",
                 artifact.display()
             )));
         }

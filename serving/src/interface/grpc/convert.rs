@@ -151,7 +151,7 @@ pub(crate) fn refused_event(event: RefusedEvent) -> message::RefusedEvent {
 }
 
 /// # Errors
-/// 400 for numbers beside `all`, and for neither.
+/// 400 for numbers together with `all`, and for neither.
 pub(crate) fn refused_numbers(asked: message::RefusedNumbers) -> Result<Option<Vec<u64>>, ApiError> {
     match (asked.all, asked.numbers.is_empty()) {
         (true, true) => Ok(None),

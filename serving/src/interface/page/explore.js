@@ -1,5 +1,5 @@
 "use strict";
-// Queries nodes and pairs, and submits an event when told to.
+// Queries nodes and pairs, and submits an event on request.
 
 let explored = false;
 
