@@ -164,7 +164,7 @@ fn altering_everything_after_an_event_changes_no_score_before_it() {
 }
 
 #[test]
-fn a_score_does_not_depend_on_what_else_is_asked() {
+fn a_score_does_not_depend_on_the_other_queries() {
     for (name, spec) in everything() {
         let world = World::new(&spec);
         let history = world.seen();

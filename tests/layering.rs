@@ -172,7 +172,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn gpus_are_features_that_are_off_unless_asked_for() {
+fn gpus_are_features_that_are_off_by_default() {
     let kernels = manifest(&root().join("kernels"));
     for outside in ["burn-cubecl", "burn-cuda", "burn-wgpu", "cubecl", "cubek-matmul", "cubek-std", "cudarc"] {
         assert_eq!(

@@ -111,7 +111,7 @@ fn betas_to_a_power_move_the_moments_as_far_as_so_many_steps_down_the_same_gradi
 }
 
 #[test]
-fn a_loss_that_is_not_finite_is_told_and_changes_nothing() {
+fn a_loss_that_is_not_finite_is_an_error_and_changes_nothing() {
     let training_data = data();
     let mut learner = moved("link", 2, f32::INFINITY);
     let (queries, view) = asked(&training_data, &mut learner, 0..40);

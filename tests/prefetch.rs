@@ -186,7 +186,7 @@ fn timeline(training_data: &TrainingData, train: &TrainSpec, parallel: &Parallel
 }
 
 #[test]
-fn a_trace_has_every_stage_of_every_step_and_shows_that_the_next_batch_is_made_ready_beside_it() {
+fn a_trace_has_every_stage_of_every_step_and_shows_that_the_next_batch_is_prepared_meanwhile() {
     let (training_data, train) = (training_data(stream(2000, 2, 0)), TrainSpec { batch: 50, epochs: 1, ..training() });
     let steps = training_data.split.train.len().div_ceil(train.batch) as u64;
     let found = timeline(&training_data, &train, &plan([1; 3], 2, 0));

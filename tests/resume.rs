@@ -119,7 +119,7 @@ fn a_finished_run_that_is_resumed_stays_as_it_is() {
 }
 
 #[test]
-fn runs_beside_each_other_in_one_process_do_not_touch_each_other() {
+fn concurrent_runs_in_one_process_do_not_affect_each_other() {
     let (training_data, train) = (data(), training());
     let kinds = kinds();
     let alone: Vec<RunResult> = kinds.iter().map(|(_, maker)| whole(&training_data, maker, &train, &one())).collect();

@@ -151,7 +151,7 @@ fn it_is_the_same_run_wherever_processes_are_and_only_those_of_a_machine_have_a_
 }
 
 #[test]
-fn whatever_a_model_asks_of_a_history_and_however_far_ahead_it_is_the_same_run() {
+fn a_run_does_not_depend_on_prefetching_whatever_its_model_reads() {
     let models = [
         ("recent", autodiff(&small())),
         ("2 layers, pair features", autodiff(&TgnSpec { layers: 2, pair_features: true, ..small() })),

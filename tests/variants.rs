@@ -48,7 +48,7 @@ fn every_way_through_the_features_trains() {
 }
 
 #[test]
-fn what_is_left_out_by_chance_is_left_out_in_training_only() {
+fn dropout_applies_in_training_only() {
     let hidden = StaticSpec { hide: 0.5, ..frozen(StaticMemoryMode::Concat) };
     acts_in_training_only(&TgnSpec { dropout: 0.5, ..small() });
     acts_in_training_only(&TgnSpec { static_memory: hidden, ..small() });

@@ -216,7 +216,7 @@ fn the_same_command_gives_the_same_report() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_name_and_value() {
+fn faults_are_reported_with_name_and_value() {
     let place = Workspace::new();
     fs::write(place.path("typo.toml"), SPEC.replace("batch", "btach")).unwrap();
     fs::write(place.path("broken.toml"), "[data\npath = 1").unwrap();
@@ -249,7 +249,7 @@ fn what_is_wrong_is_said_with_its_name_and_value() {
 }
 
 #[test]
-fn what_makes_a_run_slow_is_named_at_its_start() {
+fn settings_that_make_a_run_slow_are_named_at_its_start() {
     let place = Workspace::new();
     let said = |setting: &str| stderr(&place.run(&["bench", "tiny.toml", "--once", "--steps", "2", "--set", setting]));
     let slow = said("executor=\"burn\"");
@@ -260,7 +260,7 @@ fn what_makes_a_run_slow_is_named_at_its_start() {
 }
 
 #[test]
-fn a_run_that_is_there_is_not_overwritten_unless_asked() {
+fn an_existing_run_is_not_overwritten_without_force() {
     let place = Workspace::new();
     let quick = ["train", "tiny.toml", "--set", "train.epochs=1"];
     place.succeeds(&quick);
@@ -342,7 +342,7 @@ fn a_run_that_was_killed_before_its_first_checkpoint_resumes_from_the_start() {
 
 #[cfg(unix)]
 #[test]
-fn a_run_that_is_asked_to_end_prints_its_report_where_a_program_reads() {
+fn an_interrupted_run_prints_its_report_where_a_program_reads() {
     let place = Workspace::new();
     let mut child = place.command(&[&["train", "tiny.toml", "--json"], &LONG[..]].concat()).spawn().unwrap();
     while !place.path("runs/tiny/checkpoint.safetensors").exists() {
@@ -386,7 +386,7 @@ fn a_csv_is_prepared_and_trained_on() {
 }
 
 #[test]
-fn a_labs_csv_is_prepared_by_names_and_told_as_it_was_understood() {
+fn a_labs_csv_is_prepared_by_names_and_printed_as_it_was_understood() {
     let place = Workspace::new();
     let row = |i: usize| {
         format!(

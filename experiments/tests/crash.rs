@@ -325,7 +325,7 @@ fn live_and_die(world: &World, known: &Known, chance: &mut RandomNumbers) -> boo
 }
 
 #[test]
-fn nothing_durable_is_lost_or_doubled_by_a_server_that_is_killed_again_and_again() {
+fn durable_events_are_neither_lost_nor_doubled_by_repeated_kills() {
     let number = |name: &str, otherwise: u64| std::env::var(name).map_or(otherwise, |value| value.parse().unwrap());
     let crashes = number("TEMPOGRAPH_CRASHES", 12 * number("TEMPOGRAPH_LONG", 1));
     let seed = number("TEMPOGRAPH_CRASH_SEED", u64::from(std::process::id()));

@@ -22,7 +22,7 @@ fn options(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_the_files_tell_the_server_it_takes() {
+fn the_deployment_files_use_settings_that_the_server_accepts() {
     let help = Command::new(env!("CARGO_BIN_EXE_tempograph")).args(["serve", "--help"]).output().unwrap();
     let known = options(&String::from_utf8(help.stdout).unwrap());
     let line_of =

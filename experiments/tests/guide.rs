@@ -382,7 +382,7 @@ fn every_spec_of_the_guide_is_read() {
 }
 
 #[test]
-fn blocks_and_commands_are_told_from_what_is_between() {
+fn blocks_and_commands_are_separated_from_the_text_between() {
     let page = "# A\n\n<!-- fails, compared -->\n\n```console\n$ a \\\n  b\nsaid\n$ cat > x <<'END'\n$ no command\nEND\n$ c\n```\n\n\
                 <!-- not run: far -->\nWords.\n\n```toml\n[data]\n```\n";
     let found = blocks(page);

@@ -68,7 +68,7 @@ fn every_request_of_a_load_is_accounted_for_and_events_become_visible() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_said() {
+fn quantities_that_cannot_be_measured_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let nobody = ["load", "127.0.0.1:1", "--data", DATA];
     assert!(fails(folder.path(), &nobody).contains("cannot connect"));

@@ -6,7 +6,7 @@ mod common;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -154,6 +154,24 @@ fn scores_in_a_table_have_the_ids_of_the_table() {
     assert!(rows.iter().any(|row| &row[2] == "help/\"quoted\""));
     assert_eq!(rows.iter().filter(|row| &row[4] == "1").count(), 90, "the events of the test split");
     assert!(fails(path, &["eval", "run", "--scores", "nowhere/scores.csv"]).contains("nowhere/scores.csv"));
+}
+
+#[cfg(unix)]
+#[test]
+fn scores_that_do_not_fit_on_the_disk_leave_the_earlier_file_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    trained(path);
+    succeeds(path, &["eval", "run", "--scores", "scores.csv"]);
+    let earlier = fs::read(path.join("scores.csv")).unwrap();
+    // The system refuses to write more than one block, as it does on a full disk.
+    let script =
+        format!("trap '' XFSZ; ulimit -f 1; exec {} eval run --scores scores.csv", env!("CARGO_BIN_EXE_tempograph"));
+    let output = Command::new("bash").args(["-c", &script]).current_dir(path).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("cannot write scores.csv"), "{error}");
+    assert!(fs::read(path.join("scores.csv")).unwrap() == earlier);
+    assert!(!path.join("scores.csv.partial").exists());
 }
 
 #[test]

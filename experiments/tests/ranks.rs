@@ -205,7 +205,7 @@ fn kept(place: &Workspace, world: usize, plan: [usize; 3], settings: &[&str]) ->
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_a_process_keeps_for_itself_does_not_grow_with_the_nodes_of_a_history_that_it_shares() {
+fn private_memory_of_a_process_does_not_grow_with_the_nodes_of_a_shared_history() {
     let place = Workspace::new();
     // The memory, mail and times of a node with a memory of 32 numbers.
     let (few, many, node) = (100, 40_000, 2 * 4 * 32 + 32 + 16);
@@ -444,7 +444,7 @@ fn a_process_of_mpirun_that_is_killed_ends_the_others_and_resuming_gives_the_run
 
 #[cfg(unix)]
 #[test]
-fn a_process_that_is_asked_to_stop_stops_all_with_a_checkpoint() {
+fn an_interrupted_process_stops_all_with_a_checkpoint() {
     let (place, plan) = (Workspace::new(), [1, 2, 2]);
     let long = ["--set", "train.epochs=8", "--set", "train.checkpoint_minutes=1e-9"];
     succeed(vec![place.train(plan, "whole", &long).spawn().unwrap()]);
@@ -460,7 +460,7 @@ fn a_process_that_is_asked_to_stop_stops_all_with_a_checkpoint() {
 }
 
 #[test]
-fn what_stops_one_process_is_said_by_all() {
+fn a_fault_of_one_process_is_reported_by_all() {
     let place = Workspace::new();
     let plan = [1, 1, 2];
     let first = place.start(2, plan, "run", &[]);

@@ -112,7 +112,7 @@ fn a_server_that_was_killed_says_how_soon_it_is_ready_again_and_how_much_it_repl
 }
 
 #[test]
-fn an_export_tells_what_single_events_are_worth_beside_the_batches_of_training() {
+fn an_export_compares_scores_of_single_events_with_scores_of_batches() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
     train_small(folder);

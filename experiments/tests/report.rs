@@ -92,7 +92,30 @@ fn a_single_run_has_its_page_in_its_folder() {
 }
 
 #[test]
-fn what_is_no_run_is_named() {
+fn a_run_whose_process_was_killed_is_distinguished_from_one_that_is_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::write(path.join("spec.toml"), SPEC).unwrap();
+    succeeds(path, &["train", "spec.toml", "--out", "run"]);
+    // This is what a killed process leaves behind.
+    let mut report: Value = serde_json::from_slice(&fs::read(path.join("run/report.json")).unwrap()).unwrap();
+    report["status"] = "running".into();
+    fs::write(path.join("run/report.json"), report.to_string()).unwrap();
+    let lock = fs::File::create(path.join("run/lock")).unwrap();
+    let page = || {
+        succeeds(path, &["report", "run"]);
+        fs::read_to_string(path.join("run/report.html")).unwrap()
+    };
+    assert!(page().contains("failed: its process was killed"));
+    lock.lock().unwrap();
+    assert!(page().contains("is under way"));
+    drop(lock);
+    fs::remove_file(path.join("run/lock")).unwrap();
+    assert!(page().contains("failed: its process was killed"));
+}
+
+#[test]
+fn a_path_that_is_no_run_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     fs::create_dir(path.join("empty")).unwrap();

@@ -131,7 +131,7 @@ fn a_plan_is_the_plan_on_one_device_and_on_several_of_one_process() {
 }
 
 #[test]
-fn what_is_proposed_for_two_devices_can_be_pasted_into_the_spec_and_trains_on_both() {
+fn the_plan_for_two_devices_can_be_pasted_into_the_spec_and_trains_on_both() {
     if absent() {
         return;
     }

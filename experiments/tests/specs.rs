@@ -67,7 +67,7 @@ fn the_template_shows_the_defaults() {
 }
 
 #[test]
-fn what_the_template_leaves_commented_out_is_accepted() {
+fn keys_commented_out_in_the_template_are_accepted() {
     let optional = |line: &str| {
         ["# name = ", "# negatives = ", "# static_memory = ", "# time_scale = ", "# nodes = ", "# walks = "]
             .iter()

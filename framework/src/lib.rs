@@ -107,5 +107,5 @@ pub use settings::nearest::nearest;
 pub use settings::toml::{apply_override, explain_toml};
 pub use storage::partitioned_map::PartitionedMap;
 pub use storage::shared::{SharedArena, SharedMemory};
-pub use storage::store::{Array, Element, Store, StoreError, sha256_hex, write_atomic};
+pub use storage::store::{Array, Element, Store, StoreError, sha256_hex, write_atomic, write_atomic_with};
 pub use storage::store_parts::StoreParts;

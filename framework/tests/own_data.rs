@@ -106,7 +106,7 @@ fn a_label_is_what_is_called_so_wherever_it_stands() {
 }
 
 #[test]
-fn columns_that_number_the_rows_are_not_features_unless_asked_for() {
+fn columns_that_number_the_rows_are_not_features_unless_requested() {
     for name in ["id", "event_id", "", "Unnamed: 0", "index", "row_id"] {
         let text = format!("{name},src,dst,ts,w\n10,0,1,1,0.5\n11,1,0,2,0.25\n");
         let set = read("a.csv", &text);
@@ -152,7 +152,7 @@ fn users_and_items_with_equal_ids_are_kept_apart() {
 }
 
 #[test]
-fn columns_that_do_not_tell_whether_ids_are_shared_are_asked_about() {
+fn columns_that_do_not_say_whether_ids_are_shared_need_an_answer() {
     let options = PrepareOptions { columns: roles("buyer", "seller", "day"), ..PrepareOptions::default() };
     let text = "buyer,seller,day\n0,0,1\n1,0,2\n0,1,3\n";
     let asked = try_read("a.csv", text, &options).unwrap_err();
@@ -195,7 +195,7 @@ fn contacts_of_sociopatterns_begin_with_their_time() {
 }
 
 #[test]
-fn konect_tells_weights_from_times() {
+fn konect_weights_are_distinguished_from_times() {
     let weighted = read("out.x", "% sym weighted\n% 2 3 3\n1 2 5\n2 3 7\n");
     assert_eq!(
         context(&weighted.dataset),
@@ -245,7 +245,7 @@ fn a_value_in_quotes_may_hold_a_line_end_and_rows_are_counted_on() {
 }
 
 #[test]
-fn ends_of_edges_and_targets_are_kept_beside_the_events_in_their_order() {
+fn ends_of_edges_and_targets_are_stored_in_the_order_of_the_events() {
     let columns = ColumnRoles {
         end: Some("until".into()),
         targets: vec!["price".into(), "mark".into()],
@@ -368,7 +368,7 @@ fn dates_are_read_with_their_zones_and_their_unit_is_seconds() {
 }
 
 #[test]
-fn clocks_of_every_unit_are_integers_from_end_to_end_and_their_unit_is_told() {
+fn clocks_of_every_unit_are_integers_from_end_to_end_and_their_unit_is_printed() {
     for (time, unit) in [
         (1_700_000_013, "s"),
         (1_700_000_013_721, "ms"),
@@ -447,14 +447,14 @@ fn missing_values_are_refused_dropped_or_read_as_zero() {
 }
 
 #[test]
-fn whole_features_that_floats_round_are_told() {
+fn whole_features_that_floats_round_are_reported() {
     let set = read("a.csv", "src,dst,ts,amount\n1,2,3,16777216\n2,1,4,16777217\n");
     assert!(notice(&set, "1 value of `amount`, the first `16777217` in row 3, rounded"));
     assert!(!notice(&read("a.csv", "src,dst,ts,amount\n1,2,3,16777216\n"), "rounded"));
 }
 
 #[test]
-fn roles_may_be_told_by_a_file_beside_the_events() {
+fn roles_can_be_given_in_a_file_next_to_the_events() {
     let place = Place::with("events.csv", "who;what;when;kind;junk\nann;x;2024-01-01;a;1\nbob;x;2024-01-02;b;2\n");
     place.write(
         "events.toml",
@@ -495,7 +495,7 @@ fn several_files_are_read_in_order_with_one_header() {
 }
 
 #[test]
-fn what_is_no_table_of_events_is_refused_with_the_way_to_one() {
+fn a_file_without_events_is_refused_with_the_way_to_convert_it() {
     for (name, content, part) in [
         ("spec.toml", &b"[data]\npath = \"data/x\"\n"[..], "`tempograph train` reads it"),
         ("a.json", b"{\"src\": 1}\n", "JSON is not read"),
@@ -650,7 +650,7 @@ fn every_codec_of_parquet_is_read() {
 }
 
 #[test]
-fn an_array_of_features_beside_parquet_is_used() {
+fn an_array_of_features_next_to_parquet_is_used() {
     let schema = "message m { required int64 src; required int64 dst; required int64 ts; required int64 w; }";
     let file =
         parquet(schema, Compression::UNCOMPRESSED, |at, column| put(column, [&[1, 2], &[2, 3], &[3, 4], &[5, 6]][at]));

@@ -68,7 +68,7 @@ fn rows_of_centres_hand_their_gradients_back_to_the_nodes() {
 }
 
 #[test]
-fn what_mail_says_are_rows_of_its_events_ends() {
+fn mail_holds_rows_of_its_events_ends() {
     if absent() {
         return;
     }

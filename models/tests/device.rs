@@ -417,7 +417,7 @@ fn program_width(host: &SliceTrainer) -> usize {
 }
 
 #[test]
-fn what_kernels_on_a_device_do_not_know_is_said_and_names_its_setting() {
+fn operations_without_a_device_kernel_are_named_with_their_setting() {
     let said = |spec: TgnSpec| ModelSpec::from(spec).program(FeatureWidths::default()).unwrap().check_device_support();
     assert_eq!(said(small()), Ok(()));
     for (spec, words) in [

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_commented_out_in_the_template_would_do() {
+    fn settings_commented_out_in_the_template_are_valid() {
         let shown = SERVE_TEMPLATE.replace("# [[auth", "[[auth");
         let keys = ["name", "roles", "sha256", "grpc", "cert", "key", "client_ca", "dir", "anonymous"];
         let lines: Vec<String> = shown

@@ -47,7 +47,7 @@ fn allocations(engine: &Engine, stream: &[(NewEvent, PairQuery)]) -> usize {
 
 /// The only test of this file, because allocations of other threads would be counted too.
 #[test]
-fn an_event_told_and_a_pair_scored_ask_for_no_memory_once_the_engine_is_warm() {
+fn an_event_and_a_score_allocate_nothing_once_the_engine_is_warm() {
     let variants = [
         small(),
         TgnSpec { layers: 2, ..small() },

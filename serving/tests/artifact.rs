@@ -141,7 +141,7 @@ fn a_folder_that_is_no_artifact_is_refused() {
 }
 
 #[test]
-fn nothing_is_overwritten_unless_told_and_nothing_else_than_an_artifact_ever() {
+fn an_artifact_is_overwritten_only_with_force_and_other_files_never() {
     let mut world = World::new(&small(), 0);
     let folder = world.folder();
     world.export().write(&folder).unwrap();

@@ -234,7 +234,7 @@ fn a_torn_write_at_the_end_of_the_log_takes_nothing_with_it_that_was_durable() {
 }
 
 #[test]
-fn damage_before_durable_events_is_told_and_nothing_is_dropped() {
+fn damage_before_durable_events_is_reported_and_nothing_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("log");
     let log = EmbeddedLog::open(&dir).unwrap();

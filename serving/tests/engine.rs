@@ -10,7 +10,7 @@ use tempograph_models::TgnSpec;
 use tempograph_serving::{Engine, Granularity, NewEvent};
 
 #[test]
-fn what_is_saved_is_opened_as_it_stood_and_goes_on_as_if_it_had_not_stopped() {
+fn a_saved_history_is_opened_unchanged_and_continues_equally() {
     for features in [0, 3] {
         let world = World::new(&small(), features);
         let engine = world.engine();
@@ -68,7 +68,7 @@ fn events_wait_for_no_more_rows_while_a_large_world_is_saved_than_while_a_small_
 }
 
 #[test]
-fn events_are_told_while_more_destinations_are_ranked_than_one_request_may_name() {
+fn events_are_applied_while_more_destinations_are_ranked_than_one_request_may_name() {
     const DESTINATIONS: u64 = 51_000;
     /// Nodes copied for a part: one for each pair, and the source.
     const MOST: u64 = 4096 + 1;

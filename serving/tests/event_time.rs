@@ -240,7 +240,7 @@ fn a_stream_out_of_order_is_the_sorted_stream_to_the_bit_through_restarts_snapsh
 }
 
 #[test]
-fn what_waits_survives_writes_that_fail() {
+fn waiting_events_survive_failed_writes() {
     let world = World::new(&small(), 0);
     let engine = world.engine();
     let window = window(&world, 12);

@@ -31,7 +31,7 @@ fn copy(world: &World, name: &str) -> PathBuf {
 }
 
 #[test]
-fn who_follows_has_the_state_of_who_writes_and_takes_over_where_it_ended() {
+fn a_follower_has_the_writers_state_and_continues_where_it_ended() {
     let world = World::new(&small(), 2);
     let engine = world.engine();
     let log = Arc::new(MemoryLog::default());

@@ -20,7 +20,7 @@ fn newest(world: &World) -> i64 {
 }
 
 #[test]
-fn every_bad_request_is_told_what_is_wrong_with_it_and_changes_nothing() {
+fn every_bad_request_is_answered_with_its_fault_and_changes_nothing() {
     let world = World::new(&small(), 2);
     let server = Running::start(&world);
     let t = newest(&world);
@@ -100,7 +100,7 @@ fn every_bad_request_is_told_what_is_wrong_with_it_and_changes_nothing() {
 }
 
 #[test]
-fn bad_embedding_queries_are_told_what_is_wrong_with_them() {
+fn bad_embedding_queries_are_answered_with_their_fault() {
     let world = World::new(&small(), 0);
     let server = Running::start(&world);
     for (query, status, expected) in [

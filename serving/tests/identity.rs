@@ -172,7 +172,7 @@ fn a_server_that_kept_its_log_in_memory_once_starts_normally_afterwards() {
 }
 
 #[test]
-fn who_finds_a_log_in_use_is_told_by_whom() {
+fn a_log_in_use_is_refused_with_the_process_that_has_it() {
     let folder = tempfile::tempdir().unwrap();
     let _log = EmbeddedLog::open(folder.path()).unwrap();
     let said = EmbeddedLog::open(folder.path()).map(drop).unwrap_err().to_string();
@@ -255,7 +255,7 @@ fn an_answer_that_is_not_finite_is_an_error_and_counted() {
 }
 
 #[test]
-fn times_beyond_a_doubles_integers_are_read_and_told_to_the_last_tick() {
+fn times_beyond_a_doubles_integers_are_read_and_written_to_the_last_tick() {
     let start = 1_700_000_000_000_000_001;
     let world = of_times(|time| Timestamp(start + time.0), TimeUnit::ticks());
     let server = Running::start(&world);

@@ -149,7 +149,7 @@ fn a_caller_that_goes_away_is_noticed() {
 }
 
 #[test]
-fn reads_beside_a_long_one_are_answered_whatever_their_deadlines_and_tenants() {
+fn short_reads_are_answered_during_a_long_one_whatever_their_deadlines_and_tenants() {
     let setting = setting();
     let score = || ReadRequest::Score {
         queries: vec![PairQuery { src: 1.into(), dst: 2.into(), time: None }],
@@ -212,7 +212,7 @@ fn latencies(setting: &Setting, rate: f64, seconds: f64, ranks: bool) -> (f64, f
 /// `cargo test --release -p tempograph-serving --test long_reads -- --ignored --nocapture`
 #[test]
 #[ignore = "measures for a minute"]
-fn scores_beside_a_tenant_that_ranks_half_a_million_destinations() {
+fn scores_while_a_tenant_ranks_half_a_million_destinations() {
     let mut setting = setting();
     let newest = setting.world.new_events(EVENTS - 1..EVENTS)[0].clone();
     for start in (0..500_000).step_by(20_000) {

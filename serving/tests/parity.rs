@@ -177,7 +177,7 @@ fn a_score_sees_events_shown_before_its_time_only() {
 }
 
 #[test]
-fn a_large_request_is_answered_in_parts_and_no_score_depends_on_what_is_asked_beside_it() {
+fn a_large_request_is_answered_in_parts_and_no_score_depends_on_the_others() {
     for spec in [
         TgnSpec { layers: 2, pair_features: true, walks: walks(), ..small() },
         TgnSpec { layers: 2, common_neighbours: true, ..small() },

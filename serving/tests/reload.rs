@@ -30,10 +30,10 @@ fn name(engine: &Engine) -> String {
 
 #[test]
 fn no_request_fails_while_weights_are_changed_and_each_answer_is_of_one_model_at_one_position() {
-    (0..rounds()).for_each(|_| change_weights_while_asked());
+    (0..rounds()).for_each(|_| change_weights_under_queries());
 }
 
-fn change_weights_while_asked() {
+fn change_weights_under_queries() {
     let (world, next) = (World::new(&small(), 2), other(2, SEEN));
     let mut engines = [world.engine(), next.engine()].map(|engine| (name(&engine), engine, SEEN));
     let service = open(&world.folder(), &without_snapshots());

@@ -52,7 +52,7 @@ impl Setting {
 }
 
 #[test]
-fn reads_asked_at_once_are_answered_as_each_would_be_by_itself() {
+fn concurrent_reads_are_answered_as_each_would_be_by_itself() {
     for policy in [Policy::Deadline, Policy::Fifo] {
         let setting = setting(&SchedulerSpec { policy, ..SchedulerSpec::default() });
         let engine = setting.service.engine();
@@ -73,7 +73,7 @@ fn reads_asked_at_once_are_answered_as_each_would_be_by_itself() {
 }
 
 #[test]
-fn a_read_that_will_not_do_is_told_so_and_its_company_is_answered() {
+fn a_bad_read_is_refused_and_those_in_its_batch_are_answered() {
     let setting = setting(&SchedulerSpec::default());
     let good = PairQuery { src: 1.into(), dst: 2.into(), time: None };
     let bad = PairQuery { src: 99.into(), dst: 2.into(), time: None };
@@ -129,7 +129,7 @@ fn reads_with_tighter_deadlines_are_answered_while_a_long_rank_is_under_way() {
 }
 
 #[test]
-fn what_cannot_be_in_time_is_refused_before_it_is_computed() {
+fn a_read_that_cannot_meet_its_deadline_is_refused_before_it_is_computed() {
     let setting = setting(&SchedulerSpec::default());
     let query = [PairQuery { src: 1.into(), dst: 2.into(), time: None }];
     for _ in 0..40 {
@@ -144,7 +144,7 @@ fn what_cannot_be_in_time_is_refused_before_it_is_computed() {
 }
 
 #[test]
-fn an_answer_has_seen_what_it_was_asked_to_see_or_is_refused() {
+fn an_answer_has_seen_the_requested_events_or_is_refused() {
     let setting = setting(&SchedulerSpec::default());
     let query = [PairQuery { src: 1.into(), dst: 2.into(), time: None }];
     let own_write = ReadOptions { min_seq: Some(SEEN as u64 + 1), ..within(20_000) };
@@ -190,7 +190,7 @@ fn an_answer_is_no_older_than_its_bound() {
 }
 
 #[test]
-fn reads_that_wait_when_a_scheduler_ends_are_told() {
+fn reads_that_wait_when_a_scheduler_ends_are_answered_with_an_error() {
     let setting = setting(&SchedulerSpec::default());
     let Setting { world: _world, service: _service, scheduler, runtime } = setting;
     let query = [PairQuery { src: 1.into(), dst: 2.into(), time: None }];
@@ -210,7 +210,7 @@ fn reads_that_wait_when_a_scheduler_ends_are_told() {
 }
 
 #[test]
-fn reads_without_a_name_and_those_of_tenants_are_told_apart_in_the_status() {
+fn the_status_separates_anonymous_reads_from_those_of_tenants() {
     let setting = setting(&SchedulerSpec::default());
     let query = [PairQuery { src: 1.into(), dst: 2.into(), time: None }];
     setting.read(score(&query), ReadOptions { tenant: "shop".into(), ..within(20_000) }).unwrap();

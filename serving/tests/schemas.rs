@@ -30,7 +30,7 @@ fn generated() -> tempfile::TempDir {
 }
 
 #[test]
-fn what_is_checked_in_is_what_the_schemas_say() {
+fn the_generated_code_matches_the_schemas() {
     let folder = generated();
     for (name, written) in FILES {
         let checked_in = std::fs::read(proto().join("generated").join(name)).unwrap();

@@ -17,7 +17,7 @@ use tempograph_serving::{
 };
 
 #[test]
-fn what_a_service_is_told_its_engine_sees() {
+fn submitted_events_reach_the_engine() {
     let world = World::new(&small(), 3);
     let engine = world.engine();
     let service = open(&world.folder(), &without_snapshots());
@@ -32,7 +32,7 @@ fn what_a_service_is_told_its_engine_sees() {
 }
 
 #[test]
-fn an_event_told_again_under_its_id_happens_once() {
+fn an_event_submitted_again_under_its_id_is_applied_once() {
     let world = World::new(&small(), 0);
     world.engine();
     let events = with_ids(world.new_events(SEEN..SEEN + 20));
@@ -125,7 +125,7 @@ fn a_late_event_is_refused_by_name_and_takes_its_request_with_it() {
 }
 
 #[test]
-fn with_apply_now_a_late_event_happens_at_the_newest_time_in_every_run() {
+fn with_apply_now_a_late_event_is_applied_at_the_newest_time_in_every_run() {
     let world = World::new(&small(), 2);
     let engine = world.engine();
     let spec = ServiceSpec { late: Late::ApplyNow, ..without_snapshots() };
@@ -223,7 +223,7 @@ fn a_full_disk_refuses_events_and_answers_reads_until_there_is_room() {
 }
 
 #[test]
-fn events_of_a_failed_write_that_are_found_in_the_log_happen_once_however_often_they_are_told() {
+fn events_of_a_failed_write_that_are_found_in_the_log_are_applied_once_however_often_they_are_submitted() {
     let world = World::new(&small(), 0);
     let engine = world.engine();
     let log = Arc::new(ScriptedLog::default());
@@ -243,7 +243,7 @@ fn events_of_a_failed_write_that_are_found_in_the_log_happen_once_however_often_
 }
 
 #[test]
-fn a_retraction_of_a_failed_write_that_is_found_in_the_log_happens_and_lateness_is_told_as_before() {
+fn a_retraction_of_a_failed_write_that_is_found_in_the_log_is_applied_and_lateness_is_unchanged() {
     let world = World::new(&small(), 0);
     let engine = world.engine();
     let log = Arc::new(ScriptedLog::default());
@@ -285,7 +285,7 @@ fn tickets_can_be_awaited() {
 }
 
 #[test]
-fn nothing_is_taken_once_a_service_drains_and_all_that_was_taken_is_finished() {
+fn a_draining_service_accepts_nothing_and_finishes_what_it_accepted() {
     let world = World::new(&small(), 0);
     world.engine();
     let service = open(&world.folder(), &without_snapshots());
@@ -333,7 +333,7 @@ fn a_service_whose_settings_make_no_sense_says_which() {
 }
 
 #[test]
-fn what_is_taken_back_stays_so_after_a_restart_with_and_without_a_snapshot() {
+fn a_retraction_survives_a_restart_with_and_without_a_snapshot() {
     let world = World::new(&small(), 2);
     let engine = world.engine();
     let events = with_ids(world.new_events(SEEN..EVENTS));

@@ -133,7 +133,7 @@ fn sighup_reads_settings_and_tokens_again_and_ends_nothing() {
 }
 
 #[test]
-fn a_server_that_is_asked_to_stop_answers_on_until_load_balancers_have_noticed() {
+fn a_stopping_server_answers_until_load_balancers_have_noticed() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let world = World::new(&small(), 0);
     world.engine();

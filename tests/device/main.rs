@@ -267,7 +267,7 @@ fn edge_features_that_do_not_fit_are_read_from_host_memory_and_change_nothing() 
 }
 
 #[test]
-fn what_kernels_on_a_device_do_not_know_is_said() {
+fn operations_without_a_device_kernel_are_named() {
     if absent() {
         return;
     }

@@ -12,7 +12,7 @@ use crate::{Found, artifact, ask, event};
 
 /// Answers of readers, by the number of the query. Requests are submitted one after the other, each after at least one
 /// answer since the one before.
-fn answers_while_told(
+fn answers_while_events_arrive(
     engine: &Engine,
     requests: &[&[NewEvent]],
     ask: &(impl Fn(usize) -> Option<Found> + Sync),
@@ -49,7 +49,7 @@ fn answers_while_told(
 }
 
 #[test]
-fn readers_beside_a_writer_are_answered_as_of_the_position_they_are_told() {
+fn readers_are_answered_as_of_the_position_in_the_answer_while_a_writer_writes() {
     let (told, later) = (240 * rounds(), 1_000_000);
     let mut draw = Draw::new(7).of(Purpose::Negatives).at(0, 0);
     let events: Vec<NewEvent> = (0..told)
@@ -70,7 +70,7 @@ fn readers_beside_a_writer_are_answered_as_of_the_position_they_are_told() {
         let (seen, saved) = std::thread::scope(|scope| {
             let saver = scope.spawn(|| engine.save(&folder.path().join("saved")).unwrap().log_position);
             let requests: Vec<&[NewEvent]> = rest.chunks(9).collect();
-            let seen = answers_while_told(&engine, &requests, &|question| Some(ask(&engine, question, later)));
+            let seen = answers_while_events_arrive(&engine, &requests, &|question| Some(ask(&engine, question, later)));
             (seen, saver.join().unwrap())
         });
         hold_to_one_by_one(
@@ -162,7 +162,7 @@ fn readers_are_answered_while_nodes_come_by_the_thousand_and_know_each_from_its_
         let told: Vec<&[NewEvent]> = rest.chunks(NEW as usize).collect();
         let pairs = events.len() as u64;
         let unknown = AtomicUsize::new(0);
-        let seen = answers_while_told(&engine, &told, &|question| {
+        let seen = answers_while_events_arrive(&engine, &told, &|question| {
             let before = engine.position().log_seq;
             match ask_of_newcomers(&engine, question, pairs, later) {
                 Ok(found) => Some(found),

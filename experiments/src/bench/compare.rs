@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ratio_is_the_median_over_the_pairs_and_both_rates_are_told() {
+    fn the_ratio_is_the_median_over_the_pairs_and_both_rates_are_printed() {
         let spec = RunSpec::parse("[data]\npath = \"synthetic:events=900\"\n", &[]).unwrap();
         let configuration = Configuration { sets: Vec::new(), spec, steps: 3 };
         let ours = [(900.0, 5), (1000.0, 7), (400.0, 6)].map(|(rate, bytes)| run(rate, bytes)).to_vec();

@@ -1,5 +1,6 @@
 //! `tempograph eval`: evaluates a trained model again.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -7,7 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::json;
-use tempograph_framework::{Dataset, IdMap, NodeId, Store, write_atomic};
+use tempograph_framework::{Dataset, IdMap, NodeId, Store, write_atomic, write_atomic_with};
 use tempograph_trainers::{BatchScores, Evaluation, EvaluationTask, Part, Report, evaluate};
 
 use crate::setup::baselines::evaluate_baselines;
@@ -76,7 +77,8 @@ impl Scores {
     /// Writes them in the form that the name of the file says.
     fn write(self, path: &Path, dataset: &Dataset) -> Result<()> {
         if path.extension().is_some_and(|extension| extension == "csv") {
-            return self.write_csv(path, &dataset.ids).with_context(|| format!("cannot write {}", path.display()));
+            return write_atomic_with(path, |file| self.write_csv(file, &dataset.ids))
+                .with_context(|| format!("cannot write {}", path.display()));
         }
         self.write_arrays(path, &dataset.ids)?;
         if let Some(ids) = write_text_ids(dataset, path)? {
@@ -89,8 +91,8 @@ impl Scores {
         Ok(())
     }
 
-    fn write_csv(&self, path: &Path, ids: &IdMap) -> Result<()> {
-        let mut file = csv::Writer::from_path(path)?;
+    fn write_csv(&self, to: impl Write, ids: &IdMap) -> io::Result<()> {
+        let mut file = csv::Writer::from_writer(to);
         file.write_record(["event", "src", "dst", "time", "positive", "score"])?;
         for i in 0..self.score.len() {
             let [event, time, positive, score] = [
@@ -108,7 +110,7 @@ impl Scores {
                 &*score,
             ])?;
         }
-        Ok(file.flush()?)
+        file.flush()
     }
 
     fn write_arrays(self, path: &Path, ids: &IdMap) -> Result<()> {

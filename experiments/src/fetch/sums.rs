@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_read_again() {
+    fn a_saved_table_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let mut sums = Sums::open(dir.path()).unwrap();
         let digest = "a".repeat(64);

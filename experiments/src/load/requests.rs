@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wanted_of_an_answer_is_found_in_it() {
+    fn the_requested_parts_of_an_answer_are_found() {
         let body = br#"{"scores":[1.5],"log_seq":412,"version":7,"model":"m","first_seq":0}"#;
         assert_eq!(
             (number(body, "log_seq"), number(body, "first_seq"), number(body, "seq")),

@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn trying_ends_when_it_is_told_to_and_where_nothing_is_kept_up_with() {
+    fn the_search_ends_at_an_interrupt_and_at_a_load_that_cannot_be_served() {
         assert_eq!(saturation(10.0, |_| Ok(None)).unwrap(), None);
         assert_eq!(saturation(10.0, |_| Ok(Some(false))).unwrap(), Some(0.0));
         assert!(saturation(10.0, |_| anyhow::bail!("no server")).is_err());

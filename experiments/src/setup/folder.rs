@@ -54,6 +54,11 @@ impl FolderLock {
     }
 }
 
+/// Whether a process of this machine writes to the folder of `files`.
+pub(crate) fn is_in_use(files: &RunFiles) -> bool {
+    File::open(files.lock()).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 impl Drop for FolderLock {
     fn drop(&mut self) {
         // While it is still locked. Who has opened it in the meantime sees that it is gone, and opens another.

@@ -318,7 +318,7 @@ mod tests {
     const MINIMAL: &str = "[data]\npath = \"synthetic:events=100\"\n";
 
     #[test]
-    fn what_is_left_out_has_its_default_and_a_resolved_spec_reads_back() {
+    fn a_missing_key_has_its_default_and_a_resolved_spec_reads_back() {
         let spec = RunSpec::parse(MINIMAL, &[]).unwrap();
         assert_eq!((spec.train.batch, tgn(&spec).memory, spec.eval.negatives), (200, 100, 49));
         assert_eq!(RunSpec::parse(&spec.to_toml().unwrap(), &[]).unwrap(), spec);

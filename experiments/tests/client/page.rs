@@ -64,7 +64,7 @@ fn the_page_shows_something_at_first_sight_and_only_queries() {
 }
 
 #[test]
-fn the_page_submits_an_event_once_and_only_when_told_to() {
+fn the_page_submits_an_event_once_and_only_on_confirmation() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::of_a_small_model(folder.path());
     let Some(mut browser) = open(&server, "") else { return };

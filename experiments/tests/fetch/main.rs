@@ -187,7 +187,7 @@ fn a_missing_file_is_an_error_at_once() {
 }
 
 #[test]
-fn a_busy_server_is_asked_again() {
+fn a_request_to_a_busy_server_is_retried() {
     let server = Server::start(
         |request, number| if number < 2 { Answer::new(503, "") } else { Answer::file(b"events", ETAG, request) },
     );
@@ -197,7 +197,7 @@ fn a_busy_server_is_asked_again() {
 }
 
 #[test]
-fn a_silent_server_is_given_up_and_asked_again() {
+fn a_request_to_a_silent_server_times_out_and_is_retried() {
     let server = Server::start(|request, number| {
         let answer = Answer::file(b"events", ETAG, request);
         if number == 0 { answer.cut(3).then(|| std::thread::sleep(Duration::from_millis(600))) } else { answer }

@@ -95,7 +95,7 @@ fn written(file: &Sections) -> String {
 }
 
 #[test]
-fn a_pin_that_moved_is_new_or_is_gone_is_told_with_both_values() {
+fn a_changed_new_or_missing_pin_is_reported_with_both_values() {
     let mut taken = Pins::of(["slices", "tape"]);
     for (name, value) in [("same", "1"), ("moved", "3"), ("new", "4")] {
         taken.put("slices", name, "weights", value.into());

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn text_ids_are_found_on_their_side_and_told_back() {
+    fn text_ids_are_found_on_their_side_and_written_back() {
         let ids = IdMap::of_text(&["ann", "bob", "ann", "zoë"], Sides::Bipartite { sources: 2 }).unwrap();
         assert_eq!((ids.find(Side::Source, "ann"), ids.find(Side::Destination, "ann")), (Ok(NodeId(0)), Ok(NodeId(2))));
         assert_eq!((ids.name(NodeId(3)).as_ref(), ids.is_text()), ("zoë", true));

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_and_serves_the_same_split_only() {
+    fn written_vectors_are_read_back_for_the_same_split_only() {
         let (folder, set) = (tempfile::tempdir().unwrap(), stream(60));
         let path = folder.path().join("static.safetensors");
         let memory = learned(&set, 0..40);

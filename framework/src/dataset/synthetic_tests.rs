@@ -146,7 +146,7 @@ fn a_longer_stream_begins_with_the_shorter() {
 }
 
 #[test]
-fn what_is_written_is_parsed_back() {
+fn a_written_spec_is_parsed_back() {
     let spec = SyntheticSpec { events: 7, users: 2, items: 9, seed: u64::MAX, features: 3, tastes: 2, explore: 0.5 };
     assert_eq!(spec.to_string().parse(), Ok(spec));
     assert_eq!("".parse(), Ok(SyntheticSpec::default()));

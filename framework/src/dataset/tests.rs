@@ -47,7 +47,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_is_written_is_opened_again() {
+fn a_written_dataset_is_opened_again() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("set");
     let set = small();
@@ -177,7 +177,7 @@ fn node_features_must_be_one_row_a_node() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_is_lent_is_the_set_and_is_gone_when_nobody_has_it() {
+fn a_shared_dataset_is_equal_and_is_freed_with_its_last_user() {
     let set = small();
     let (file, stated) = set.share().unwrap();
     let borrowed = Dataset::open_shared(&stated).unwrap();

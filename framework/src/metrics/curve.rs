@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_value_is_an_error_and_never_nan() {
+    fn a_metric_without_a_value_is_an_error_and_never_nan() {
         for metric in [average_precision, roc_auc] {
             assert_eq!(metric(&[], &[]), Err(MetricError::OneSided { positives: 0, negatives: 0 }));
             assert_eq!(metric(&[1.0], &[true]), Err(MetricError::OneSided { positives: 1, negatives: 0 }));

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_dict_of_arrays_is_refused() {
+    fn a_pickle_that_is_no_dict_of_arrays_is_refused() {
         for bytes in [
             &b""[..],
             b"\x80\x02.",

@@ -145,7 +145,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_one_writes_another_reads_and_nothing_of_it_has_a_name() {
+    fn a_shared_mapping_is_read_by_another_process_and_has_no_name() {
         let tables = |shared: &SharedMemory| {
             // SAFETY: only this thread writes, and it reads afterwards.
             let mut room = unsafe { shared.arena() };

@@ -6,7 +6,7 @@ use tempograph_models::{ApanSpec, FeatureWidths, MailRows, ModelSpec, SliceProgr
 use crate::{NODES, batch_queries, batch_ranges, features, stream, variants};
 
 #[test]
-fn updates_are_made_without_dropout_and_whatever_is_asked() {
+fn updates_are_made_without_dropout_and_do_not_depend_on_the_queries() {
     for (name, spec) in variants() {
         let log = stream(210, 3);
         let model = SliceProgram::new(spec.program(FeatureWidths { edge: 3, node: 2 }).unwrap(), 3);

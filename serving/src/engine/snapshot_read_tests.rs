@@ -33,7 +33,7 @@ fn variants() -> Vec<TgnSpec> {
 }
 
 #[test]
-fn a_long_ranking_is_of_the_moment_it_began_at_whatever_happens_meanwhile() {
+fn a_long_ranking_sees_the_history_as_it_was_at_its_beginning() {
     let works = [(Strategy::Full, 0), (Strategy::Affected, 0), (Strategy::Cached, 2)];
     for (seed, (spec, (strategy, precompute))) in
         variants().into_iter().flat_map(|spec| works.map(|how| (spec.clone(), how))).enumerate()

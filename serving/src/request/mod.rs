@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_told_time_is_a_whole_number_of_ticks_or_refused_with_those_beside_it() {
+    fn a_time_is_a_whole_number_of_ticks_or_refused_with_its_neighbours() {
         let submitted_text = |scale: u64, time: &str| {
             let unit = TimeUnit { description: String::new(), scale };
             exact_ticks(&unit, &serde_json::from_str(time).unwrap(), FieldPath::field("time"))
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tick_is_told_exactly() {
+    fn every_tick_is_written_exactly() {
         let text = |scale, ticks| user_text(&TimeUnit { description: String::new(), scale }, Timestamp(ticks));
         assert_eq!(text(1, 1_700_000_013_721_497_601), "1700000013721497601");
         assert_eq!(text(1_000_000_000, 1_700_000_013_721_497_601), "1700000013.721497601");

@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_within_the_bound_need_not_be_seen_and_all_before_must() {
+    fn events_within_the_freshness_bound_may_be_unseen_and_all_before_are_seen() {
         let mut freshness = Freshness::default();
         (0..100).for_each(|i| freshness.note(ms(10 * i), 5 * i));
         // Event 250 was submitted at 500 ms. Between two notes, the later one counts.
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_remembered_everything_taken_must_be_seen() {
+    fn without_remembered_positions_every_accepted_event_must_be_seen() {
         assert_eq!(Freshness::default().required(ms(50), ms(10), 7), 7);
         let mut freshness = Freshness::default();
         freshness.note(ms(1), 3);

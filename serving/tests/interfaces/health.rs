@@ -19,7 +19,7 @@ fn asked(service: &str) -> HealthCheckRequest {
 }
 
 #[test]
-fn health_is_told_by_service_and_each_change_of_it() {
+fn health_is_reported_by_service_with_each_change() {
     let world = World::new(&small(), 0);
     let mut server = Running::with(&world, &ServeSpec::parse("[listen]\nlinger_ms = 1500", &[]).unwrap());
     let grpc = Grpc::connect(server.address);

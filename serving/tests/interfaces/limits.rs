@@ -146,7 +146,7 @@ fn a_read_that_has_to_see_what_is_not_there_is_refused_by_its_deadline() {
 }
 
 #[test]
-fn a_server_asked_to_stop_is_not_ready_but_answers_while_it_lingers() {
+fn a_stopping_server_is_not_ready_but_answers_while_it_lingers() {
     let world = World::new(&small(), 0);
     let mut server = server(&world, &["listen.linger_ms=1500"]);
     assert_eq!(server.get("/health/ready").0, 200);

@@ -39,7 +39,7 @@ fn output<'a>(answer: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn health_and_metadata_are_told() {
+fn health_and_metadata_are_answered() {
     let world = World::new(&small(), 0);
     let server = Running::start(&world);
     assert_eq!(server.get("/v2/health/live"), (200, json!({ "live": true })));

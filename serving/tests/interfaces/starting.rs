@@ -27,7 +27,7 @@ fn held(world: &World) -> ScriptedLog {
 
 /// Requests every route of the document. Routes that need the opened service are refused with a time to try again; the
 /// others answer. `numbers` says whether status and metrics answer already.
-fn only_health_is_told(server: &Running, numbers: bool) {
+fn only_health_is_answered(server: &Running, numbers: bool) {
     let (status, document) = server.get("/openapi.json");
     assert_eq!(status, 200);
     let version = server.service.engine().manifest().model_version();
@@ -84,7 +84,7 @@ fn a_server_that_replays_its_log_says_how_far_it_is_and_takes_nothing_until_it_h
             (503, &"recovering".into(), &(EVENTS as u64).into()),
             "{submitted}"
         );
-        only_health_is_told(&server, true);
+        only_health_is_answered(&server, true);
     }
     log.allow(u64::MAX);
     until("it is ready once all is replayed", || server.get("/health/ready").0 == 200);
@@ -99,7 +99,7 @@ fn a_server_listens_while_what_it_serves_is_being_opened() {
     let (opened, opening) = oneshot::channel();
     let service = open(&world.folder(), &in_memory());
     let server = Running::once_open(service.clone(), async { opening.await.unwrap() }, &ServeSpec::default());
-    only_health_is_told(&server, false);
+    only_health_is_answered(&server, false);
     assert_eq!(server.get("/health/ready").1["status"], "opening");
     opened.send(Ok(service)).unwrap();
     until("it is ready once it is open", || server.get("/health/ready").0 == 200);

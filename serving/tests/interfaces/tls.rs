@@ -113,7 +113,7 @@ fn a_newer_certificate_is_taken_while_the_server_runs_and_a_broken_one_is_not() 
 }
 
 #[test]
-fn clients_without_a_certificate_are_turned_away_where_one_is_asked_for() {
+fn clients_without_a_certificate_are_refused_where_one_is_required() {
     let folder = tempfile::tempdir().unwrap();
     let authority = authority();
     issue(&authority, folder.path(), "server");

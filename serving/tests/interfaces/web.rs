@@ -17,7 +17,7 @@ fn code(answer: &str) -> String {
 }
 
 #[test]
-fn a_body_that_a_browser_sends_without_asking_is_refused_and_nothing_happens() {
+fn a_body_that_a_browser_sends_without_a_preflight_is_refused_and_changes_nothing() {
     let world = World::new(&small(), 0);
     let server = Running::start(&world);
     let seen = server.get("/v1/status").1["applied"]["log_seq"].clone();

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_for_histories_of_its_own_becomes_epoch_parallelism() {
+    fn a_plan_without_memory_for_its_histories_becomes_epoch_parallelism() {
         let room = |histories: u64| (8 << 20) + (histories << 20);
         assert_eq!(plan(&PlanInputs { keep: 1.0, room: room(3), ..facts() }), [1, 4, 2]);
         assert_eq!(plan(&PlanInputs { keep: 1.0, room: room(1), ..facts() }), [1, 8, 1]);

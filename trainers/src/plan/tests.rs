@@ -164,7 +164,7 @@ fn lanes_are_numbered_by_history_then_epoch_then_shard() {
 }
 
 #[test]
-fn what_a_step_trains_is_counted() {
+fn trained_events_of_a_step_are_counted() {
     for (plan, batches) in worlds() {
         for step in 0..2 * batches as u64 {
             let trained: BTreeSet<_> =

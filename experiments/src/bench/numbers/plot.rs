@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_drawn_is_refused() {
+    fn an_impossible_draw_is_refused() {
         let refused = |points: &[(f64, f64)]| {
             drawn(&[Line { name: "a".into(), points: points.to_vec() }]).unwrap_err().to_string()
         };

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_learned_of_nodes_or_from_events_outside_training() {
+    fn static_vectors_learn_from_training_events_only() {
         let spec = PretrainSpec { epochs: 4, batch: 16, ..PretrainSpec::default() };
         let (log, stop) = (log(), AtomicBool::new(false));
         let learned = learning(&log, 0..80, &spec, &stop).run(&mut |_| ()).unwrap().unwrap();

@@ -189,7 +189,7 @@ fn warning((label, report): &(String, Report)) -> Option<String> {
     let why = report.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
     match report.status {
         Status::Finished => None,
-        Status::Running => Some(format!("{label} is under way, or was killed; its numbers are not final")),
+        Status::Running => Some(format!("{label} is under way; its numbers are not final")),
         Status::Stopped => Some(format!("{label} was stopped; --resume goes on with it")),
         Status::Failed => Some(format!("{label} failed{why}")),
         Status::Diverged => Some(format!("{label} diverged{why}")),

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use minijinja::Environment;
 use tempograph_framework::write_atomic;
-use tempograph_trainers::{Report, RunFiles};
+use tempograph_trainers::{Report, RunFiles, Status};
 
+use crate::setup::folder::is_in_use;
 use crate::terminal::own_file::PAGE;
 use crate::terminal::print::{print, quoted};
 use content::Page;
@@ -49,11 +50,18 @@ pub fn run(args: &ReportArgs) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<Report> {
-    let file = if path.is_dir() { RunFiles { folder: path.to_path_buf() }.report() } else { path.to_path_buf() };
-    if path.is_dir() && !file.exists() {
+    let files = path.is_dir().then(|| RunFiles { folder: path.to_path_buf() });
+    let file = files.as_ref().map_or_else(|| path.to_path_buf(), RunFiles::report);
+    if files.is_some() && !file.exists() {
         bail!("{} holds no run ({} is missing)", path.display(), file.display());
     }
-    Report::read(&file).with_context(|| format!("cannot read {}", file.display()))
+    let mut report = Report::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    if report.status == Status::Running && files.is_some_and(|files| !is_in_use(&files)) {
+        report.status = Status::Failed;
+        report.error =
+            Some("its process was killed, or its machine stopped; --resume goes on from the last checkpoint".into());
+    }
+    Ok(report)
 }
 
 /// Each report with a label: its name, or its path where two runs have one name.

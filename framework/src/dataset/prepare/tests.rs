@@ -84,7 +84,7 @@ fn csv_is_read_with_its_feature_columns() {
 }
 
 #[test]
-fn arrays_beside_a_csv_take_the_place_of_its_feature_columns() {
+fn arrays_next_to_a_csv_replace_its_feature_columns() {
     let node_values: Vec<f32> = (0..10).flat_map(|id| [id as f32, 0.5]).collect();
     let (edges, nodes) = (npy_f32(3, &[1.0, 2.0, 3.0]), npy_f32(10, &node_values));
     let set = Folder::new(&[("edges.csv", CSV), ("edge_feat.npy", &edges), ("node_feat.npy", &nodes)]).read();
@@ -321,7 +321,7 @@ fn sets_without_events_are_refused() {
 }
 
 #[test]
-fn what_begins_like_no_format_is_shown() {
+fn the_first_bytes_of_an_unknown_format_are_shown() {
     let refusal = Folder::new(&[("x.csv", b"day,buyer,seller\n1,2,3\n")]).refusal();
     assert!(refusal.contains("x.csv row 1: no known format begins with `day,buyer,seller`"), "{refusal}");
     let options = PrepareOptions { format: Some(Format::Csv), ..Default::default() };

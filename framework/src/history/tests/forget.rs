@@ -19,7 +19,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_left_of_a_node_that_was_forgotten_and_it_gets_no_mail(story in stories(), needs in needs(Sampler::Recent), ago in 0i64..3) {
+    fn an_expired_node_has_no_state_and_gets_no_mail(story in stories(), needs in needs(Sampler::Recent), ago in 0i64..3) {
         let mut history = empty(NODES, &needs);
         let mut gone: Vec<NodeId> = Vec::new();
         for range in &story.batches {

@@ -41,7 +41,7 @@ proptest! {
     }
 
     #[test]
-    fn who_gets_mail_does_not_depend_on_where_batches_are_cut(story in stories(), needs in to_neighbours()) {
+    fn receivers_of_mail_do_not_depend_on_where_batches_are_cut(story in stories(), needs in to_neighbours()) {
         prop_assume!(needs.mail.to != Receivers::Ends && needs.lookup != Lookup::Batch);
         let of = |batches: &[Range<usize>]| {
             let mut graph = Graph::new(NODES as usize, needs.clone(), ORIGIN);

@@ -36,7 +36,7 @@ proptest! {
     }
 
     #[test]
-    fn a_roots_draw_does_not_depend_on_what_else_is_asked(story in stories(), needs in drawing()) {
+    fn a_roots_draw_does_not_depend_on_the_other_queries(story in stories(), needs in drawing()) {
         let needs = uniform(needs);
         replay(&story, &needs, |history, _, batch, _| {
             let queries = everyone(batch);

@@ -165,7 +165,7 @@ proptest! {
     }
 
     #[test]
-    fn what_reach_says_has_not_changed_is_shown_as_before(story in stories(), needs in needs(Sampler::Recent), hide: bool) {
+    fn nodes_outside_the_reach_of_an_event_are_shown_as_before(story in stories(), needs in needs(Sampler::Recent), hide: bool) {
         let needs = Needs { pairs: false, ..needs };
         let mut history = empty(NODES, &needs);
         if hide {

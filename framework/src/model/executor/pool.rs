@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_is_told_and_the_rest_is_done() {
+    fn a_failed_task_is_reported_and_the_others_are_done() {
         for workers in [1, 3] {
             let mut items: Vec<usize> = (0..10).collect();
             let work = |item: &mut usize| {

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn work_is_done_with_its_loops_inside_and_beside_each_other() {
+    fn nested_and_concurrent_loops_do_all_their_work() {
         for threads in [1, 2, 5] {
             let sum = |limit: u64| {
                 with_spinning_workers(|| {

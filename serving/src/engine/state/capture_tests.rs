@@ -100,7 +100,7 @@ fn stored_state(engine: &Engine) -> (Store, Store) {
 }
 
 #[test]
-fn a_copy_is_of_its_first_moment_whatever_happens_meanwhile() {
+fn a_capture_holds_the_history_as_it_was_at_its_beginning() {
     let variants = [
         TgnSpec::default(),
         TgnSpec { mail_memory: OtherMemory::AtRead, ..TgnSpec::default() },

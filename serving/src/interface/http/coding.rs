@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_compressed_comes_back_and_a_bomb_is_refused_by_its_real_size() {
+    fn compressed_bodies_are_read_and_a_bomb_is_refused_by_its_decompressed_size() {
         for coding in [Coding::Gzip, Coding::Deflate] {
             let packed = coding.compress(&[7; 100_000]).unwrap();
             assert!(packed.len() < 1000);

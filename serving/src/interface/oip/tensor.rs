@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tensor_is_named() {
+    fn a_malformed_tensor_is_named() {
         let said = |result: Result<Values, ApiError>| result.unwrap_err().error;
         assert!(said(Values::of_bytes("x", "INT64", &[0; 9])).contains("`x` has 9 bytes"));
         assert!(said(Values::of_bytes("x", "BOOL", &[])).contains("`x` is BOOL"));

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn bursts_are_told_from_even_streams_and_forgiven_later() {
+    fn bursts_are_distinguished_from_even_streams_and_forgotten_later() {
         let bursts = |i: usize| if i % 40 == 39 { 1.0 } else { 1e-4 };
         assert_eq!(stream((0..200).map(bursts)).group(), ArrivalPattern::Bursty);
         assert_eq!(stream((0..200).map(bursts).chain((0..6000).map(|_| 0.01))).group(), ArrivalPattern::Smooth);

@@ -81,7 +81,7 @@ fn waiting_for_company_never_costs_a_deadline() {
 }
 
 #[test]
-fn a_quiet_tenant_is_served_beside_a_flood() {
+fn a_quiet_tenant_is_served_during_a_flood() {
     let trace = merged(vec![
         stream("quiet", &Arrivals::Poisson, 500.0, 4, 1),
         stream("flood", &Arrivals::Poisson, 3.0 * SATURATION, 4, 2),

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_beyond_a_budget_is_refused_with_both_numbers_and_0_is_no_bound() {
+    fn an_excess_over_a_budget_is_refused_with_both_numbers_and_0_means_no_bound() {
         let tight = |nodes, memory_mib, disk_reserve_mib| {
             budget(&BudgetSpec { nodes: Some(nodes), memory_mib: Some(memory_mib), disk_reserve_mib })
         };

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_a_service_is_doing_can_be_told() {
+    fn every_state_of_a_service_has_a_text() {
         for (readiness, submitted_text) in [
             (Readiness::Recovering { applied: 3, of: 7 }, json!({ "status": "recovering", "applied": 3, "of": 7 })),
             (Readiness::Ready, json!({ "status": "ready" })),

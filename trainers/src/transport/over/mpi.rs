@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_differ_from_the_launchers_are_both_told() {
+    fn numbers_that_differ_from_the_launchers_are_both_named() {
         let gathered =
             |launched: &[&str]| misnumbered(&launched.iter().map(|said| said.as_bytes().to_vec()).collect::<Vec<_>>());
         assert_eq!(gathered(&["0 of 1"]), None);

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_told_from_what_is_no_date() {
+    fn an_impossible_date_is_distinguished_from_text_that_is_no_date() {
         for text in ["2023-02-29", "2024-13-01", "2024-01-01T25:00:00", "2024-01-01T10:60", "2024-00-10"] {
             assert!(parse(text.as_bytes()).unwrap().is_err(), "{text}");
         }
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_told_in_their_largest_units() {
+    fn lengths_are_written_in_their_largest_units() {
         assert_eq!(
             (length(90_061), length(60), length(0)),
             ("1 day 1 hour".into(), "1 minute".into(), "less than a second".into())

@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused_with_its_text() {
+    fn a_malformed_time_is_refused_with_its_text() {
         for text in ["abc", "", "1.2.3", "nan", "inf", "1e", "--1", "1 2", "."] {
             let error = read(None, &[text]).unwrap_err();
             assert!(error.starts_with(&format!("timestamp `{text}` is not a number or a date of ISO 8601")), "{error}");

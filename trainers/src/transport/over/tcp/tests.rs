@@ -94,7 +94,7 @@ fn large_sums_pass_all_at_once() {
 }
 
 #[test]
-fn what_is_gathered_by_all_arrives_in_order_and_stays_within_its_group() {
+fn an_all_gather_arrives_in_order_and_stays_within_its_group() {
     let heard = among(4, |mut exchange| {
         let rank = exchange.rank();
         let group = rank / 2 * 2..rank / 2 * 2 + 2;
@@ -109,7 +109,7 @@ fn what_is_gathered_by_all_arrives_in_order_and_stays_within_its_group() {
 }
 
 #[test]
-fn what_is_gathered_comes_to_the_first_alone() {
+fn a_gather_reaches_the_first_process_only() {
     let gathered = among(3, |mut exchange| {
         let rank = exchange.rank();
         exchange.gather(vec![rank as u8; rank + 1]).unwrap()
@@ -229,7 +229,7 @@ fn a_process_that_stops_says_why_to_all() {
 }
 
 #[test]
-fn who_is_done_may_leave_while_others_go_on() {
+fn a_finished_process_may_leave_while_others_continue() {
     let heard = among(3, |mut exchange| {
         let all = exchange.all_gather(0..3, &[7]).unwrap();
         match exchange.rank() {

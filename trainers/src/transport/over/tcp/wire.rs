@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_refused() {
+    fn a_malformed_frame_is_refused() {
         assert_eq!(
             read(&mut &b"GET / HTTP/1.1\r\n\r\n"[..]).map(|_| ()).unwrap_err().kind(),
             io::ErrorKind::InvalidData
