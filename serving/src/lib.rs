@@ -69,7 +69,9 @@ pub use interface::listen::ListenSpec;
 pub use interface::listen::tls::TlsSpec;
 #[cfg(feature = "kafka")]
 pub use log::KafkaLog;
-pub use log::{EmbeddedLog, Entry, Log, LogError, LogKind, LogOrigin, LogSpec, MemoryLog, Mutation, ReplayError};
+pub use log::{
+    EmbeddedLog, Entry, KnownId, Log, LogError, LogKind, LogOrigin, LogSpec, MemoryLog, Mutation, ReplayError,
+};
 pub use observe::audit::AuditSpec;
 pub use observe::trace::{LogFormat, LoggingSpec, TracesSpec};
 pub use request::id::{ExternalId, LONGEST_NODE_ID};

@@ -51,6 +51,40 @@ fn an_event_submitted_again_under_its_id_is_applied_once() {
 }
 
 #[test]
+fn a_repeated_id_with_another_event_is_refused_with_the_number_of_the_first() {
+    let world = World::new(&small(), 0);
+    world.engine();
+    let events = with_ids(world.new_events(SEEN..SEEN + 3));
+    let mut other = events[1].clone();
+    other.label += 1.0;
+    let reused = |service: &Service, events: &[NewEvent]| match ingest(service, events) {
+        Err(IngestError::Refused(RequestError::IdReused { place, number, .. })) => (place, number),
+        other => panic!("{other:?}"),
+    };
+    let service = open(&world.folder(), &without_snapshots());
+    // Within a request the first has no number yet.
+    assert_eq!(reused(&service, &[events[1].clone(), other.clone()]), ("events[1].id".into(), None));
+    assert_eq!(service.status().durable_seq, SEEN as u64, "the request was refused as a whole");
+    ingest(&service, &events).unwrap();
+    let first = ("events[0].id".to_string(), Some(SEEN as u64 + 1));
+    assert_eq!(reused(&service, std::slice::from_ref(&other)), first);
+    drop(service);
+    let service = open(&world.folder(), &without_snapshots());
+    assert_eq!(reused(&service, std::slice::from_ref(&other)), first, "the log has it after a restart");
+    // The same event is the same however its numbers are written.
+    let mut same = events[1].clone();
+    same.time = serde_json::Number::from_f64(same.time.as_f64().unwrap()).unwrap();
+    assert_eq!(ingest(&service, &[same]).unwrap().duplicates, 1);
+    // Another time, another node or other features are another event as well.
+    let (mut time, mut node) = (events[1].clone(), events[1].clone());
+    time.time = (time.time.as_i64().unwrap() + 1).into();
+    node.dst = events.iter().map(|event| event.dst.clone()).find(|dst| *dst != node.dst).unwrap();
+    for changed in [time, node] {
+        assert_eq!(reused(&service, &[changed]), first);
+    }
+}
+
+#[test]
 fn a_repeated_event_is_as_durable_as_the_first_when_it_is_acknowledged() {
     let world = World::new(&small(), 0);
     world.engine();

@@ -36,6 +36,8 @@ pub(crate) enum ErrorKind {
     Late,
     /// A time too far in the future.
     Ahead,
+    /// An id that another event has.
+    IdReused,
     /// The request conflicts with what the server is doing or has done.
     Conflict,
     /// The request has more entries than are allowed.
@@ -73,6 +75,7 @@ impl ErrorKind {
             ErrorKind::SlowRequest => (408, Code::DeadlineExceeded, "slow_request"),
             ErrorKind::Late => (409, Code::FailedPrecondition, "late"),
             ErrorKind::Ahead => (422, Code::InvalidArgument, "ahead"),
+            ErrorKind::IdReused => (409, Code::AlreadyExists, "id_reused"),
             ErrorKind::Conflict => (409, Code::FailedPrecondition, "conflict"),
             ErrorKind::TooLarge => (413, Code::ResourceExhausted, "too_large"),
             ErrorKind::WrongMedia => (415, Code::InvalidArgument, "wrong_media"),
@@ -145,6 +148,7 @@ impl From<RequestError> for ApiError {
         let kind = match error {
             RequestError::UnknownNode { .. } => ErrorKind::UnknownNode,
             RequestError::Late { .. } => ErrorKind::Late,
+            RequestError::IdReused { .. } => ErrorKind::IdReused,
             RequestError::Ahead(_) => ErrorKind::Ahead,
             RequestError::Invalid { .. } => ErrorKind::Invalid,
             RequestError::TooMany { .. } => ErrorKind::TooLarge,

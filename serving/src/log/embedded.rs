@@ -11,7 +11,7 @@ use tempograph_framework::write_atomic;
 
 use crate::log::journal;
 use crate::log::journal::Damage;
-use crate::log::{Entry, Log, LogError, LogOrigin};
+use crate::log::{Entry, KnownId, Log, LogError, LogOrigin};
 
 /// Bytes retained in memory before they are sorted into tables. The same number of bytes is read from the journal when
 /// the log is opened.
@@ -28,7 +28,7 @@ const TRUNCATED_AT_ONCE: usize = 4096;
 /// A log in a folder, on [fjall](https://docs.rs/fjall): an append is one checksummed record of its journal, flushed to
 /// the disk.
 ///
-/// `entries` holds [`Entry::to_bytes`] by position (`u64`, big-endian), `ids` the number of an event (`u64`,
+/// `entries` holds [`Entry::to_bytes`] by position (`u64`, big-endian), `ids` the number of an event and its hash (`u64`,
 /// little-endian) by its id. An append writes both or neither. The end of the journal is checked and repaired
 /// (`journal.rs`) before the storage opens it.
 pub struct EmbeddedLog {
@@ -89,7 +89,7 @@ impl Log for EmbeddedLog {
                 let value = entry.to_bytes();
                 bytes += value.len() as u64;
                 batch.insert(&store.entries, place.to_be_bytes(), value);
-                entry.ids().for_each(|(id, seq)| batch.insert(&store.ids, id, seq.to_le_bytes()));
+                entry.ids().for_each(|(id, known)| batch.insert(&store.ids, id, known.to_bytes()));
             }
             batch.commit().map(|()| bytes)
         });
@@ -136,15 +136,15 @@ impl Log for EmbeddedLog {
         self.retained.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn find(&self, id: &str) -> Result<Option<u64>, LogError> {
+    fn find(&self, id: &str) -> Result<Option<KnownId>, LogError> {
         let found = self.with(|store| store.ids.get(id))?;
-        let number = |seq: fjall::Slice| match seq[..].try_into() {
-            Ok(seq) => Ok(u64::from_le_bytes(seq)),
-            Err(_) => {
-                Err(storage(&self.dir)(format!("the id `{id}` has {} bytes where an event's number has 8", seq.len())))
-            }
+        let known = |bytes: fjall::Slice| {
+            KnownId::from_bytes(&bytes).ok_or_else(|| {
+                let fact = "where an event's number has 8, and with its hash 16";
+                storage(&self.dir)(format!("the id `{id}` has {} bytes {fact}", bytes.len()))
+            })
         };
-        found.map(number).transpose()
+        found.map(known).transpose()
     }
 
     fn truncate_before(&self, place: u64) -> Result<(), LogError> {

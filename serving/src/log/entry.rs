@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde_json::Number;
 
 use crate::Retraction;
+use crate::log::known::{KnownId, event_hash};
 use crate::request::{Granularity, NewEvent};
 
 /// One change of the history, applied whole or not at all.
@@ -91,9 +92,20 @@ impl Entry {
         self.new_events().len()
     }
 
-    /// Ids of its events, with their numbers.
-    pub fn ids(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.new_events().iter().zip(self.first_seq..).filter_map(|(event, seq)| Some((event.id.as_deref()?, seq)))
+    /// Ids of its events, with what a log remembers of them.
+    pub fn ids(&self) -> impl Iterator<Item = (&str, KnownId)> {
+        let late = match &self.mutation {
+            Mutation::Events { late, .. } => &late[..],
+            _ => &[],
+        };
+        let submitted_time = move |at: usize, event: &NewEvent| {
+            let found = late.binary_search_by_key(&(at as u32), |(late, _)| *late);
+            found.map_or_else(|_| event.time.clone(), |found| late[found].1.clone())
+        };
+        self.new_events().iter().zip(self.first_seq..).enumerate().filter_map(move |(at, (event, seq))| {
+            let hash = Some(event_hash(event, &submitted_time(at, event)));
+            Some((event.id.as_deref()?, KnownId { seq, hash }))
+        })
     }
 
     /// Number of the log's events up to and including this entry.

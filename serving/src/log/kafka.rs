@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use rustc_hash::FxHashMap;
 
-use crate::log::{Entry, Log, LogError, LogSpec};
+use crate::log::{Entry, KnownId, Log, LogError, LogSpec};
 
 /// How long to wait for an answer of a broker.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,21 +72,21 @@ impl ProducerContext for Deliveries {
 /// The newest ids.
 struct RecentIds {
     most: usize,
-    numbers: FxHashMap<String, u64>,
+    known: FxHashMap<String, KnownId>,
     order: VecDeque<String>,
 }
 
 impl RecentIds {
     fn add(&mut self, entry: &Entry) {
-        for (id, seq) in entry.ids() {
-            if self.numbers.insert(id.to_owned(), seq).is_none() {
+        for (id, known) in entry.ids() {
+            if self.known.insert(id.to_owned(), known).is_none() {
                 self.order.push_back(id.to_owned());
             }
         }
         while self.order.len() > self.most
             && let Some(oldest) = self.order.pop_front()
         {
-            self.numbers.remove(&oldest);
+            self.known.remove(&oldest);
         }
     }
 }
@@ -203,8 +203,8 @@ impl Log for KafkaLog {
         unpoisoned(&self.retained).clone()
     }
 
-    fn find(&self, id: &str) -> Result<Option<u64>, LogError> {
-        Ok(unpoisoned(&self.ids).numbers.get(id).copied())
+    fn find(&self, id: &str) -> Result<Option<KnownId>, LogError> {
+        Ok(unpoisoned(&self.ids).known.get(id).copied())
     }
 
     /// Does nothing: the topic's settings control how long messages are retained.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-use crate::log::{Entry, Log, LogError, LogOrigin};
+use crate::log::{Entry, KnownId, Log, LogError, LogOrigin};
 
 /// A log in memory, for trials and for servers that may lose events. "Durable" only means "in the log" here.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub struct MemoryLog {
 struct Inner {
     first: u64,
     entries: VecDeque<Entry>,
-    ids: FxHashMap<String, u64>,
+    ids: FxHashMap<String, KnownId>,
     bytes: u64,
 }
 
@@ -60,7 +60,7 @@ impl Log for MemoryLog {
         self.inner().retained()
     }
 
-    fn find(&self, id: &str) -> Result<Option<u64>, LogError> {
+    fn find(&self, id: &str) -> Result<Option<KnownId>, LogError> {
         Ok(self.inner().ids.get(id).copied())
     }
 

@@ -6,6 +6,7 @@ mod entry;
 mod journal;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod known;
 mod memory;
 mod origin;
 mod replay;
@@ -17,6 +18,8 @@ pub use embedded::EmbeddedLog;
 pub use entry::{Entry, Mutation};
 #[cfg(feature = "kafka")]
 pub use kafka::KafkaLog;
+pub use known::KnownId;
+pub(crate) use known::event_hash;
 pub use memory::MemoryLog;
 pub use origin::LogOrigin;
 pub(crate) use origin::{begin_or_check, check_past};
@@ -45,11 +48,11 @@ pub trait Log: Send + Sync + std::fmt::Debug {
     /// The positions that are retained.
     fn retained(&self) -> Range<u64>;
 
-    /// The number of the event that was appended under `id`, if the log remembers one.
+    /// What the log remembers of the event that was appended under `id`.
     ///
     /// # Errors
     /// [`LogError`] when the log cannot be read.
-    fn find(&self, id: &str) -> Result<Option<u64>, LogError>;
+    fn find(&self, id: &str) -> Result<Option<KnownId>, LogError>;
 
     /// Deletes the entries before position `place`, and the ids of their events. The last entry of the log is never
     /// deleted.

@@ -143,6 +143,19 @@ pub enum RequestError {
     /// A time too far in the future: a stream that takes it would refuse all that comes after.
     #[error(transparent)]
     Ahead(Box<AheadError>),
+    /// An id that another event has: a repeated id must come with the same event.
+    #[error(
+        "{place} is `{id}`, the id of another event{}: an event that is sent again must be the same; give this one an id of its own",
+        number.map(|number| format!(", number {number} of the log")).unwrap_or_default()
+    )]
+    IdReused {
+        /// The field of the request.
+        place: String,
+        /// The id.
+        id: String,
+        /// The number of the other event, if it has one yet.
+        number: Option<u64>,
+    },
     /// An invalid value.
     #[error("{place} {problem}")]
     Invalid {

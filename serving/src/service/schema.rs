@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 use serde_json::Number;
 use tempograph_framework::{Sides, TimeUnit, Timestamp};
 
 use crate::artifact::manifest::Manifest;
 use crate::log::Mutation;
-use crate::log::{Entry, Log};
+use crate::log::{Entry, KnownId, Log, event_hash};
 use crate::request::incoming::{EventRules, not_before};
 use crate::request::{FieldPath, MAX_ITEMS, NewEvent, RequestError, ticks, user_time};
 use crate::service::ingest::event_time::TimeBounds;
@@ -16,6 +16,9 @@ use crate::service::ingest::queue::{NewestTimes, QueueState};
 use crate::service::ingest::refused::Refusal;
 use crate::service::ingest::{IngestError, IngestRequest, LONGEST_ID, OnError};
 use crate::service::spec::Late;
+
+/// Stands for the number of an event that has none yet.
+const UNNUMBERED: u64 = u64::MAX;
 
 /// The rules for events that stay the same as long as the model does.
 #[derive(Clone, Debug, PartialEq)]
@@ -166,19 +169,35 @@ impl EventSchema {
     ) -> Result<Sequenced, IngestError> {
         let Validated { events, mut refused } = validated;
         let mut sequenced = Sequenced { newest: state.next.newest, ..Sequenced::default() };
-        let mut own: FxHashSet<String> = FxHashSet::default();
+        let mut own: FxHashMap<String, KnownId> = FxHashMap::default();
         for (i, mut event, time) in events {
             let id = event.id.clone();
+            let hash = event_hash(&event, &event.time);
             if let Some(id) = &id {
-                let waits = || state.ids.contains_key(id) || state.waiting.contains_id(id);
-                if own.contains(id) || waits() || log.find(id)?.is_some() {
-                    sequenced.duplicates += 1;
-                    continue;
+                let earlier = match own.get(id).or_else(|| state.ids.get(id)) {
+                    Some(earlier) => Some(*earlier),
+                    None => match state.waiting.with_id(id) {
+                        Some(waits) => Some(KnownId { seq: UNNUMBERED, hash: Some(event_hash(waits, &waits.time)) }),
+                        None => log.find(id)?,
+                    },
+                };
+                match earlier {
+                    Some(earlier) if earlier.is_of(hash) => {
+                        sequenced.duplicates += 1;
+                        continue;
+                    }
+                    Some(earlier) => {
+                        let number = (earlier.seq != UNNUMBERED).then_some(earlier.seq);
+                        let place = FieldPath::of("events", i, "id").to_string();
+                        refused.refuse(i, event, RequestError::IdReused { place, id: id.clone(), number })?;
+                        continue;
+                    }
+                    None => {}
                 }
             }
             match self.place(&mut sequenced, &mut event, time, FieldPath::of("events", i, "time"), rules) {
                 Ok(time) => {
-                    own.extend(id);
+                    own.extend(id.map(|id| (id, KnownId { seq: UNNUMBERED, hash: Some(hash) })));
                     sequenced.events.push(event);
                     sequenced.times.push(time);
                 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use tempograph_serving::{
-    Ack, Engine, Entry, Granularity, IngestError, IngestRequest, Log, LogError, LogKind, LogSpec, MemoryLog, NewEvent,
-    OnError, Readiness, Receipt, Role, Service, ServiceSpec, SnapshotSpec, TokenSpec,
+    Ack, Engine, Entry, Granularity, IngestError, IngestRequest, KnownId, Log, LogError, LogKind, LogSpec, MemoryLog,
+    NewEvent, OnError, Readiness, Receipt, Role, Service, ServiceSpec, SnapshotSpec, TokenSpec,
 };
 
 /// Settings without automatic snapshots.
@@ -150,7 +150,7 @@ impl Log for ScriptedLog {
         self.inner.retained()
     }
 
-    fn find(&self, id: &str) -> Result<Option<u64>, LogError> {
+    fn find(&self, id: &str) -> Result<Option<KnownId>, LogError> {
         self.inner.find(id)
     }
 

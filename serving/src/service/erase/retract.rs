@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 use tempograph_framework::Timestamp;
 
-use crate::log::{Entry, Mutation, ReplayError, entry_after};
+use crate::log::{Entry, KnownId, Mutation, ReplayError, entry_after};
 use crate::request::{MAX_ITEMS, RequestError, user_time};
 use crate::service::ingest::queue::{NewestTimes, QueuedRequest};
 use crate::service::ingest::{IngestError, Receipt, Ticket};
@@ -147,11 +147,11 @@ impl Core {
             )
         };
         let queued = self.queue.lock().ids.get(id).copied();
-        if let Some(seq) = queued {
+        if let Some(KnownId { seq, .. }) = queued {
             // If the wait fails, the lookup below does not find the event.
             self.progress.wait(Instant::now() + DURABLE_TIMEOUT, |reached| reached.durable_seq > seq);
         }
-        let seq = self.log.find(id)?.ok_or_else(unknown)?;
+        let KnownId { seq, .. } = self.log.find(id)?.ok_or_else(unknown)?;
         self.find_in_log(seq)?.ok_or_else(|| unknown().into())
     }
 

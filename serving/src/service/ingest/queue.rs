@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use tempograph_framework::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::log::{Entry, Mutation};
+use crate::log::{Entry, KnownId, Mutation};
 use crate::request::Position;
 use crate::service::ingest::reorder::{WaitingChange, WaitingEvents};
 use crate::service::ingest::{Ack, IngestResult, Receipt};
@@ -96,8 +96,8 @@ pub(crate) struct QueueState {
     pub next: SeqPoint,
     /// The same, counting only the events in the log.
     appended: SeqPoint,
-    /// Ids of queued events, with the events' numbers.
-    pub ids: FxHashMap<String, u64>,
+    /// Ids of queued events.
+    pub ids: FxHashMap<String, KnownId>,
     /// Events that wait to be applied in order of time.
     pub waiting: WaitingEvents,
     queue: VecDeque<QueuedRequest>,

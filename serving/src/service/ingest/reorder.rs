@@ -60,6 +60,11 @@ impl WaitingEvents {
         self.ids.contains_key(id)
     }
 
+    /// The event with an id that waits.
+    pub fn with_id(&self, id: &str) -> Option<&NewEvent> {
+        self.events.get(self.ids.get(id)?)
+    }
+
     /// Time of the newest event that waits.
     pub fn newest(&self) -> Option<Timestamp> {
         self.events.last_key_value().map(|(key, _)| key.0)
