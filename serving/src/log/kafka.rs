@@ -112,7 +112,7 @@ impl KafkaLog {
             retained: Mutex::new(retained.clone()),
             ids: Mutex::new(RecentIds {
                 most: spec.remember_ids,
-                numbers: FxHashMap::default(),
+                known: FxHashMap::default(),
                 order: VecDeque::new(),
             }),
             bytes: Mutex::new(0),
