@@ -110,11 +110,7 @@ impl KafkaLog {
             producer: Mutex::new(Some(producer(spec).map_err(storage_error)?)),
             reader: Mutex::new(Reader { consumer, next: None }),
             retained: Mutex::new(retained.clone()),
-            ids: Mutex::new(RecentIds {
-                most: spec.remember_ids,
-                known: FxHashMap::default(),
-                order: VecDeque::new(),
-            }),
+            ids: Mutex::new(RecentIds { most: spec.remember_ids, known: FxHashMap::default(), order: VecDeque::new() }),
             bytes: Mutex::new(0),
         };
         log.read_ids(retained.end.saturating_sub(spec.remember_ids as u64).max(retained.start))?;
