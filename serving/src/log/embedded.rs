@@ -89,7 +89,7 @@ impl Log for EmbeddedLog {
                 let value = entry.to_bytes();
                 bytes += value.len() as u64;
                 batch.insert(&store.entries, place.to_be_bytes(), value);
-                entry.ids().for_each(|(id, known)| batch.insert(&store.ids, id, known.to_bytes()));
+                entry.known_ids().for_each(|(id, known)| batch.insert(&store.ids, id, known.to_bytes()));
             }
             batch.commit().map(|()| bytes)
         });
@@ -231,7 +231,7 @@ impl Store {
         for entry in self.entries.range(places.start.to_be_bytes()..places.end.to_be_bytes()) {
             let (key, value) = entry.into_inner()?;
             if let Ok(entry) = Entry::from_bytes(&value) {
-                entry.ids().for_each(|(id, _)| batch.remove(&self.ids, id));
+                entry.ids().for_each(|id| batch.remove(&self.ids, id));
             }
             batch.remove(&self.entries, key);
         }

@@ -92,8 +92,13 @@ impl Entry {
         self.new_events().len()
     }
 
+    /// Ids of its events.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.new_events().iter().filter_map(|event| event.id.as_deref())
+    }
+
     /// Ids of its events, with what a log remembers of them.
-    pub fn ids(&self) -> impl Iterator<Item = (&str, KnownId)> {
+    pub fn known_ids(&self) -> impl Iterator<Item = (&str, KnownId)> {
         let late = match &self.mutation {
             Mutation::Events { late, .. } => &late[..],
             _ => &[],
@@ -103,8 +108,8 @@ impl Entry {
             found.map_or_else(|_| event.time.clone(), |found| late[found].1.clone())
         };
         self.new_events().iter().zip(self.first_seq..).enumerate().filter_map(move |(at, (event, seq))| {
-            let hash = Some(event_hash(event, &submitted_time(at, event)));
-            Some((event.id.as_deref()?, KnownId { seq, hash }))
+            let id = event.id.as_deref()?;
+            Some((id, KnownId { seq, hash: Some(event_hash(event, &submitted_time(at, event))) }))
         })
     }
 

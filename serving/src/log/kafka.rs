@@ -78,7 +78,7 @@ struct RecentIds {
 
 impl RecentIds {
     fn add(&mut self, entry: &Entry) {
-        for (id, known) in entry.ids() {
+        for (id, known) in entry.known_ids() {
             if self.known.insert(id.to_owned(), known).is_none() {
                 self.order.push_back(id.to_owned());
             }

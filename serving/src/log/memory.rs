@@ -36,7 +36,7 @@ impl Log for MemoryLog {
         let mut bytes = 0;
         for entry in entries {
             bytes += size_in_memory(entry);
-            inner.ids.extend(entry.ids().map(|(id, seq)| (id.to_owned(), seq)));
+            inner.ids.extend(entry.known_ids().map(|(id, known)| (id.to_owned(), known)));
             inner.entries.push_back(entry.clone());
         }
         inner.bytes += bytes;
@@ -72,7 +72,7 @@ impl Log for MemoryLog {
         {
             inner.first += 1;
             inner.bytes -= size_in_memory(&entry);
-            for (id, _) in entry.ids() {
+            for id in entry.ids() {
                 inner.ids.remove(id);
             }
         }

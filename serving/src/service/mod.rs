@@ -348,7 +348,7 @@ impl Core {
         let mutation = Mutation::Events { events: sequenced.events, granularity, late: sequenced.late };
         let entry = (receipt.accepted > 0).then_some(Entry { first_seq: state.next.seq, mutation });
         if let Some(entry) = &entry {
-            state.ids.extend(entry.ids().map(|(id, known)| (id.to_owned(), known)));
+            state.ids.extend(entry.known_ids().map(|(id, known)| (id.to_owned(), known)));
         }
         state.next = SeqPoint { seq: state.next.seq + receipt.accepted, newest: sequenced.newest };
         self.push(state, entry, WaitingChange::None, receipt, ack, answer);

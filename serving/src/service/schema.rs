@@ -172,8 +172,8 @@ impl EventSchema {
         let mut own: FxHashMap<String, KnownId> = FxHashMap::default();
         for (i, mut event, time) in events {
             let id = event.id.clone();
-            let hash = event_hash(&event, &event.time);
-            if let Some(id) = &id {
+            let hash = id.is_some().then(|| event_hash(&event, &event.time));
+            if let (Some(id), Some(hash)) = (&id, hash) {
                 let earlier = match own.get(id).or_else(|| state.ids.get(id)) {
                     Some(earlier) => Some(*earlier),
                     None => match state.waiting.with_id(id) {
@@ -197,7 +197,7 @@ impl EventSchema {
             }
             match self.place(&mut sequenced, &mut event, time, FieldPath::of("events", i, "time"), rules) {
                 Ok(time) => {
-                    own.extend(id.map(|id| (id, KnownId { seq: UNNUMBERED, hash: Some(hash) })));
+                    own.extend(id.map(|id| (id, KnownId { seq: UNNUMBERED, hash })));
                     sequenced.events.push(event);
                     sequenced.times.push(time);
                 }

@@ -120,7 +120,7 @@ impl QueueState {
             // The entry may hold no event, for example a retraction.
             self.appended = SeqPoint { seq: entry.next_seq(), newest: waiting.newest };
             self.waiting.logged(entry);
-            for (id, _) in entry.ids() {
+            for id in entry.ids() {
                 self.ids.remove(id);
             }
         }

@@ -64,7 +64,7 @@ impl Core {
                 let newest = NewestTimes { applied: applied.max(state.next.newest.applied), ..state.next.newest };
                 state.next = SeqPoint { seq: entry.next_seq(), newest };
             }
-            state.ids.extend(entry.ids().map(|(id, known)| (id.to_owned(), known)));
+            state.ids.extend(entry.known_ids().map(|(id, known)| (id.to_owned(), known)));
             let receipt = Receipt::new(entry.first_seq, self.applied_position());
             state.push(QueuedRequest { change, ..QueuedRequest::of(entry, receipt, state.next.newest) });
         }
